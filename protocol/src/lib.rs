@@ -1,0 +1,19 @@
+//! Every byte that crosses between a client VM, the host and the compositor VM.
+//!
+//! | module | what it describes |
+//! |---|---|
+//! | [`wayland`] | the Wayland wire: messages, interface tables, the objects of a connection |
+//! | [`virtio_wl`] | commands and events of the virtio_wl device |
+//! | [`wl0`] | the ioctls of `/dev/wl0`, a guest's side of that device |
+//! | [`accept`] | hello, records and answers of a main context |
+//! | [`limits`] | every bound that both sides of a channel have to agree on |
+//!
+//! Nothing here does I/O, reads a clock or contains unsafe code.
+
+#![forbid(unsafe_code)]
+
+pub mod accept;
+pub mod limits;
+pub mod virtio_wl;
+pub mod wayland;
+pub mod wl0;

@@ -1,0 +1,195 @@
+//! A Wayland stream: bytes and file descriptors over a Unix socket, non-blocking.
+
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+
+/// Most fds that we put into one `sendmsg`: receivers are only required to have room for these (libwayland,
+/// `MAX_FDS_OUT`). Further ones follow one byte later, as libwayland does it.
+const MAX_FDS_OUT: usize = 28;
+
+/// Most fds that one `recvmsg` can bring (Linux, `SCM_MAX_FD`): with this room none is ever cut off.
+const MAX_FDS_IN: usize = 253;
+
+/// What [`Stream::read`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Read {
+    /// So many bytes, at least one.
+    Bytes(usize),
+    /// Nothing now.
+    WouldBlock,
+    /// The peer has closed its side; no bytes will come.
+    Eof,
+}
+
+/// One end of a connected Wayland socket, with a queue for what the peer hasn't taken yet.
+///
+/// The queue has no bound of its own: whoever fills it looks at [`Stream::queued`] first.
+#[derive(Debug)]
+pub struct Stream {
+    socket: UnixStream,
+    out: VecDeque<u8>,
+    /// fds and the position of the byte that they go with, in bytes since the stream began.
+    fds: VecDeque<(u64, OwnedFd)>,
+    written: u64,
+}
+
+impl Stream {
+    /// A stream over `socket`, which becomes non-blocking.
+    pub fn new(socket: UnixStream) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket, out: VecDeque::new(), fds: VecDeque::new(), written: 0 })
+    }
+
+    /// Reads once: appends up to `max` bytes to `bytes`, and the fds that came with them to `fds`.
+    ///
+    /// A peer that died with our bytes unread is an [`Read::Eof`] like any other.
+    pub fn read(&mut self, bytes: &mut Vec<u8>, fds: &mut VecDeque<OwnedFd>, max: usize) -> io::Result<Read> {
+        let start = bytes.len();
+        bytes.resize(start + max, 0);
+        let read = receive(&self.socket, &mut bytes[start..], fds);
+        bytes.truncate(start + read.as_ref().map_or(0, |&n| n));
+        match read {
+            Ok(0) | Err(Errno::ECONNRESET) => Ok(Read::Eof),
+            Ok(n) => Ok(Read::Bytes(n)),
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(Read::WouldBlock),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Queues bytes, and fds that go with the first of them.
+    ///
+    /// # Panics
+    /// If there are fds but no bytes: nothing could carry them.
+    pub fn queue(&mut self, bytes: &[u8], fds: impl IntoIterator<Item = OwnedFd>) {
+        let position = self.written + self.out.len() as u64;
+        let before = self.fds.len();
+        self.fds.extend(fds.into_iter().map(|fd| (position, fd)));
+        assert!(!bytes.is_empty() || self.fds.len() == before, "fds need a byte to go with");
+        self.out.extend(bytes);
+    }
+
+    /// Bytes that are queued and not written.
+    pub fn queued(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Writes what the socket takes. `true` if nothing is left.
+    pub fn flush(&mut self) -> io::Result<bool> {
+        while !self.out.is_empty() {
+            let due = self.fds.iter().take_while(|(position, _)| *position <= self.written).count();
+            let now: Vec<RawFd> = self.fds.iter().take(due.min(MAX_FDS_OUT)).map(|(_, fd)| fd.as_raw_fd()).collect();
+            let until = match self.fds.get(now.len()) {
+                // Later fds wait for their byte; overdue ones for the next.
+                Some((position, _)) => (position.saturating_sub(self.written) as usize).max(1),
+                None => self.out.len(),
+            };
+            let (front, back) = self.out.as_slices();
+            let front = &front[..front.len().min(until)];
+            let slices = [IoSlice::new(front), IoSlice::new(&back[..back.len().min(until - front.len())])];
+            let rights = [ControlMessage::ScmRights(&now)];
+            let control = if now.is_empty() { &[][..] } else { &rights[..] };
+            let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+            match sendmsg::<()>(self.socket.as_raw_fd(), &slices, control, flags, None) {
+                Ok(n) => {
+                    self.out.drain(..n);
+                    self.fds.drain(..now.len());
+                    self.written += n as u64;
+                }
+                Err(Errno::EINTR) => {}
+                // ETOOMANYREFS: too many of our fds are in flight, which passes as the peer reads.
+                Err(Errno::EAGAIN | Errno::ETOOMANYREFS) => return Ok(false),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[expect(unsafe_code, reason = "nix hands received fds out as numbers")]
+fn receive(socket: &UnixStream, bytes: &mut [u8], fds: &mut VecDeque<OwnedFd>) -> nix::Result<usize> {
+    let mut control = nix::cmsg_space!([RawFd; MAX_FDS_IN]);
+    let mut slices = [IoSliceMut::new(bytes)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut control), flags)?;
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(received) = control {
+            // SAFETY: the kernel just installed these fds for us, and nothing else knows their numbers.
+            fds.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+        }
+    }
+    Ok(message.bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::Write;
+
+    fn pair() -> (Stream, Stream) {
+        let (a, b) = UnixStream::pair().unwrap();
+        (Stream::new(a).unwrap(), Stream::new(b).unwrap())
+    }
+
+    fn null() -> OwnedFd {
+        File::open("/dev/null").unwrap().into()
+    }
+
+    #[test]
+    fn fds_arrive_with_their_byte_and_not_later() {
+        let (mut a, mut b) = pair();
+        a.queue(b"one", [null()]);
+        a.queue(b"two", [null(), null()]);
+        assert!(a.flush().unwrap());
+        let (mut bytes, mut fds) = (Vec::new(), VecDeque::new());
+        while bytes.len() < 6 {
+            b.read(&mut bytes, &mut fds, 4096).unwrap();
+            assert!(bytes.len() <= 3 || fds.len() == 3, "{} bytes, {} fds", bytes.len(), fds.len());
+        }
+        assert_eq!((&bytes[..], fds.len()), (&b"onetwo"[..], 3));
+    }
+
+    #[test]
+    fn a_hundred_fds_all_arrive() {
+        let (mut a, mut b) = pair();
+        a.queue(b"abcdefgh", (0..100).map(|_| null()));
+        assert!(a.flush().unwrap());
+        let (mut bytes, mut fds) = (Vec::new(), VecDeque::new());
+        while b.read(&mut bytes, &mut fds, 4096).unwrap() != Read::WouldBlock {}
+        assert_eq!((&bytes[..], fds.len()), (&b"abcdefgh"[..], 100));
+    }
+
+    #[test]
+    fn what_does_not_fit_waits_and_nothing_is_lost() {
+        let (mut a, mut b) = pair();
+        let sent: Vec<u8> = (0..1 << 20).map(|i| (i % 251) as u8).collect();
+        a.queue(&sent, []);
+        let (mut bytes, mut fds) = (Vec::new(), VecDeque::new());
+        while !a.flush().unwrap() {
+            assert!(a.queued() > 0);
+            while let Read::Bytes(_) = b.read(&mut bytes, &mut fds, 65_536).unwrap() {}
+        }
+        while let Read::Bytes(_) = b.read(&mut bytes, &mut fds, 65_536).unwrap() {}
+        assert!(bytes == sent);
+    }
+
+    #[test]
+    fn the_end_is_seen() {
+        let (mut a, b) = pair();
+        (&b.socket).write_all(b"bye").unwrap();
+        drop(b);
+        let (mut bytes, mut fds) = (Vec::new(), VecDeque::new());
+        assert_eq!(a.read(&mut bytes, &mut fds, 4096).unwrap(), Read::Bytes(3));
+        assert_eq!(a.read(&mut bytes, &mut fds, 4096).unwrap(), Read::Eof);
+    }
+}

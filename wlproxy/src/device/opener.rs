@@ -1,0 +1,64 @@
+//! What a device asks of the worker that it runs in: connected streams.
+
+use std::os::unix::net::UnixStream;
+use wlproxy_protocol::accept::Token;
+
+/// Which stream a guest asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// The default one: for a client VM a link to the compositor, for the compositor VM its main context.
+    Default,
+    /// The one that a record announced.
+    Accepted(Token),
+}
+
+/// A connected stream, and what the device has to do with it.
+#[derive(Debug)]
+pub struct Opened {
+    /// The host's end.
+    pub stream: UnixStream,
+    /// What it is.
+    pub role: Role,
+}
+
+/// What a context is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A client VM's link: everything passes through a [`crate::relay::Relay`].
+    Link {
+        /// Number of the connection, for the log.
+        connection: u64,
+    },
+    /// The compositor VM's main context: plain bytes.
+    Main,
+    /// The compositor VM's end of a link: plain Wayland, after the token.
+    Accepted {
+        /// Number of the connection, for the log.
+        connection: u64,
+        /// What the guest has to send first.
+        token: Token,
+    },
+}
+
+/// Why there is no stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The name stands for nothing: a wrong, old or used token, or a name that this VM may not open.
+    #[error("the name is not valid, or not any more")]
+    Unknown,
+    /// The VM has as many connections as it may have.
+    #[error("the VM is at its limit of connections")]
+    Limit,
+    /// The worker can't reach wlproxy, or wlproxy can't reach the compositor.
+    #[error("no stream could be made")]
+    Failed,
+}
+
+/// Takes the answer to one [`Opener::open`], from any thread, at any time. Doesn't block.
+pub type Answer = Box<dyn FnOnce(Result<Opened, OpenError>) + Send>;
+
+/// Opens streams for a device.
+pub trait Opener: Send + Sync {
+    /// Asks for a stream. Returns at once; `answer` is called exactly once, unless the worker ends.
+    fn open(&self, target: Target, answer: Answer);
+}
