@@ -38,7 +38,9 @@ pub enum Malformed {
     #[error("the peer does not speak the accept protocol (wrong magic)")]
     Magic,
     /// A hello of another version.
-    #[error("the peer speaks version {0} of the accept protocol, this side speaks {VERSION}: update the older one")]
+    #[error(
+        "the peer speaks version {0} of the accept protocol, this side speaks {VERSION}: update the older one"
+    )]
     Version(u16),
     /// The two sides have no way to open a stream in common.
     #[error("the peer knows no way to open a stream that this side knows")]
@@ -284,7 +286,9 @@ impl Answer {
 
     /// Takes an answer from the front of `bytes`; `None` if it isn't complete yet.
     pub fn decode(bytes: &mut &[u8]) -> Result<Option<Self>, Malformed> {
-        let Some(message) = split_message(bytes, KIND_ANSWER, ANSWER..=ANSWER)? else { return Ok(None) };
+        let Some(message) = split_message(bytes, KIND_ANSWER, ANSWER..=ANSWER)? else {
+            return Ok(None);
+        };
         let outcome = match u32_at(message, 4) {
             0 => Ok(()),
             code => Err(Refusal::from_code(code).ok_or(Malformed::Field("the reason"))?),
@@ -309,7 +313,9 @@ fn split_message<'a>(
     if !valid.contains(&usize::from(length)) {
         return Err(Malformed::Length { kind, length });
     }
-    let Some((message, rest)) = bytes.split_at_checked(usize::from(length)) else { return Ok(None) };
+    let Some((message, rest)) = bytes.split_at_checked(usize::from(length)) else {
+        return Ok(None);
+    };
     *bytes = rest;
     Ok(Some(message))
 }
@@ -369,7 +375,8 @@ mod tests {
 
     #[test]
     fn every_refusal_survives() {
-        for outcome in [Ok(()), Err(Refusal::NoCompositor), Err(Refusal::Limit), Err(Refusal::Open)] {
+        for outcome in [Ok(()), Err(Refusal::NoCompositor), Err(Refusal::Limit), Err(Refusal::Open)]
+        {
             let mut bytes = Vec::new();
             let answer = Answer { token: TOKEN, outcome };
             answer.encode(&mut bytes);

@@ -198,7 +198,8 @@ impl<'a> Transfer<'a> {
     /// Takes a whole SEND or RECV apart. `None` if it is cut short or lists more vfds than may travel.
     pub fn parse(message: &'a [u8]) -> Option<Self> {
         let fixed: VfdTransfer = read(message)?;
-        let count = usize::try_from(fixed.vfd_count).ok().filter(|&n| n <= crate::limits::MAX_FDS)?;
+        let count =
+            usize::try_from(fixed.vfd_count).ok().filter(|&n| n <= crate::limits::MAX_FDS)?;
         let rest = &message[size_of::<VfdTransfer>()..];
         let (ids, bytes) = rest.split_at_checked(4 * count)?;
         let vfds = ids.chunks_exact(4).map(bytemuck::pod_read_unaligned::<u32>).collect();

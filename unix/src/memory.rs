@@ -53,7 +53,6 @@ pub fn same_file(a: impl AsFd, b: impl AsFd) -> bool {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -47,7 +47,12 @@ impl Stream {
     /// Reads once: appends up to `max` bytes to `bytes`, and the fds that came with them to `fds`.
     ///
     /// A peer that died with our bytes unread is an [`Read::Eof`] like any other.
-    pub fn read(&mut self, bytes: &mut Vec<u8>, fds: &mut VecDeque<OwnedFd>, max: usize) -> io::Result<Read> {
+    pub fn read(
+        &mut self,
+        bytes: &mut Vec<u8>,
+        fds: &mut VecDeque<OwnedFd>,
+        max: usize,
+    ) -> io::Result<Read> {
         let start = bytes.len();
         bytes.resize(start + max, 0);
         let read = receive(&self.socket, &mut bytes[start..], fds);
@@ -81,7 +86,8 @@ impl Stream {
     pub fn flush(&mut self) -> io::Result<bool> {
         while !self.out.is_empty() {
             let due = self.fds.iter().take_while(|(position, _)| *position <= self.written).count();
-            let now: Vec<RawFd> = self.fds.iter().take(due.min(MAX_FDS_OUT)).map(|(_, fd)| fd.as_raw_fd()).collect();
+            let now: Vec<RawFd> =
+                self.fds.iter().take(due.min(MAX_FDS_OUT)).map(|(_, fd)| fd.as_raw_fd()).collect();
             let until = match self.fds.get(now.len()) {
                 // Later fds wait for their byte; overdue ones for the next.
                 Some((position, _)) => (position.saturating_sub(self.written) as usize).max(1),
@@ -89,7 +95,8 @@ impl Stream {
             };
             let (front, back) = self.out.as_slices();
             let front = &front[..front.len().min(until)];
-            let slices = [IoSlice::new(front), IoSlice::new(&back[..back.len().min(until - front.len())])];
+            let slices =
+                [IoSlice::new(front), IoSlice::new(&back[..back.len().min(until - front.len())])];
             let rights = [ControlMessage::ScmRights(&now)];
             let control = if now.is_empty() { &[][..] } else { &rights[..] };
             let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
@@ -116,7 +123,11 @@ impl AsFd for Stream {
 }
 
 #[expect(unsafe_code, reason = "nix hands received fds out as numbers")]
-fn receive(socket: &UnixStream, bytes: &mut [u8], fds: &mut VecDeque<OwnedFd>) -> nix::Result<usize> {
+fn receive(
+    socket: &UnixStream,
+    bytes: &mut [u8],
+    fds: &mut VecDeque<OwnedFd>,
+) -> nix::Result<usize> {
     let mut control = nix::cmsg_space!([RawFd; MAX_FDS_IN]);
     let mut slices = [IoSliceMut::new(bytes)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
