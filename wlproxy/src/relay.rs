@@ -1,23 +1,36 @@
-//! The relay of one link: pure.
+//! The relay of one link: bytes and fds in, bytes and fds out.
+//!
+//! It understands every message by the tables and passes it on unchanged, or ends the link. Ids pass through as they
+//! are. It does no I/O, reads no clock and keeps nothing of what has passed but the objects.
 
-use wlproxy_protocol::wayland::Batch;
+use wlproxy_protocol::limits::{MAX_EVENT, MAX_REQUEST};
+use wlproxy_protocol::wayland::objects::{Event, IMPLEMENTATION, INVALID_METHOD, INVALID_OBJECT};
+use wlproxy_protocol::wayland::wire::WireError;
+use wlproxy_protocol::wayland::{Batch, Inbox, Objects};
 
-/// Ends a link.
-#[derive(Debug, thiserror::Error)]
-#[error("placeholder")]
-pub struct Violation;
+pub use wlproxy_protocol::wayland::Violation;
 
-impl Violation {
-    /// The `wl_display.error` that tells the client why it is disconnected, as bytes of an event.
-    pub fn to_event(&self) -> Vec<u8> {
-        Vec::new()
-    }
+/// What passed since the last [`Relay::take_tally`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Requests.
+    pub requests: u64,
+    /// Events.
+    pub events: u64,
+    /// `wl_surface.commit` requests among the requests.
+    pub commits: u64,
 }
 
-/// The state machine of one link: bytes and fds in, bytes and fds out. Pure; `F` stands for a file descriptor.
+/// The state machine of one link. `F` stands for a file descriptor.
+///
+/// Call [`Relay::from_client`] and [`Relay::from_compositor`] with what arrives, in order. After an error nothing may
+/// follow: what `out` got before is to be sent on, the client gets [`Violation::to_event`], and the link ends.
 #[derive(Debug)]
 pub struct Relay<F> {
-    _marker: std::marker::PhantomData<F>,
+    objects: Objects,
+    requests: Inbox<F>,
+    events: Inbox<F>,
+    tally: Tally,
 }
 
 impl<F> Default for Relay<F> {
@@ -29,33 +42,191 @@ impl<F> Default for Relay<F> {
 impl<F> Relay<F> {
     /// A link on which nothing was said.
     pub fn new() -> Self {
-        Self { _marker: std::marker::PhantomData }
+        Self {
+            objects: Objects::new(),
+            requests: Inbox::default(),
+            events: Inbox::default(),
+            tally: Tally::default(),
+        }
     }
 
     /// Takes bytes and fds of the client; appends to `out` what the compositor is to get.
     ///
-    /// Incomplete messages wait inside. After an error nothing may follow: what `out` got before is to be sent, and
-    /// the client gets [`Violation::to_event`].
+    /// Incomplete messages wait inside.
+    #[expect(clippy::wrong_self_convention, reason = "it says where the bytes come from")]
     pub fn from_client(
         &mut self,
         bytes: &[u8],
         fds: impl IntoIterator<Item = F>,
         out: &mut Batch<F>,
     ) -> Result<(), Violation> {
-        out.bytes.extend_from_slice(bytes);
-        out.fds.extend(fds);
+        if !self.requests.push(bytes, fds) {
+            return Err(stuffed());
+        }
+        while let Some((message, fds)) = self.requests.next(MAX_REQUEST).map_err(unreadable)? {
+            let call = self.objects.request(message)?;
+            let wanted = call.fds();
+            if fds.len() < wanted {
+                return Err(call.violation(INVALID_METHOD, "its file descriptor is missing"));
+            }
+            out.bytes.extend_from_slice(message.bytes);
+            out.fds.extend(fds.drain(..wanted));
+            self.tally.requests += 1;
+            self.tally.commits += u64::from(call.name() == ("wl_surface", "commit"));
+        }
         Ok(())
     }
 
     /// Takes bytes and fds of the compositor; appends to `out` what the client is to get.
+    ///
+    /// Globals that can't cross are left out.
+    #[expect(clippy::wrong_self_convention, reason = "it says where the bytes come from")]
     pub fn from_compositor(
         &mut self,
         bytes: &[u8],
         fds: impl IntoIterator<Item = F>,
         out: &mut Batch<F>,
     ) -> Result<(), Violation> {
-        out.bytes.extend_from_slice(bytes);
-        out.fds.extend(fds);
+        if !self.events.push(bytes, fds) {
+            return Err(stuffed());
+        }
+        while let Some((message, fds)) = self.events.next(MAX_EVENT).map_err(unreadable)? {
+            match self.objects.event(message)? {
+                Event::Pass(call) => {
+                    let wanted = call.fds();
+                    if fds.len() < wanted {
+                        return Err(call.violation(
+                            IMPLEMENTATION,
+                            "the compositor's file descriptor is missing",
+                        ));
+                    }
+                    out.bytes.extend_from_slice(message.bytes);
+                    out.fds.extend(fds.drain(..wanted));
+                }
+                Event::Hide => {}
+                Event::Replace(bytes) => out.bytes.extend_from_slice(&bytes),
+            }
+            self.tally.events += 1;
+        }
         Ok(())
+    }
+
+    /// What passed since the last call.
+    pub fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
+    }
+}
+
+fn unreadable((object, error): (u32, WireError)) -> Violation {
+    Violation {
+        object,
+        code: INVALID_METHOD,
+        subject: format!("object {object}"),
+        reason: error.to_string(),
+    }
+}
+
+fn stuffed() -> Violation {
+    let reason = "more file descriptors than messages take".to_owned();
+    Violation { object: 1, code: INVALID_OBJECT, subject: "wl_display@1".to_owned(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use wlproxy_protocol::wayland::{Arg, wire};
+
+    const GET_REGISTRY: u16 = 1;
+    const BIND: u16 = 0;
+    const GLOBAL: u16 = 0;
+
+    fn message(object: u32, opcode: u16, args: &[Arg<'_>]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        wire::encode(object, opcode, args, &mut bytes);
+        bytes
+    }
+
+    fn global(name: u32, interface: &std::ffi::CStr, version: u32) -> Vec<u8> {
+        message(2, GLOBAL, &[Arg::Uint(name), Arg::Str(Some(interface)), Arg::Uint(version)])
+    }
+
+    /// A relay whose client has bound wl_shm as object 3.
+    fn with_shm() -> Relay<u32> {
+        let mut relay = Relay::new();
+        let mut out = Batch::default();
+        relay.from_client(&message(1, GET_REGISTRY, &[Arg::NewId(2)]), [], &mut out).unwrap();
+        relay.from_compositor(&global(1, c"wl_shm", 1), [], &mut out).unwrap();
+        let bind = [Arg::Uint(1), Arg::Str(Some(c"wl_shm")), Arg::Uint(1), Arg::NewId(3)];
+        relay.from_client(&message(2, BIND, &bind), [], &mut out).unwrap();
+        relay
+    }
+
+    fn create_pool(id: u32) -> Vec<u8> {
+        message(3, 0, &[Arg::NewId(id), Arg::Fd, Arg::Int(4096)])
+    }
+
+    #[test]
+    fn messages_pass_unchanged_with_their_fds() {
+        let mut relay = with_shm();
+        let mut out = Batch::default();
+        let bytes = [create_pool(4), create_pool(5)].concat();
+        // The fds came with the first byte; the second message is cut in half.
+        relay.from_client(&bytes[..20], [10, 11], &mut out).unwrap();
+        assert_eq!((out.bytes.len(), &out.fds[..]), (16, &[10][..]));
+        relay.from_client(&bytes[20..], [], &mut out).unwrap();
+        assert_eq!((&out.bytes[..], &out.fds[..]), (&bytes[..], &[10, 11][..]));
+        assert_eq!(relay.take_tally().requests, 4);
+    }
+
+    #[test]
+    fn a_missing_fd_is_named() {
+        let error = with_shm().from_client(&create_pool(4), [], &mut Batch::default()).unwrap_err();
+        assert_eq!(error.to_string(), "wl_shm@3.create_pool: its file descriptor is missing");
+    }
+
+    #[test]
+    fn what_stands_before_a_violation_is_passed_on() {
+        let mut relay = with_shm();
+        let mut out = Batch::default();
+        let bytes = [create_pool(4), message(99, 0, &[])].concat();
+        assert!(relay.from_client(&bytes, [10], &mut out).is_err());
+        assert_eq!((out.bytes.len(), out.fds.len()), (16, 1));
+    }
+
+    #[test]
+    fn globals_that_cannot_cross_do_not() {
+        let mut relay = with_shm();
+        let mut out = Batch::default();
+        let shown = global(3, c"wl_output", 1);
+        let bytes = [global(2, c"zwp_linux_dmabuf_v1", 4), shown.clone()].concat();
+        relay.from_compositor(&bytes, [], &mut out).unwrap();
+        assert_eq!(out.bytes, shown);
+    }
+
+    #[test]
+    fn an_oversized_request_is_refused_by_its_header() {
+        let mut relay = with_shm();
+        let header = [3u32.to_ne_bytes(), (5000u32 << 16).to_ne_bytes()].concat();
+        let error = relay.from_client(&header, [], &mut Batch::default()).unwrap_err();
+        assert_eq!(error.object, 3);
+        assert!(error.to_string().contains("5000 bytes"), "{error}");
+    }
+
+    proptest! {
+        /// Whatever a client sends in whatever pieces, only whole messages pass, and nothing panics.
+        #[test]
+        fn hostile_bytes_end_the_link_at_most(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..20)) {
+            let mut relay = with_shm();
+            let mut out = Batch::default();
+            for piece in pieces {
+                if relay.from_client(&piece, [0], &mut out).is_err() {
+                    break;
+                }
+            }
+            let mut rest = &out.bytes[..];
+            while wire::split(&mut rest, MAX_REQUEST).expect("whole messages").is_some() {}
+            prop_assert!(rest.is_empty());
+        }
     }
 }
