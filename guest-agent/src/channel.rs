@@ -3,6 +3,8 @@
 //! A channel is driven by one thread. It never blocks but in the calls that make a vfd, which wait for the device's
 //! answer (they are ioctls on `/dev/wl0`).
 
+pub mod process;
+
 use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use wlproxy_protocol::accept::{Token, Way, Ways};

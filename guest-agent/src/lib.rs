@@ -1,5 +1,27 @@
 //! The guests' side: channels out of a VM, the wrapper for applications, the accept side of a compositor VM.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`channel`] | a guest's way out: contexts, allocations and pipes over some device |
+//! | [`agent`] | connections between local Wayland sockets and contexts, in one thread |
+//! | [`run`] | the role of a client VM: shadows for its clients' buffers |
+//! | [`shadow`] | which parts of a shadow are stale, and the copies |
+//! | [`listener`] | the accept side of a compositor VM |
+//! | [`serve`] | the role of a compositor VM: brings accepted streams to the compositor's socket |
 
 #![deny(unsafe_code)]
 
+pub mod agent;
 pub mod channel;
+pub mod connection;
+mod constants;
+pub mod listener;
+pub mod memory;
+pub mod outbox;
+mod pump;
+pub mod recycler;
+pub mod run;
+pub mod serve;
+pub mod shadow;
+pub mod stats;
+pub mod world;

@@ -65,15 +65,10 @@ impl Stream {
         }
     }
 
-    /// Queues bytes, and fds that go with the first of them.
-    ///
-    /// # Panics
-    /// If there are fds but no bytes: nothing could carry them.
+    /// Queues bytes, and fds that go with the first of them; or with the next that are queued, if there are none.
     pub fn queue(&mut self, bytes: &[u8], fds: impl IntoIterator<Item = OwnedFd>) {
         let position = self.written + self.out.len() as u64;
-        let before = self.fds.len();
         self.fds.extend(fds.into_iter().map(|fd| (position, fd)));
-        assert!(!bytes.is_empty() || self.fds.len() == before, "fds need a byte to go with");
         self.out.extend(bytes);
     }
 

@@ -44,6 +44,11 @@ impl<F> Inbox<F> {
         Ok(message.map(|message| (message, &mut self.fds)))
     }
 
+    /// Takes the fds that wait for their message: the stream is over.
+    pub fn drain_fds(&mut self) -> impl Iterator<Item = F> + use<'_, F> {
+        self.fds.drain(..)
+    }
+
     /// Bytes that wait for the rest of their message.
     pub fn pending(&self) -> usize {
         self.bytes.len() - self.read

@@ -1,0 +1,167 @@
+//! Connections between local Wayland sockets and contexts, all in one thread.
+//!
+//! An agent is an object to poll: [`Agent::poll_fd`] becomes readable, [`Agent::dispatch`] does what there is to do.
+//! So it fits into any event loop: `run` and `serve` have one of calloop's, a compositor has its own.
+
+use crate::channel::{Channel, Error, Event, VfdId};
+use crate::connection::{Connection, Role, Step};
+use crate::world::{CHANNEL, World};
+use nix::sys::epoll::{EpollEvent, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use wlproxy_unix::Stream;
+
+/// Events that one `epoll_wait` takes at most.
+const EVENTS: usize = 64;
+
+/// Steps of connections and pumps in one [`Agent::dispatch`]: then the host's loop gets its turn.
+const MAX_STEPS: usize = 256;
+
+/// See the module's text.
+pub struct Agent {
+    /// What the connections share.
+    pub world: World,
+    connections: HashMap<u64, Connection>,
+    contexts: HashMap<VfdId, u64>,
+    /// Keys that have something to do, each at most once.
+    ready: VecDeque<u64>,
+    /// Readable while `ready` isn't empty between two dispatches.
+    again: EventFd,
+    again_key: u64,
+}
+
+impl Agent {
+    /// An agent on top of `channel`, without connections.
+    pub fn new(channel: Box<dyn Channel>) -> io::Result<Self> {
+        let mut world = World::new(channel)?;
+        let again = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
+        let again_key = world.watch(&again)?;
+        Ok(Self {
+            world,
+            connections: HashMap::new(),
+            contexts: HashMap::new(),
+            ready: VecDeque::new(),
+            again,
+            again_key,
+        })
+    }
+
+    /// Becomes readable when [`Agent::dispatch`] has something to do.
+    pub fn poll_fd(&self) -> BorrowedFd<'_> {
+        self.world.epoll().0.as_fd()
+    }
+
+    /// Joins a local socket and a context. `name` stands in the log.
+    pub fn connect(&mut self, name: String, local: Stream, context: VfdId, role: Box<dyn Role>) -> io::Result<()> {
+        let key = match self.world.watch(local.as_fd()) {
+            Ok(key) => key,
+            Err(error) => {
+                self.world.channel.close(context);
+                return Err(error);
+            }
+        };
+        self.connections.insert(key, Connection::new(name, local, context, role));
+        self.contexts.insert(context, key);
+        self.world.stats.connections += 1;
+        self.world.stats.connections_now += 1;
+        self.wake(key);
+        self.call_again()
+    }
+
+    /// Connections now.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Does what there is to do, without blocking. Appends events of vfds that are no connection's and no pipe's.
+    ///
+    /// Fails only with [`Error::Lost`]: then every connection is to be dropped with the agent.
+    pub fn dispatch(&mut self, others: &mut Vec<Event>) -> Result<(), Error> {
+        self.collect(others)?;
+        let mut steps = 0;
+        while let Some(key) = self.ready.pop_front() {
+            self.step(key)?;
+            steps += 1;
+            if self.ready.is_empty() {
+                // What the steps caused: answers that came while a call waited, pipes that were made.
+                self.collect(others)?;
+            }
+            if steps == MAX_STEPS && !self.ready.is_empty() {
+                return self.call_again().map_err(|error| Error::Lost(error.to_string()));
+            }
+        }
+        Ok(())
+    }
+
+    fn call_again(&self) -> io::Result<()> {
+        self.again.write(1)?;
+        Ok(())
+    }
+
+    fn wake(&mut self, key: u64) {
+        if !self.ready.contains(&key) {
+            self.ready.push_back(key);
+        }
+    }
+
+    /// Finds out who has something to do.
+    fn collect(&mut self, others: &mut Vec<Event>) -> Result<(), Error> {
+        let mut found = [EpollEvent::empty(); EVENTS];
+        loop {
+            let count = match self.world.epoll().wait(&mut found, EpollTimeout::ZERO) {
+                Ok(count) => count,
+                Err(nix::errno::Errno::EINTR) => continue,
+                Err(errno) => return Err(Error::Lost(errno.to_string())),
+            };
+            for event in &found[..count] {
+                match event.data() {
+                    CHANNEL => self.dispatch_channel(others)?,
+                    key if key == self.again_key => drop(self.again.read()),
+                    key => self.wake(key),
+                }
+            }
+            for key in std::mem::take(&mut self.world.fresh) {
+                self.wake(key);
+            }
+            if count < EVENTS {
+                return Ok(());
+            }
+        }
+    }
+
+    fn dispatch_channel(&mut self, others: &mut Vec<Event>) -> Result<(), Error> {
+        let mut events = Vec::new();
+        self.world.channel.dispatch(&mut events)?;
+        for event in events {
+            let (Event::Readable(vfd) | Event::Writable(vfd)) = event;
+            match self.contexts.get(&vfd).copied().or_else(|| self.world.pump_of(vfd)) {
+                Some(key) => self.wake(key),
+                None => others.push(event),
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, key: u64) -> Result<(), Error> {
+        let Some(connection) = self.connections.get_mut(&key) else {
+            // A pump, or something that ended meanwhile.
+            return self.world.run_pump(key).map(drop);
+        };
+        match connection.step(&mut self.world)? {
+            Step::Wait => {}
+            Step::More => self.wake(key),
+            Step::End => {
+                let connection = self.connections.remove(&key).expect("it was there");
+                self.contexts.remove(&connection.context());
+                connection.close(&mut self.world);
+                self.world.stats.connections_now -= 1;
+            }
+        }
+        for key in std::mem::take(&mut self.world.fresh) {
+            self.wake(key);
+        }
+        Ok(())
+    }
+}

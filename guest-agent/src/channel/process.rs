@@ -1,0 +1,300 @@
+//! The `process` channel: a VM without a VM.
+//!
+//! This process plays the VMM, its VM and the VM's virtio_wl driver: it speaks vhost-user to a worker's device, with a
+//! memfd as RAM, real virtqueues and a real window. Only vfds cross, and they behave as behind `/dev/wl0`.
+//!
+//! | file | what it plays |
+//! |---|---|
+//! | `vmm.rs` | QEMU: vhost-user, the memory table |
+//! | `window.rs` | QEMU: the shared memory region |
+//! | `ram.rs` | the VM's memory |
+//! | `ring.rs` | the guest kernel: its side of a virtqueue |
+//! | `driver.rs`, `vfd.rs` | the guest kernel: virtio_wl |
+
+mod driver;
+mod ram;
+mod ring;
+mod vfd;
+mod vmm;
+mod window;
+
+use super::{Allocation, Arrived, Channel, Error, Event, PipeEnd, Received, Sent, VfdId};
+use driver::{Answer, Driver, Features};
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use ram::Ram;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use vfd::Kind;
+use virtio_bindings::bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
+use vmm::Vmm;
+use wlproxy_protocol::accept::{Token, Way, Ways};
+use wlproxy_protocol::limits::{MAX_ALLOCATION, PAGE_SIZE};
+use wlproxy_protocol::virtio_wl::{
+    F_TRANS_FLAGS, F_USE_SHMEM, Header, VfdNew, flags, message,
+};
+
+/// What the VM's driver is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Acks USE_SHMEM: pfns are relative to the window.
+    ///
+    /// If not, as today's drivers: pfns are absolute, and each mapping is announced to the device as guest memory,
+    /// from which it has to learn where the window stands.
+    pub use_shmem: bool,
+    /// Acks TRANS_FLAGS, as today's drivers do.
+    pub trans_flags: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { use_shmem: true, trans_flags: true }
+    }
+}
+
+const CALL: u64 = 0;
+const CONNECTION: u64 = 1;
+
+/// A VM in this process, and its virtio_wl device. Dropping it ends the VM.
+pub struct ProcessChannel {
+    vmm: Vmm,
+    ram: Arc<Ram>,
+    driver: Driver,
+    epoll: Epoll,
+    /// Only kept open for `epoll`.
+    _call: OwnedFd,
+    lost: Option<String>,
+}
+
+impl ProcessChannel {
+    /// Starts the VM with the device that listens at `socket`.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] if nobody listens there or the connection breaks, [`Error::Refused`] if the device lacks
+    /// what a VM with `options` needs.
+    pub fn connect(socket: &Path, options: Options) -> Result<Self, Error> {
+        let ram = Arc::new(Ram::new(driver::RAM_SIZE).map_err(lost)?);
+        let vmm = Vmm::connect(socket, &options, ram.clone())?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(lost)?;
+        let call = vmm::duplicate(vmm.call()).map_err(lost)?;
+        epoll.add(&call, EpollEvent::new(EpollFlags::EPOLLIN, CALL)).map_err(lost)?;
+        let hang_up = EpollEvent::new(EpollFlags::EPOLLRDHUP, CONNECTION);
+        epoll.add(vmm.connection(), hang_up).map_err(lost)?;
+        let driver = driver(&vmm, &ram);
+        let mut channel = Self { vmm, ram, driver, epoll, _call: call, lost: None };
+        channel.start()?;
+        Ok(channel)
+    }
+
+    /// Resets the VM: its rings stop, and all vfds, mappings and events are gone. The device stays.
+    pub fn reset(&mut self) -> Result<(), Error> {
+        self.check()?;
+        let stopped = self.vmm.stop();
+        self.keep(stopped)?;
+        self.driver = driver(&self.vmm, &self.ram);
+        let started = self.start();
+        self.keep(started)
+    }
+
+    fn start(&mut self) -> Result<(), Error> {
+        self.vmm.start(driver::LAYOUTS)?;
+        self.kick()
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        match &self.lost {
+            Some(why) => Err(Error::Lost(why.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Remembers that the channel is lost.
+    fn keep<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
+        if let Err(Error::Lost(why)) = &result {
+            self.lost.get_or_insert_with(|| why.clone());
+        }
+        result
+    }
+
+    /// Tells the device of new buffers, if it wants that.
+    fn kick(&mut self) -> Result<(), Error> {
+        let kicks = self.driver.kicks();
+        for (queue, _) in kicks.into_iter().enumerate().filter(|(_, kick)| *kick) {
+            self.vmm.kick(queue)?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that events that came up outside of [`Channel::dispatch`] wake its caller.
+    fn wake(&self) -> Result<(), Error> {
+        // The next dispatch clears it like a call of the device.
+        self.vmm.call().write(1).map_err(lost)
+    }
+
+    /// Takes in what the device did, after waiting for it up to `timeout`.
+    fn turn(&mut self, timeout: EpollTimeout) -> Result<(), Error> {
+        self.check()?;
+        let result = self.try_turn(timeout);
+        self.keep(result)
+    }
+
+    fn try_turn(&mut self, timeout: EpollTimeout) -> Result<(), Error> {
+        let mut ready = [EpollEvent::empty(); 2];
+        let count = match self.epoll.wait(&mut ready, timeout) {
+            Err(Errno::EINTR) => 0,
+            other => other.map_err(lost)?,
+        };
+        for event in &ready[..count] {
+            if event.data() == CONNECTION {
+                return Err(Error::Lost("the device hung up".into()));
+            }
+            // Before the rings are looked at, so that a later call wakes us again.
+            if let Err(error) = self.vmm.call().read()
+                && error.kind() != std::io::ErrorKind::WouldBlock
+            {
+                return Err(lost(error));
+            }
+        }
+        self.driver.pump().map_err(lost)?;
+        self.kick()
+    }
+
+    /// Makes a vfd and waits until the device has answered.
+    fn create(&mut self, kind: Kind, mut new: VfdNew) -> Result<(VfdId, Answer), Error> {
+        self.check()?;
+        let id = loop {
+            match self.driver.reserve(kind) {
+                Some(id) => break id,
+                None if self.driver.is_closing() => self.turn(EpollTimeout::NONE)?,
+                None => return Err(Error::OutOfMemory),
+            }
+        };
+        new.id = id;
+        let ticket = loop {
+            match self.driver.ask(&new) {
+                Some(ticket) => break ticket,
+                None => self.turn(EpollTimeout::NONE)?,
+            }
+        };
+        let kicked = self.kick();
+        self.keep(kicked)?;
+        let answer = loop {
+            match self.driver.answer(&ticket) {
+                Some(answer) => break answer,
+                None => self.turn(EpollTimeout::NONE)?,
+            }
+        };
+        let result = answer.check();
+        if result.is_err() {
+            self.driver.forget(id);
+        }
+        self.after()?;
+        result.map(|()| (VfdId(id), answer))
+    }
+
+    /// After an operation: tells the device of its buffers, and the caller of events.
+    fn after(&mut self) -> Result<(), Error> {
+        let mut result = self.kick();
+        if result.is_ok() && !self.driver.events().is_empty() {
+            result = self.wake();
+        }
+        self.keep(result)
+    }
+}
+
+impl Channel for ProcessChannel {
+    fn poll_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.0.as_fd()
+    }
+
+    fn dispatch(&mut self, events: &mut Vec<Event>) -> Result<(), Error> {
+        self.turn(EpollTimeout::ZERO)?;
+        events.append(self.driver.events());
+        Ok(())
+    }
+
+    fn ways(&self) -> Ways {
+        Ways::NAME
+    }
+
+    fn connect(&mut self) -> Result<VfdId, Error> {
+        let flags = flags::READ | flags::WRITE;
+        let new = VfdNew { header: Header::new(message::VFD_NEW_CTX), flags, ..VfdNew::default() };
+        Ok(self.create(Kind::Context, new)?.0)
+    }
+
+    fn open(&mut self, way: Way, token: Token) -> Result<VfdId, Error> {
+        if way != Way::Name {
+            return Err(Error::Refused(format!("a virtio_wl device doesn't open streams by {way:?}")));
+        }
+        let header = Header::new(message::VFD_NEW_CTX_NAMED);
+        let flags = flags::READ | flags::WRITE;
+        let new = VfdNew { header, flags, name: token.to_name(), ..VfdNew::default() };
+        Ok(self.create(Kind::Context, new)?.0)
+    }
+
+    fn allocate(&mut self, size: u64) -> Result<Allocation, Error> {
+        if size == 0 {
+            return Err(Error::Refused("an allocation of 0 bytes".into()));
+        }
+        let rounded = size.checked_next_multiple_of(PAGE_SIZE).filter(|&size| size <= MAX_ALLOCATION);
+        let size = rounded.and_then(|size| u32::try_from(size).ok()).ok_or(Error::OutOfMemory)?;
+        let new = VfdNew { header: Header::new(message::VFD_NEW), size, ..VfdNew::default() };
+        let (vfd, answer) = self.create(Kind::Memory { offset: 0, size: 0 }, new)?;
+        let allocation = self.driver.allocated(vfd.0, size.into(), &answer);
+        if allocation.is_err() {
+            self.close(vfd);
+        }
+        allocation
+    }
+
+    fn pipe(&mut self, end: PipeEnd) -> Result<VfdId, Error> {
+        let flags = match end {
+            PipeEnd::Read => flags::READ,
+            PipeEnd::Write => flags::WRITE,
+        };
+        let new = VfdNew { header: Header::new(message::VFD_NEW_PIPE), flags, ..VfdNew::default() };
+        Ok(self.create(Kind::Pipe(end), new)?.0)
+    }
+
+    fn send(&mut self, vfd: VfdId, bytes: &[u8], vfds: &[VfdId]) -> Result<Sent, Error> {
+        self.check()?;
+        let sent = self.driver.send(vfd.0, bytes, vfds)?;
+        let kicked = self.kick();
+        self.keep(kicked)?;
+        Ok(sent)
+    }
+
+    fn receive(&mut self, vfd: VfdId, bytes: &mut Vec<u8>) -> Result<Received, Error> {
+        self.check()?;
+        let received = self.driver.receive(vfd.0, bytes)?;
+        self.after()?;
+        Ok(received)
+    }
+
+    fn close(&mut self, vfd: VfdId) {
+        if self.lost.is_none() {
+            self.driver.close(vfd.0);
+            // A failure is kept for the next dispatch.
+            let kicked = self.kick();
+            let _ = self.keep(kicked);
+        }
+    }
+}
+
+fn driver(vmm: &Vmm, ram: &Arc<Ram>) -> Driver {
+    let features = Features {
+        event_idx: vmm.has(VIRTIO_RING_F_EVENT_IDX),
+        use_shmem: vmm.has(F_USE_SHMEM),
+        trans_flags: vmm.has(F_TRANS_FLAGS),
+    };
+    Driver::new(ram.clone(), vmm.window().clone(), features)
+}
+
+fn lost(error: impl std::fmt::Display) -> Error {
+    Error::Lost(error.to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,507 @@
+mod fake;
+
+use super::*;
+use fake::{Fake, Offers, silent, token};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::process::Command;
+use std::thread;
+use vhost::vhost_user::VhostUserProtocolFeatures as Protocol;
+use vhost_user_backend::VhostUserDaemon;
+use wlproxy_protocol::virtio_wl::{MAX_DRIVER_ID, QUEUE_SIZE};
+use wlproxy_unix::memory;
+
+/// How long anything may take, in milliseconds; far more than it does.
+const PATIENCE: u16 = 20_000;
+
+/// A driver as today's.
+const TODAY: Options = Options { use_shmem: false, trans_flags: true };
+
+/// A VM, its device, and what it was told.
+struct Lab {
+    channel: ProcessChannel,
+    fake: Arc<Fake>,
+    daemon: VhostUserDaemon<Arc<Fake>>,
+    events: Vec<Event>,
+}
+
+fn connect(offers: Offers, options: Options) -> Result<Lab, Error> {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("device");
+    let fake = Fake::new(offers);
+    let listening = fake.listen(&socket);
+    let channel = ProcessChannel::connect(&socket, options);
+    let mut daemon = listening.join().unwrap();
+    match channel {
+        Ok(channel) => Ok(Lab { channel, fake, daemon, events: Vec::new() }),
+        Err(error) => {
+            let _ = daemon.wait();
+            Err(error)
+        }
+    }
+}
+
+impl Lab {
+    fn new(options: Options) -> Self {
+        connect(Offers::default(), options).unwrap()
+    }
+
+    /// Waits until the channel has something to do, and lets it.
+    fn turn(&mut self) -> Result<(), Error> {
+        let mut fds = [PollFd::new(self.channel.poll_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut fds, PollTimeout::from(PATIENCE)).unwrap(), 1, "nothing came");
+        self.channel.dispatch(&mut self.events)
+    }
+
+    /// Waits for one event.
+    fn wait(&mut self, event: Event) {
+        while !self.events.contains(&event) {
+            self.turn().unwrap();
+        }
+        self.events.retain(|other| *other != event);
+    }
+
+    /// Sends when it is possible.
+    fn send(&mut self, vfd: VfdId, bytes: &[u8], vfds: &[VfdId]) {
+        while self.channel.send(vfd, bytes, vfds).unwrap() == Sent::Busy {
+            self.wait(Event::Writable(vfd));
+        }
+    }
+
+    /// Waits for one message or the end (`None`).
+    fn receive(&mut self, vfd: VfdId) -> Option<(Vec<u8>, Vec<Arrived>)> {
+        let mut bytes = Vec::new();
+        loop {
+            match self.channel.receive(vfd, &mut bytes).unwrap() {
+                Received::Message(arrived) => return Some((bytes, arrived)),
+                Received::HangUp => return None,
+                Received::Nothing => self.wait(Event::Readable(vfd)),
+            }
+        }
+    }
+
+    /// A context that is known to work.
+    fn context(&mut self) -> VfdId {
+        let context = self.channel.connect().unwrap();
+        self.echo(context);
+        context
+    }
+
+    fn echo(&mut self, context: VfdId) {
+        self.send(context, b"echo", &[]);
+        assert_eq!(self.receive(context).unwrap().0, b"echo");
+    }
+
+    /// Waits until the device has closed `count` vfds.
+    fn closed(&mut self, count: usize) -> Vec<u32> {
+        while self.fake.closed().len() < count {
+            self.turn().unwrap();
+        }
+        self.fake.closed()
+    }
+}
+
+#[test]
+fn bytes_go_there_and_back() {
+    for options in [Options::default(), TODAY, Options { trans_flags: false, ..Options::default() }] {
+        let mut lab = Lab::new(options);
+        let context = lab.channel.connect().unwrap();
+        let most = vec![b'x'; wlproxy_protocol::limits::MAX_SEND];
+        for bytes in [&b"hello"[..], &most] {
+            lab.send(context, bytes, &[]);
+            assert_eq!(lab.receive(context).unwrap().0, bytes);
+        }
+        let mut bytes = Vec::new();
+        assert!(matches!(lab.channel.receive(context, &mut bytes), Ok(Received::Nothing)));
+        let more = [&most[..], b"x"].concat();
+        assert!(matches!(lab.channel.send(context, &more, &[]), Err(Error::Refused(_))));
+        lab.channel.close(context);
+        assert_eq!(lab.closed(1), [context.0]);
+        assert!(matches!(lab.channel.send(context, b"x", &[]), Err(Error::NotFound)));
+    }
+}
+
+#[test]
+fn without_event_idx_it_works_as_well() {
+    let virtio = Offers::default().virtio & !(1 << VIRTIO_RING_F_EVENT_IDX);
+    let mut lab = connect(Offers { virtio, ..Offers::default() }, Options::default()).unwrap();
+    let context = lab.context();
+    for _ in 0..2 * QUEUE_SIZE {
+        lab.echo(context);
+    }
+}
+
+#[test]
+fn allocations_are_the_memory_that_the_device_mapped() {
+    for options in [Options::default(), TODAY] {
+        let mut lab = Lab::new(options);
+        let context = lab.context();
+        // More than a memory table has room for.
+        for round in 0..20u64 {
+            let allocation = lab.channel.allocate(round * 4096 + 1).unwrap();
+            assert_eq!(allocation.size, (round + 1) * 4096);
+            assert!(lab.fake.has_file(&allocation.fd));
+            let file = File::from(allocation.fd);
+            file.write_all_at(b"pixels", round).unwrap();
+
+            lab.send(context, b"back", &[allocation.vfd]);
+            let (bytes, mut arrived) = lab.receive(context).unwrap();
+            assert_eq!((&bytes[..], arrived.len()), (&b"back"[..], 1));
+            let Some(Arrived::Allocation(back)) = arrived.pop() else {
+                panic!("{arrived:?}");
+            };
+            assert_eq!(back.size, allocation.size);
+            assert_ne!(back.vfd, allocation.vfd);
+            assert!(memory::same_file(&back.fd, &file));
+            let before = lab.fake.closed().len();
+            lab.channel.close(allocation.vfd);
+            if round % 2 == 0 {
+                lab.channel.close(back.vfd);
+                assert_eq!(lab.closed(before + 2)[before..], [allocation.vfd.0, back.vfd.0]);
+            } else {
+                assert_eq!(lab.closed(before + 1)[before..], [allocation.vfd.0]);
+            }
+        }
+    }
+}
+
+#[test]
+fn sizes_that_no_device_has_are_refused_at_once() {
+    let mut lab = Lab::new(Options::default());
+    assert!(matches!(lab.channel.allocate(0), Err(Error::Refused(_))));
+    for size in [MAX_ALLOCATION + 1, u64::from(u32::MAX) + 1, u64::MAX] {
+        assert!(matches!(lab.channel.allocate(size), Err(Error::OutOfMemory)), "{size}");
+    }
+}
+
+#[test]
+fn a_refused_mapping_leaves_the_channel_usable() {
+    let mut lab = Lab::new(Options::default());
+    let context = lab.context();
+    lab.send(context, b"overlap", &[]);
+    lab.echo(context);
+    lab.channel.allocate(4096).unwrap();
+}
+
+#[test]
+fn one_send_at_a_time_and_writable_after_it() {
+    let mut lab = Lab::new(Options::default());
+    let (slow, other) = (lab.context(), lab.context());
+    assert_eq!(lab.channel.send(slow, b"hold", &[]).unwrap(), Sent::Accepted);
+    assert_eq!(lab.channel.send(slow, b"more", &[]).unwrap(), Sent::Busy);
+    lab.echo(other);
+    assert_eq!(lab.channel.send(slow, b"more", &[]).unwrap(), Sent::Busy);
+    lab.send(other, b"release", &[]);
+    lab.wait(Event::Writable(slow));
+    assert_eq!(lab.channel.send(slow, b"more", &[]).unwrap(), Sent::Accepted);
+    assert_eq!(lab.receive(slow).unwrap().0, b"more");
+    assert!(!lab.events.contains(&Event::Writable(slow)), "nobody was told that it is busy");
+}
+
+#[test]
+fn a_full_ring_makes_everyone_wait_and_forgets_nobody() {
+    let mut lab = Lab::new(Options::default());
+    let contexts: Vec<_> = (0..=QUEUE_SIZE / 2).map(|_| lab.channel.connect().unwrap()).collect();
+    let [slow @ .., last, starved] = &contexts[..] else { unreachable!() };
+    for context in slow {
+        assert_eq!(lab.channel.send(*context, b"hold", &[]).unwrap(), Sent::Accepted);
+    }
+    assert_eq!(lab.channel.send(*last, b"release", &[]).unwrap(), Sent::Accepted);
+    // Whatever the device did by now, nothing is taken in before the next dispatch.
+    assert_eq!(lab.channel.send(*starved, b"echo", &[]).unwrap(), Sent::Busy);
+    lab.channel.close(slow[0]);
+    assert_eq!(lab.fake.closed(), [0; 0]);
+    lab.wait(Event::Writable(*starved));
+    lab.echo(*starved);
+    assert_eq!(lab.closed(1), [slow[0].0]);
+}
+
+#[test]
+fn a_refused_send_ends_its_vfd_only() {
+    let mut lab = Lab::new(Options::default());
+    let (bad, good) = (lab.context(), lab.context());
+    lab.send(bad, b"refuse", &[]);
+    assert!(lab.receive(bad).is_none());
+    let Err(Error::Refused(why)) = lab.channel.send(bad, b"more", &[]) else {
+        panic!("refused for good");
+    };
+    assert!(why.contains("INVALID_TYPE"), "{why}");
+    lab.echo(good);
+}
+
+#[test]
+fn a_hang_up_comes_after_what_was_sent_before() {
+    let mut lab = Lab::new(Options::default());
+    let context = lab.context();
+    lab.send(context, b"hang up", &[]);
+    assert_eq!(lab.receive(context).unwrap().0, b"bye");
+    assert!(lab.receive(context).is_none());
+    assert!(lab.receive(context).is_none(), "and stays");
+}
+
+#[test]
+fn only_the_first_of_many_messages_is_an_event() {
+    let mut lab = Lab::new(Options::default());
+    let (context, other) = (lab.context(), lab.context());
+    lab.send(context, b"one", &[]);
+    lab.wait(Event::Readable(context));
+    lab.send(context, b"two", &[]);
+    // The answer to this comes after the answer to that.
+    lab.echo(other);
+    assert!(!lab.events.contains(&Event::Readable(context)));
+    assert_eq!(lab.receive(context).unwrap().0, b"one");
+    assert_eq!(lab.receive(context).unwrap().0, b"two");
+}
+
+#[test]
+fn an_event_that_came_up_elsewhere_wakes_the_next_dispatch() {
+    let mut lab = Lab::new(Options::default());
+    let context = lab.context();
+    lab.send(context, b"message", &[]);
+    // This takes the message in on the way: the device sent it before it answered.
+    let other = lab.channel.connect().unwrap();
+    lab.wait(Event::Readable(context));
+    lab.channel.close(other);
+}
+
+#[test]
+fn an_unread_vfd_holds_the_ring_until_it_is_read() {
+    let mut lab = Lab::new(Options::default());
+    let (unread, other) = (lab.context(), lab.context());
+    lab.send(unread, b"flood", &[]);
+    lab.send(other, b"echo", &[]);
+    for n in 0..3 * QUEUE_SIZE {
+        assert_eq!(lab.receive(unread).unwrap().0, n.to_le_bytes());
+    }
+    assert_eq!(lab.receive(other).unwrap().0, b"echo");
+}
+
+#[test]
+fn closing_an_unread_vfd_gives_its_buffers_back() {
+    let mut lab = Lab::new(Options::default());
+    let (unread, other) = (lab.context(), lab.context());
+    lab.send(unread, b"flood", &[]);
+    lab.wait(Event::Readable(unread));
+    lab.channel.close(unread);
+    lab.echo(other);
+    assert!(!lab.events.contains(&Event::Readable(unread)));
+}
+
+#[test]
+fn what_nobody_can_receive_is_dropped_and_closed() {
+    let mut lab = Lab::new(Options::default());
+    let context = lab.context();
+    // More often than there are buffers.
+    for _ in 0..2 * QUEUE_SIZE {
+        lab.send(context, b"orphan", &[]);
+    }
+    lab.echo(context);
+    let count = usize::from(2 * QUEUE_SIZE);
+    assert_eq!(lab.closed(count).len(), count, "the pipes that would have come along");
+}
+
+#[test]
+fn what_arrives_for_a_closed_vfd_is_closed() {
+    let mut lab = Lab::new(Options::default());
+    let (context, other) = (lab.context(), lab.context());
+    let allocation = lab.channel.allocate(4096).unwrap();
+    lab.send(context, b"back", &[allocation.vfd]);
+    lab.wait(Event::Readable(context));
+    lab.send(context, b"back", &[allocation.vfd]);
+    lab.channel.close(context);
+    let closed = lab.closed(3);
+    let host = closed.iter().filter(|id| **id & wlproxy_protocol::virtio_wl::HOST_ID != 0);
+    assert_eq!(host.count(), 2, "{closed:x?}");
+    lab.echo(other);
+}
+
+#[test]
+fn pipes_have_a_direction() {
+    let mut lab = Lab::new(Options::default());
+    let read = lab.channel.pipe(PipeEnd::Read).unwrap();
+    assert_eq!(lab.receive(read).unwrap().0, b"from the pipe");
+    assert!(lab.receive(read).is_none());
+    assert!(matches!(lab.channel.send(read, b"no", &[]), Err(Error::Refused(_))));
+    let write = lab.channel.pipe(PipeEnd::Write).unwrap();
+    lab.send(write, b"one, ", &[]);
+    lab.send(write, b"two", &[]);
+    lab.context();
+    assert_eq!(lab.fake.written(), b"one, two");
+}
+
+#[test]
+fn what_came_before_a_vfd_was_handed_out_is_told_after() {
+    let mut lab = Lab::new(Options::default());
+    let context = lab.context();
+    lab.send(context, b"pipe", &[]);
+    let (bytes, arrived) = lab.receive(context).unwrap();
+    let [Arrived::Pipe(pipe, PipeEnd::Read)] = arrived[..] else {
+        panic!("{arrived:?}");
+    };
+    assert_eq!(bytes, b"here");
+    assert!(lab.events.is_empty(), "{:?}", lab.events);
+    lab.wait(Event::Readable(pipe));
+    assert_eq!(lab.receive(pipe).unwrap().0, b"early");
+}
+
+#[test]
+fn a_record_is_opened_by_its_name() {
+    let mut lab = Lab::new(Options::default());
+    assert_eq!(lab.channel.ways(), Ways::NAME);
+    let stream = lab.channel.open(Way::Name, token()).unwrap();
+    lab.echo(stream);
+    assert!(matches!(lab.channel.open(Way::Name, Token::new([9; 16])), Err(Error::NotFound)));
+    assert!(matches!(lab.channel.open(Way::DialBack, token()), Err(Error::Refused(_))));
+    assert!(matches!(lab.channel.open(Way::ChannelType(1), token()), Err(Error::Refused(_))));
+}
+
+#[test]
+fn ids_run_out_and_come_back() {
+    let mut lab = Lab::new(Options::default());
+    let mut contexts: Vec<_> = (0..MAX_DRIVER_ID).map(|_| lab.channel.connect().unwrap()).collect();
+    assert!(matches!(lab.channel.connect(), Err(Error::OutOfMemory)));
+    let closed = contexts.swap_remove(1000);
+    lab.channel.close(closed);
+    lab.channel.close(closed);
+    // Waits for the answer to the CLOSE.
+    assert_eq!(lab.channel.connect().unwrap(), closed);
+    lab.echo(closed);
+    assert_eq!(lab.fake.closed(), [closed.0]);
+}
+
+#[test]
+fn a_reset_ends_everything_but_the_device() {
+    for options in [Options::default(), TODAY] {
+        let mut lab = Lab::new(options);
+        for _ in 0..3 {
+            let context = lab.context();
+            let allocation = lab.channel.allocate(1 << 20).unwrap();
+            lab.send(context, b"flood", &[]);
+            lab.wait(Event::Readable(context));
+            lab.send(context, b"hold", &[]);
+            lab.channel.reset().unwrap();
+            assert!(matches!(lab.channel.send(context, b"x", &[]), Err(Error::NotFound)));
+            assert!(matches!(lab.channel.receive(context, &mut Vec::new()), Err(Error::NotFound)));
+            let size = lab.channel.vmm.window().size();
+            assert!((0..size).step_by(4096).take(1000).all(|offset| {
+                !lab.channel.vmm.window().contains(offset, allocation.size)
+            }));
+            lab.events.clear();
+        }
+        lab.context();
+        lab.channel.allocate(4096).unwrap();
+    }
+}
+
+#[test]
+fn a_device_that_ends_is_noticed() {
+    let mut lab = Lab::new(Options::default());
+    let context = lab.context();
+    lab.daemon.request_shutdown();
+    let lost = loop {
+        if let Err(error) = lab.turn() {
+            break error;
+        }
+    };
+    assert!(matches!(lost, Error::Lost(_)));
+    assert!(matches!(lab.turn(), Err(Error::Lost(_))), "and stays");
+    assert!(matches!(lab.channel.send(context, b"x", &[]), Err(Error::Lost(_))));
+    assert!(matches!(lab.channel.connect(), Err(Error::Lost(_))));
+    assert!(matches!(lab.channel.allocate(4096), Err(Error::Lost(_))));
+    assert!(matches!(lab.channel.reset(), Err(Error::Lost(_))));
+    lab.channel.close(context);
+}
+
+#[test]
+fn a_device_that_ends_ends_the_wait_for_its_answer() {
+    let mut lab = Lab::new(Options::default());
+    let end = lab.daemon.shutdown_handle().unwrap();
+    let (send, receive) = std::sync::mpsc::channel();
+    let waiting = thread::spawn(move || {
+        send.send(()).unwrap();
+        lab.channel.open(Way::Name, silent()).map(|vfd| vfd.0)
+    });
+    receive.recv().unwrap();
+    end.shutdown();
+    assert!(matches!(waiting.join().unwrap(), Err(Error::Lost(_))));
+}
+
+#[test]
+fn what_a_device_lacks_is_named() {
+    let refused = |offers, options| match connect(offers, options) {
+        Err(Error::Refused(why)) => why,
+        other => panic!("{:?}", other.err()),
+    };
+    let with = Offers::default();
+    let protocol = with.protocol - Protocol::SHMEM;
+    assert!(refused(Offers { protocol, ..with }, Options::default()).contains("SHMEM"));
+    let protocol = with.protocol - Protocol::BACKEND_SEND_FD;
+    assert!(refused(Offers { protocol, ..with }, TODAY).contains("BACKEND_SEND_FD"));
+    assert!(refused(Offers { window: 0, ..with }, TODAY).contains("shared memory region 0"));
+    let virtio = with.virtio & !(1 << F_USE_SHMEM);
+    assert!(refused(Offers { virtio, ..with }, Options::default()).contains("0x8"));
+    assert!(connect(Offers { virtio, ..with }, TODAY).is_ok());
+    let virtio = with.virtio & !(1 << 32);
+    assert!(refused(Offers { virtio, ..with }, TODAY).contains("0x100000000"));
+}
+
+#[test]
+fn nobody_at_the_socket_is_a_lost_channel() {
+    let nowhere = tempfile::tempdir().unwrap().path().join("device");
+    let Err(Error::Lost(why)) = ProcessChannel::connect(&nowhere, Options::default()) else {
+        panic!("nobody listens");
+    };
+    assert!(why.contains(nowhere.to_str().unwrap()), "{why}");
+}
+
+/// fds and threads of this process.
+fn held() -> (usize, usize) {
+    let count = |directory| fs::read_dir(directory).unwrap().count();
+    (count("/proc/self/fd"), count("/proc/self/task"))
+}
+
+/// Counts only if it is alone in its process: [`nothing_is_left`] runs it.
+#[test]
+#[ignore = "counts what its process holds, so it needs one of its own"]
+fn counts_what_is_left() {
+    let live = |options| {
+        let mut lab = Lab::new(options);
+        let context = lab.context();
+        let allocation = lab.channel.allocate(1 << 20).unwrap();
+        lab.send(context, b"back", &[allocation.vfd]);
+        lab.wait(Event::Readable(context));
+        lab.channel.reset().unwrap();
+        lab.context();
+        lab.channel.allocate(4096).unwrap();
+        lab
+    };
+    // Whatever is made once per process is made here.
+    drop(live(Options::default()));
+    let before = held();
+    for round in 0..6 {
+        let mut lab = live(if round % 2 == 0 { Options::default() } else { TODAY });
+        if round >= 4 {
+            lab.daemon.request_shutdown();
+            assert!(matches!(lab.turn(), Err(Error::Lost(_))));
+        }
+        assert!(held().0 > before.0, "the count sees a channel");
+        let Lab { channel, daemon, fake, .. } = lab;
+        drop(channel);
+        let mut daemon = daemon;
+        let _ = daemon.wait();
+        drop(daemon);
+        drop(fake);
+        assert_eq!(held(), before, "round {round}");
+    }
+}
+
+#[test]
+fn nothing_is_left() {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "channel::process::tests::counts_what_is_left", "--ignored", "--nocapture"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -1,0 +1,62 @@
+//! The command line.
+
+pub(crate) mod run;
+pub(crate) mod serve;
+mod stats;
+
+use clap::{Parser, Subcommand};
+use guest_agent::channel::process::{Options, ProcessChannel};
+use guest_agent::channel::{Channel, Error};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// How often a channel that isn't there is tried, and a main context that was closed.
+pub(crate) const RETRY: Duration = Duration::from_millis(200);
+
+/// The part of wlproxy that runs in the VMs.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+pub(crate) struct Args {
+    /// What to log: a level (error, warn, info, debug, trace), or a filter such as `guest_agent=debug`.
+    #[arg(long, env = "RUST_LOG", default_value = "info", global = true)]
+    pub(crate) log: String,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// In a client VM: run an application whose windows appear in the compositor VM.
+    Run(run::Args),
+    /// In the compositor VM: bring the clients of other VMs to the compositor of this one.
+    Serve(serve::Args),
+}
+
+/// Which way out of the VM.
+#[derive(Debug, Clone)]
+pub(crate) enum ChannelSpec {
+    /// This process is the VM: its device listens at the path.
+    Process(PathBuf),
+}
+
+impl FromStr for ChannelSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("process", path)) if !path.is_empty() => Ok(Self::Process(path.into())),
+            _ => Err("the one channel so far is `process:SOCKET`, with the vhost-user socket of a VM's worker".into()),
+        }
+    }
+}
+
+impl ChannelSpec {
+    /// Opens the channel, if the host is there.
+    pub(crate) fn open(&self) -> Result<Box<dyn Channel>, Error> {
+        match self {
+            Self::Process(path) => Ok(Box::new(ProcessChannel::connect(path, Options::default())?)),
+        }
+    }
+}

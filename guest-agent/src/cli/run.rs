@@ -1,0 +1,221 @@
+//! `guest-agent run`.
+
+use super::{ChannelSpec, RETRY, stats::StatsFile};
+use anyhow::{Context, Result};
+use calloop::generic::Generic;
+use calloop::signals::{Signal, Signals};
+use calloop::timer::{TimeoutAction, Timer};
+use calloop::{EventLoop, Interest, LoopHandle, Mode, PostAction, RegistrationToken};
+use guest_agent::channel::Error;
+use guest_agent::run::{Run, Socket};
+use guest_agent::stats::Stats;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::time::Duration;
+
+/// How long the application may take to end after it was asked to. systemd and the like wait longer than this.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Arguments of `guest-agent run`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The way out of this VM: `process:SOCKET`.
+    #[arg(long, value_name = "CHANNEL")]
+    channel: ChannelSpec,
+
+    /// Name or path of the Wayland socket that is made for the application [default: the first free wayland-N].
+    #[arg(long, value_name = "NAME")]
+    socket: Option<PathBuf>,
+
+    /// Write numbers to this file as JSON, at the end and on SIGUSR1.
+    #[arg(long, value_name = "FILE")]
+    stats: Option<PathBuf>,
+
+    /// The application and its arguments.
+    #[arg(last = true, required = true, value_name = "APP")]
+    app: Vec<OsString>,
+}
+
+/// What the event loop's callbacks share.
+struct State {
+    channel: ChannelSpec,
+    socket: Socket,
+    stats_file: StatsFile,
+    /// Numbers of channels that were lost.
+    past: Stats,
+    run: Option<Run>,
+    /// Sources that exist while `run` does.
+    sources: Vec<RegistrationToken>,
+    child: Child,
+    asked_to_end: bool,
+    exit: Option<ExitStatus>,
+    handle: LoopHandle<'static, State>,
+}
+
+pub(crate) fn main(args: Args) -> Result<ExitCode> {
+    let mut events: EventLoop<'static, State> = EventLoop::try_new().context("can't make an event loop")?;
+    let handle = events.handle();
+    // Before any thread is made: signals are blocked per thread.
+    let signals = Signals::new(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD, Signal::SIGUSR1])
+        .context("can't take signals")?;
+    let socket = Socket::bind(args.socket.as_deref())?;
+    let child = spawn(&args.app, &socket)?;
+    let mut state = State {
+        channel: args.channel,
+        socket,
+        stats_file: StatsFile(args.stats),
+        past: Stats::default(),
+        run: None,
+        sources: Vec::new(),
+        child,
+        asked_to_end: false,
+        exit: None,
+        handle: handle.clone(),
+    };
+    handle.insert_source(signals, |event, _, state| state.signal(event.signal())).map_err(|e| e.error)?;
+    handle.insert_source(Timer::immediate(), |_, _, state| state.open()).map_err(|e| e.error)?;
+    while state.exit.is_none() {
+        events.dispatch(None, &mut state).context("the event loop failed")?;
+    }
+    state.stats_file.write(&state.stats());
+    let status = state.exit.expect("the loop ended");
+    let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+}
+
+fn spawn(app: &[OsString], socket: &Socket) -> Result<Child> {
+    let (program, arguments) = app.split_first().context("no application was named")?;
+    Command::new(program)
+        .args(arguments)
+        .env("WAYLAND_DISPLAY", socket.display())
+        .env_remove("WAYLAND_SOCKET")
+        .spawn()
+        .with_context(|| format!("can't start {}", program.display()))
+}
+
+impl State {
+    /// Opens the channel, or tries again later.
+    fn open(&mut self) -> TimeoutAction {
+        let run = match self.channel.open() {
+            Ok(channel) => Run::new(channel, self.past.connections),
+            Err(error) => {
+                tracing::debug!("waiting for the host: {error}");
+                return TimeoutAction::ToDuration(RETRY);
+            }
+        };
+        match run.map_err(anyhow::Error::from).and_then(|run| self.start(run)) {
+            Ok(()) => TimeoutAction::Drop,
+            Err(error) => {
+                tracing::warn!("can't serve clients, trying again: {error:#}");
+                self.stop();
+                TimeoutAction::ToDuration(RETRY)
+            }
+        }
+    }
+
+    fn start(&mut self, run: Run) -> Result<()> {
+        let agent = Generic::new(run.poll_fd().try_clone_to_owned()?, Interest::READ, Mode::Level);
+        let clients = Generic::new(self.socket.listener.as_fd().try_clone_to_owned()?, Interest::READ, Mode::Level);
+        self.run = Some(run);
+        let token = self.handle.insert_source(agent, |_, _, state| {
+            state.turn(Run::dispatch);
+            Ok(PostAction::Continue)
+        });
+        self.sources.push(token.map_err(|e| e.error)?);
+        let token = self.handle.insert_source(clients, |_, _, state| {
+            state.accept();
+            Ok(PostAction::Continue)
+        });
+        self.sources.push(token.map_err(|e| e.error)?);
+        tracing::info!("clients of {} are brought to the host", self.socket.path().display());
+        Ok(())
+    }
+
+    /// Forgets a channel. Its clients are disconnected.
+    fn stop(&mut self) {
+        self.past = self.stats();
+        self.past.connections_now = 0;
+        self.run = None;
+        for token in self.sources.drain(..) {
+            self.handle.remove(token);
+        }
+    }
+
+    fn turn(&mut self, work: impl FnOnce(&mut Run) -> Result<(), Error>) {
+        let Some(run) = &mut self.run else { return };
+        if let Err(error) = work(run) {
+            tracing::warn!("{error}; clients are disconnected, and the host is waited for");
+            self.stop();
+            let retry = self.handle.insert_source(Timer::from_duration(RETRY), |_, _, state| state.open());
+            if let Err(error) = retry {
+                tracing::error!("can't wait for the host: {}", error.error);
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        loop {
+            match self.socket.listener.accept() {
+                Ok((client, _)) => self.turn(|run| run.accept(client)),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    tracing::warn!("can't accept a client, trying again: {error}");
+                    return self.pause_accepting();
+                }
+            }
+            if self.run.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Out of fds, most likely. Clients wait in the queue; without a pause we would spin.
+    fn pause_accepting(&mut self) {
+        let Some(&clients) = self.sources.last() else { return };
+        if self.handle.disable(&clients).is_ok() {
+            let _ = self.handle.insert_source(Timer::from_duration(RETRY), move |_, _, state: &mut State| {
+                // If the channel was lost meanwhile, the source is gone, and that is right.
+                let _ = state.handle.enable(&clients);
+                TimeoutAction::Drop
+            });
+        }
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        match signal {
+            Signal::SIGUSR1 => self.stats_file.write(&self.stats()),
+            Signal::SIGCHLD => self.exit = self.child.try_wait().unwrap_or(None).or(self.exit),
+            signal => {
+                let kind = if self.asked_to_end { Signal::SIGKILL } else { signal };
+                self.signal_child(kind);
+                if !self.asked_to_end {
+                    self.asked_to_end = true;
+                    let _ = self.handle.insert_source(Timer::from_duration(GRACE), |_, _, state: &mut State| {
+                        state.signal_child(Signal::SIGKILL);
+                        TimeoutAction::Drop
+                    });
+                }
+            }
+        }
+    }
+
+    fn signal_child(&mut self, signal: Signal) {
+        // Not yet waited for, so the pid is still the child's.
+        if self.exit.is_none() {
+            let signal = nix::sys::signal::Signal::try_from(signal as i32).ok();
+            let _ = kill(Pid::from_raw(self.child.id().cast_signed()), signal);
+        }
+    }
+
+    fn stats(&self) -> Stats {
+        match &self.run {
+            Some(run) => self.past.plus(&run.agent().world.stats),
+            None => self.past.clone(),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! One connection: a local Wayland socket, a context, and the role that translates between them.
+
+use crate::channel::{Arrived, Error, Received, VfdId};
+use crate::outbox::Outbox;
+use crate::world::{CarryError, World};
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use wlproxy_protocol::limits::MAX_QUEUED;
+use wlproxy_protocol::wayland::Violation;
+use wlproxy_unix::{Read, Stream};
+
+/// Bytes that one read of a local socket takes at most: libwayland writes 4 KiB at a time, and a burst of several.
+const READ: usize = 16 * 1024;
+
+/// Reads in each direction in one step: then the next connection gets its turn.
+const BURST: usize = 4;
+
+/// Once so many bytes wait for a peer, in bytes, its source isn't read any more. One burst may come on top, and stays
+/// far below [`MAX_QUEUED`].
+const HIGH_WATER: usize = MAX_QUEUED / 4;
+
+/// Where a role puts what goes on.
+#[derive(Debug)]
+pub struct Link {
+    /// The local peer: a client, or the compositor.
+    pub local: Stream,
+    /// The context.
+    pub out: Outbox,
+}
+
+/// Why a connection ends.
+#[derive(Debug, thiserror::Error)]
+pub enum End {
+    /// Somebody broke the protocol; the local peer is told, if it is a client.
+    #[error("{0}")]
+    Violation(#[from] Violation),
+    /// Something could not be carried over.
+    #[error("{0}")]
+    Carry(#[from] CarryError),
+    /// The channel failed.
+    #[error("{0}")]
+    Channel(#[from] Error),
+}
+
+/// Translates between a local peer and a context.
+pub trait Role {
+    /// Bytes and fds of the local peer arrived.
+    fn from_local(
+        &mut self,
+        bytes: &[u8],
+        fds: &mut VecDeque<OwnedFd>,
+        link: &mut Link,
+        world: &mut World,
+    ) -> Result<(), End>;
+
+    /// Bytes and vfds arrived over the context.
+    fn from_remote(
+        &mut self,
+        bytes: &[u8],
+        vfds: Vec<Arrived>,
+        link: &mut Link,
+        world: &mut World,
+    ) -> Result<(), End>;
+
+    /// The bytes that tell the local peer why it is disconnected, if there is a way to tell it.
+    fn farewell(&self, end: &End) -> Vec<u8>;
+
+    /// The connection is over.
+    fn close(self: Box<Self>, world: &mut World);
+}
+
+/// What a connection wants after a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// To be called when something happens.
+    Wait,
+    /// To be called again.
+    More,
+    /// To be closed.
+    End,
+}
+
+/// How far a connection's end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Open,
+    /// The local peer is gone: what it sent before still goes on.
+    LocalGone,
+    /// The other side is gone, or somebody broke the protocol: what is queued for the local peer still goes to it.
+    RemoteGone,
+}
+
+/// See the module's text.
+pub(crate) struct Connection {
+    name: String,
+    link: Link,
+    context: VfdId,
+    role: Box<dyn Role>,
+    life: Life,
+}
+
+impl Connection {
+    pub(crate) fn new(name: String, local: Stream, context: VfdId, role: Box<dyn Role>) -> Self {
+        Self { name, link: Link { local, out: Outbox::default() }, context, role, life: Life::Open }
+    }
+
+    pub(crate) fn context(&self) -> VfdId {
+        self.context
+    }
+
+    /// Moves what can be moved. Fails only with [`Error::Lost`].
+    pub(crate) fn step(&mut self, world: &mut World) -> Result<Step, Error> {
+        let mut more = false;
+        if self.life == Life::Open {
+            let moved = self.pull_remote(world).and_then(|a| Ok(a | self.pull_local(world)?));
+            match moved {
+                Ok(moved) => more = moved,
+                Err(End::Channel(error @ Error::Lost(_))) => return Err(error),
+                Err(end) => self.end(&end, world),
+            }
+        }
+        let sent = self.link.out.flush(&mut *world.channel, self.context);
+        let sent = match sent {
+            Err(error @ Error::Lost(_)) => return Err(error),
+            // The context is gone; that it hung up is seen when it is read.
+            Err(_) => true,
+            Ok(sent) => sent,
+        };
+        // A local peer that can't be written to is gone.
+        let written = self.link.local.flush().unwrap_or(true);
+        Ok(match self.life {
+            Life::LocalGone if sent => Step::End,
+            Life::RemoteGone if written => Step::End,
+            Life::Open if more => Step::More,
+            _ => Step::Wait,
+        })
+    }
+
+    fn end(&mut self, end: &End, world: &mut World) {
+        tracing::warn!(connection = self.name, "disconnected: {end}");
+        if matches!(end, End::Violation(_)) {
+            world.stats.violations += 1;
+        }
+        let farewell = self.role.farewell(end);
+        if !farewell.is_empty() {
+            self.link.local.queue(&farewell, []);
+        }
+        self.life = Life::RemoteGone;
+    }
+
+    fn pull_remote(&mut self, world: &mut World) -> Result<bool, End> {
+        for _ in 0..BURST {
+            if self.link.local.queued() > HIGH_WATER {
+                return Ok(false);
+            }
+            let mut bytes = Vec::new();
+            match world.channel.receive(self.context, &mut bytes)? {
+                Received::Message(vfds) => self.role.from_remote(&bytes, vfds, &mut self.link, world)?,
+                Received::Nothing => return Ok(false),
+                Received::HangUp => {
+                    tracing::debug!(connection = self.name, "the other side hung up");
+                    self.life = Life::RemoteGone;
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn pull_local(&mut self, world: &mut World) -> Result<bool, End> {
+        let (mut bytes, mut fds) = (Vec::new(), VecDeque::new());
+        for _ in 0..BURST {
+            if self.link.out.queued() > HIGH_WATER || self.life != Life::Open {
+                return Ok(false);
+            }
+            bytes.clear();
+            match self.link.local.read(&mut bytes, &mut fds, READ).unwrap_or(Read::Eof) {
+                Read::Bytes(_) => self.role.from_local(&bytes, &mut fds, &mut self.link, world)?,
+                Read::WouldBlock => return Ok(false),
+                Read::Eof => {
+                    tracing::debug!(connection = self.name, "the local peer is gone");
+                    self.life = Life::LocalGone;
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    pub(crate) fn close(self, world: &mut World) {
+        self.role.close(world);
+        world.channel.close(self.context);
+    }
+}

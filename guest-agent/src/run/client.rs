@@ -1,0 +1,230 @@
+//! The role of a client's connection: shadows for its buffers, files for what the compositor sends.
+
+use crate::channel::{Allocation, Arrived, Channel, Error};
+use crate::connection::{End, Link, Role};
+use crate::recycler::Recycler;
+use crate::shadow::{self, Shadows};
+use crate::stats::Stats;
+use crate::world::World;
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::OwnedFd;
+use wlproxy_protocol::limits::{MAX_EVENT, MAX_REQUEST};
+use wlproxy_protocol::wayland::objects::{Event, IMPLEMENTATION, INVALID_METHOD, INVALID_OBJECT, NO_MEMORY};
+use wlproxy_protocol::wayland::wire::{self, WireError};
+use wlproxy_protocol::wayland::{
+    Arg, Call, Inbox, Message, Objects, Violation, WL_DISPLAY, WL_DISPLAY_DELETE_ID,
+};
+
+mod requests;
+
+/// The translation of one client's stream.
+///
+/// Object ids pass through unchanged. A client's wl_shm_pool becomes, at first, a pool over one page that nothing is
+/// ever drawn in. For each wl_buffer it is destroyed and made again, under the same id, over the shadow's memory; the
+/// compositor's `delete_id` for that is swallowed.
+#[derive(Default)]
+pub(crate) struct Client {
+    objects: Objects,
+    requests: Inbox<OwnedFd>,
+    events: Inbox<Arrived>,
+    shadows: Shadows,
+    /// Pools and the wl_shm that they were made with.
+    pools: HashMap<u32, u32>,
+    /// Viewports and their surfaces.
+    viewports: HashMap<u32, u32>,
+    /// How many `delete_id` of a pool's id are ours.
+    swallow: HashMap<u32, u32>,
+}
+
+impl Role for Client {
+    fn from_local(
+        &mut self,
+        bytes: &[u8],
+        fds: &mut VecDeque<OwnedFd>,
+        link: &mut Link,
+        world: &mut World,
+    ) -> Result<(), End> {
+        if !self.requests.push(bytes, fds.drain(..)) {
+            return Err(stuffed().into());
+        }
+        // The inbox is taken out while its messages are borrowed from it.
+        let mut inbox = std::mem::take(&mut self.requests);
+        let result = loop {
+            match inbox.next(MAX_REQUEST) {
+                Ok(Some((message, fds))) => {
+                    if let Err(end) = self.request(message, fds, link, world) {
+                        break Err(end);
+                    }
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(unreadable(error).into()),
+            }
+        };
+        self.requests = inbox;
+        result
+    }
+
+    fn from_remote(
+        &mut self,
+        bytes: &[u8],
+        vfds: Vec<Arrived>,
+        link: &mut Link,
+        world: &mut World,
+    ) -> Result<(), End> {
+        if !self.events.push(bytes, vfds) {
+            return Err(stuffed().into());
+        }
+        let mut inbox = std::mem::take(&mut self.events);
+        let result = loop {
+            match inbox.next(MAX_EVENT) {
+                Ok(Some((message, vfds))) => {
+                    if let Err(end) = self.event(message, vfds, link, world) {
+                        break Err(end);
+                    }
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(unreadable(error).into()),
+            }
+        };
+        self.events = inbox;
+        result
+    }
+
+    fn farewell(&self, end: &End) -> Vec<u8> {
+        let display = |code, reason: String| Violation {
+            object: WL_DISPLAY,
+            code,
+            subject: format!("wl_display@{WL_DISPLAY}"),
+            reason,
+        };
+        match end {
+            End::Violation(violation) => violation.to_event(),
+            End::Channel(Error::OutOfMemory) => display(NO_MEMORY, end.to_string()).to_event(),
+            _ => display(IMPLEMENTATION, end.to_string()).to_event(),
+        }
+    }
+
+    fn close(mut self: Box<Self>, world: &mut World) {
+        self.events.drain_fds().for_each(|vfd| world.discard(vfd));
+        self.shadows.release_all(&mut Memory::of(world));
+    }
+}
+
+impl Client {
+    fn event(
+        &mut self,
+        message: Message<'_>,
+        vfds: &mut VecDeque<Arrived>,
+        link: &mut Link,
+        world: &mut World,
+    ) -> Result<(), End> {
+        if self.swallows(message) {
+            return Ok(());
+        }
+        let call = match self.objects.event(message)? {
+            Event::Pass(call) => call,
+            Event::Hide => return Ok(()),
+            Event::Replace(bytes) => {
+                link.local.queue(&bytes, []);
+                world.stats.events += 1;
+                return Ok(());
+            }
+        };
+        let wanted = call.fds();
+        if vfds.len() < wanted {
+            return Err(call.violation(IMPLEMENTATION, "the compositor's file descriptor is missing").into());
+        }
+        let arrived: Vec<Arrived> = vfds.drain(..wanted).collect();
+        match call.name() {
+            ("wl_shm", "format") if !is_drawable(&call) => return Ok(()),
+            _ => {}
+        }
+        let mut arrived = arrived.into_iter();
+        let fds: Result<Vec<OwnedFd>, End> =
+            arrived.by_ref().map(|vfd| carry_in(&call, vfd, world)).collect();
+        // If one couldn't be carried, nobody will ask for those after it.
+        arrived.for_each(|vfd| world.discard(vfd));
+        link.local.queue(message.bytes, fds?);
+        world.stats.events += 1;
+        Ok(())
+    }
+
+    /// Whether this is the `delete_id` of a pool that we destroyed, not the client.
+    fn swallows(&mut self, message: Message<'_>) -> bool {
+        if (message.object, message.opcode) != (WL_DISPLAY, WL_DISPLAY_DELETE_ID) {
+            return false;
+        }
+        let Some(id) = message.bytes.get(wire::HEADER..wire::HEADER + 4) else { return false };
+        let id = u32::from_ne_bytes(id.try_into().expect("four bytes"));
+        let Some(left) = self.swallow.get_mut(&id) else { return false };
+        *left -= 1;
+        if *left == 0 {
+            self.swallow.remove(&id);
+        }
+        true
+    }
+}
+
+/// What arrived, as the client can use it: memory becomes a file of its own that it may map in any way.
+fn carry_in(call: &Call<'_>, arrived: Arrived, world: &mut World) -> Result<OwnedFd, End> {
+    match arrived {
+        Arrived::Pipe(vfd, end) => Ok(world.carry_pipe_in(vfd, end)?),
+        Arrived::Allocation(allocation) => {
+            let size = content_size(call).unwrap_or(allocation.size);
+            let file = world.constant_file(&allocation, size);
+            world.channel.close(allocation.vfd);
+            Ok(file?)
+        }
+    }
+}
+
+/// The size of the content that travels with an event: wherever a file travels, its size is the number after it
+/// (`wl_keyboard.keymap`, `zwp_linux_dmabuf_feedback_v1.format_table`, and the like).
+fn content_size(call: &Call<'_>) -> Option<u64> {
+    let mut after = call.args().skip_while(|arg| !matches!(arg, Arg::Fd)).skip(1);
+    match after.next() {
+        Some(Arg::Uint(size)) => Some(u64::from(size)),
+        _ => None,
+    }
+}
+
+/// Whether a format that the compositor offers is one that shadows can copy.
+fn is_drawable(call: &Call<'_>) -> bool {
+    matches!(call.args().next(), Some(Arg::Uint(format)) if shadow::bytes_per_pixel(format).is_some())
+}
+
+/// Memory for shadows: the channel's, with what was kept for reuse.
+struct Memory<'a> {
+    recycler: &'a mut Recycler,
+    channel: &'a mut dyn Channel,
+    stats: &'a mut Stats,
+}
+
+impl<'a> Memory<'a> {
+    fn of(world: &'a mut World) -> Self {
+        Self { recycler: &mut world.memory, channel: &mut *world.channel, stats: &mut world.stats }
+    }
+}
+
+impl shadow::Memory for Memory<'_> {
+    fn allocate(&mut self, size: u64) -> Result<Allocation, Error> {
+        self.recycler.take(size, self.channel, self.stats)
+    }
+
+    fn release(&mut self, allocation: Allocation) {
+        self.recycler.discard(allocation, self.channel, self.stats);
+    }
+}
+
+fn unreadable((object, error): (u32, WireError)) -> Violation {
+    Violation { object, code: INVALID_METHOD, subject: format!("object {object}"), reason: error.to_string() }
+}
+
+fn stuffed() -> Violation {
+    Violation {
+        object: WL_DISPLAY,
+        code: INVALID_OBJECT,
+        subject: format!("wl_display@{WL_DISPLAY}"),
+        reason: "more file descriptors than messages take".to_owned(),
+    }
+}

@@ -1,0 +1,127 @@
+//! The Wayland socket that clients of this VM connect to, and its lock file.
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+/// Names that are tried: wayland-1 to this one. libwayland tries 0 to 32; 0 is left to a compositor of the VM's own.
+const LAST_DISPLAY: u32 = 32;
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// Nothing says where sockets belong.
+    #[error("XDG_RUNTIME_DIR is not set: log in through a session manager, or set it to a directory of your own")]
+    NoRuntimeDir,
+    /// Another program has it.
+    #[error("{0} is in use by another program: choose another name with --socket")]
+    InUse(PathBuf),
+    /// All names are taken.
+    #[error("wayland-1 to wayland-{LAST_DISPLAY} are all in use in {0}: choose a name with --socket")]
+    AllInUse(PathBuf),
+    /// A system call failed.
+    #[error("can't make {path}: {error}")]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// A listening Wayland socket. Dropping it removes it and its lock file.
+#[derive(Debug)]
+pub struct Socket {
+    /// Takes connections; non-blocking.
+    pub listener: UnixListener,
+    path: PathBuf,
+    /// Locked as long as the socket is ours; libwayland and wlroots look at it.
+    _lock: Flock<File>,
+}
+
+impl Socket {
+    /// Listens on `name` (in XDG_RUNTIME_DIR unless it is a path), or on the first free `wayland-N`.
+    pub fn bind(name: Option<&Path>) -> Result<Self, SocketError> {
+        if let Some(path) = name.filter(|name| name.is_absolute()) {
+            return Self::bind_at(path.to_owned());
+        }
+        let directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).ok_or(SocketError::NoRuntimeDir)?;
+        if let Some(name) = name {
+            return Self::bind_at(directory.join(name));
+        }
+        for display in 1..=LAST_DISPLAY {
+            match Self::bind_at(directory.join(format!("wayland-{display}"))) {
+                Err(SocketError::InUse(_)) => {}
+                result => return result,
+            }
+        }
+        Err(SocketError::AllInUse(directory))
+    }
+
+    fn bind_at(path: PathBuf) -> Result<Self, SocketError> {
+        let failed = |error| SocketError::Io { path: path.clone(), error };
+        let lock_path = lock_path(&path);
+        let lock = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o660).open(&lock_path);
+        let lock = match Flock::lock(lock.map_err(failed)?, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => lock,
+            Err((_, Errno::EWOULDBLOCK)) => return Err(SocketError::InUse(path)),
+            Err((_, errno)) => return Err(failed(errno.into())),
+        };
+        // Whoever held the lock before is gone, so its socket is a leftover.
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        Ok(Self { listener, path, _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What `WAYLAND_DISPLAY` has to be for clients to find it.
+    pub fn display(&self) -> &Path {
+        let directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        match directory.as_deref().and_then(|directory| self.path.strip_prefix(directory).ok()) {
+            Some(name) => name,
+            None => &self.path,
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+        let _ = std::fs::remove_file(lock_path(&self.path));
+    }
+}
+
+fn lock_path(socket: &Path) -> PathBuf {
+    let mut path = socket.as_os_str().to_owned();
+    path.push(".lock");
+    path.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_is_ours_until_it_is_dropped() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("wayland-7");
+        std::fs::write(&path, "a leftover").unwrap();
+        let socket = Socket::bind(Some(&path)).unwrap();
+        assert!(matches!(Socket::bind(Some(&path)), Err(SocketError::InUse(_))));
+        drop(socket);
+        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
+        Socket::bind(Some(&path)).unwrap();
+    }
+}

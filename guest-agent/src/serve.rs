@@ -1,0 +1,138 @@
+//! `guest-agent serve`: brings clients of other VMs to the compositor of this one.
+
+use crate::agent::Agent;
+use crate::channel::{Arrived, Channel, Error, Event, VfdId};
+use crate::connection::{End, Link, Role};
+use crate::listener::{ListenError, Listener};
+use crate::world::World;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use wlproxy_protocol::accept::{Record, Refusal};
+use wlproxy_unix::Stream;
+
+/// The accept side, in front of a compositor that listens on a socket.
+pub struct Serve {
+    agent: Agent,
+    listener: Listener,
+    compositor: PathBuf,
+}
+
+impl Serve {
+    /// Opens a main context on `channel`; clients are taken to the socket `compositor`.
+    pub fn new(mut channel: Box<dyn Channel>, compositor: PathBuf) -> Result<Self, Error> {
+        let listener = Listener::new(&mut *channel)?;
+        let agent = Agent::new(channel).map_err(|error| Error::Lost(error.to_string()))?;
+        Ok(Self { agent, listener, compositor })
+    }
+
+    /// Becomes readable when [`Serve::dispatch`] has something to do.
+    pub fn poll_fd(&self) -> BorrowedFd<'_> {
+        self.agent.poll_fd()
+    }
+
+    /// The connections, and what they share.
+    pub fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
+    /// Does what there is to do, without blocking.
+    ///
+    /// Fails with [`Error::Lost`] when the channel is; and when the main context ended, after which a new `Serve` may
+    /// be made.
+    pub fn dispatch(&mut self) -> Result<(), ListenError> {
+        let mut others: Vec<Event> = Vec::new();
+        self.agent.dispatch(&mut others)?;
+        if !others.iter().any(|&event| self.listener.concerns(event)) {
+            return Ok(());
+        }
+        let mut records = Vec::new();
+        let listened = self.listener.dispatch(&mut *self.agent.world.channel, &mut records);
+        for record in records {
+            self.accept(&record)?;
+        }
+        listened
+    }
+
+    fn accept(&mut self, record: &Record) -> Result<(), Error> {
+        let name = format!("{}:{}", record.vm, record.connection);
+        let channel = &mut *self.agent.world.channel;
+        let local = match UnixStream::connect(&self.compositor).and_then(Stream::new) {
+            Ok(local) => local,
+            Err(error) => {
+                let socket = self.compositor.display();
+                tracing::warn!(connection = name, "no compositor listens on {socket} ({error}): client refused");
+                return self.listener.refuse(channel, record, Refusal::NoCompositor);
+            }
+        };
+        match self.listener.accept(channel, record) {
+            Ok(context) => self.connect(name, local, context),
+            Err(error @ Error::Lost(_)) => return Err(error),
+            Err(error) => tracing::warn!(connection = name, "its stream can't be opened: {error}"),
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self, name: String, local: Stream, context: VfdId) {
+        tracing::info!(connection = name, "accepted");
+        if let Err(error) = self.agent.connect(name.clone(), local, context, Box::new(Passage)) {
+            tracing::warn!(connection = name, "it can't be watched: {error}");
+        }
+    }
+}
+
+/// Carries a client's stream to a compositor and back: bytes as they are (the host has checked them), vfds as fds.
+#[derive(Debug)]
+pub struct Passage;
+
+impl Role for Passage {
+    fn from_local(
+        &mut self,
+        bytes: &[u8],
+        fds: &mut VecDeque<OwnedFd>,
+        link: &mut Link,
+        world: &mut World,
+    ) -> Result<(), End> {
+        let vfds: Result<Vec<VfdId>, _> = fds.drain(..).map(|fd| world.carry_out(fd)).collect();
+        link.out.queue(bytes, vfds?);
+        Ok(())
+    }
+
+    fn from_remote(
+        &mut self,
+        bytes: &[u8],
+        vfds: Vec<Arrived>,
+        link: &mut Link,
+        world: &mut World,
+    ) -> Result<(), End> {
+        let mut fds = Vec::new();
+        for vfd in vfds {
+            fds.push(match vfd {
+                Arrived::Allocation(allocation) => {
+                    // The compositor keeps what it maps; this end of it isn't needed any more.
+                    world.channel.close(allocation.vfd);
+                    allocation.fd
+                }
+                Arrived::Pipe(vfd, end) => world.carry_pipe_in(vfd, end)?,
+            });
+        }
+        link.local.queue(bytes, fds);
+        Ok(())
+    }
+
+    /// A compositor isn't told anything: its client just leaves.
+    fn farewell(&self, _end: &End) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn close(self: Box<Self>, _world: &mut World) {}
+}
+
+/// Turns a lost channel into an error of the caller's kind.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        io::Error::other(error)
+    }
+}

@@ -1,0 +1,235 @@
+//! Where shadows are: large ones in allocations of their own, small ones side by side.
+
+use super::{Memory, Placement};
+use crate::channel::{Allocation, Error, VfdId};
+use crate::memory::Mapping;
+use std::collections::BTreeMap;
+use std::io;
+use wlproxy_protocol::limits::{MAX_ALLOCATION, PAGE_SIZE};
+
+/// Largest shadow that shares an allocation, in bytes: cursors and icons, of which toolkits make dozens. A page of
+/// its own for each would be little, but each mapping of an allocation costs milliseconds in a VM.
+const MAX_SHARED: usize = 64 * 1024;
+
+/// Size of an allocation that shadows share, in bytes.
+const CHUNK: usize = 1024 * 1024;
+
+/// Alignment of shadows in a chunk, in bytes: a cache line, and more than any pixel needs.
+const ALIGN: usize = 64;
+
+/// Why there is no place for a shadow.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoPlace {
+    #[error("{0}")]
+    Refused(#[from] Error),
+    #[error("an allocation can't be mapped: {0}")]
+    Unmappable(#[from] io::Error),
+    #[error("{0} bytes are more than one allocation holds")]
+    TooLarge(u64),
+}
+
+/// An allocation and our view of it.
+struct Block {
+    allocation: Allocation,
+    mapping: Mapping,
+    /// Size as the argument of wl_shm.create_pool.
+    pool_size: i32,
+}
+
+impl Block {
+    fn new(size: usize, memory: &mut dyn Memory) -> Result<Self, NoPlace> {
+        let size = (size as u64).next_multiple_of(PAGE_SIZE);
+        if size > MAX_ALLOCATION {
+            return Err(NoPlace::TooLarge(size));
+        }
+        let allocation = memory.allocate(size)?;
+        let mapping = Mapping::new(&allocation.fd, allocation.size);
+        match (mapping, i32::try_from(allocation.size)) {
+            (Ok(mapping), Ok(pool_size)) if allocation.size >= size => {
+                Ok(Self { allocation, mapping, pool_size })
+            }
+            (mapping, _) => {
+                let got = allocation.size;
+                memory.release(allocation);
+                Err(mapping.err().map_or(NoPlace::TooLarge(got), NoPlace::Unmappable))
+            }
+        }
+    }
+
+    fn release(self, memory: &mut dyn Memory) {
+        memory.release(self.allocation);
+    }
+}
+
+/// Where one shadow is.
+pub(super) struct Place(Kind);
+
+enum Kind {
+    Own(Block),
+    Shared { chunk: VfdId, offset: usize, len: usize },
+}
+
+/// An allocation that shadows share.
+struct Chunk {
+    block: Block,
+    /// Free ranges, by where they begin; no two of them touch.
+    free: BTreeMap<usize, usize>,
+}
+
+impl Chunk {
+    /// Takes the first free range that is long enough.
+    fn take(&mut self, len: usize) -> Option<usize> {
+        let (&offset, &room) = self.free.iter().find(|&(_, &room)| room >= len)?;
+        self.free.remove(&offset);
+        if room > len {
+            self.free.insert(offset + len, room - len);
+        }
+        Some(offset)
+    }
+
+    fn put(&mut self, offset: usize, mut len: usize) {
+        len += self.free.remove(&(offset + len)).unwrap_or(0);
+        match self.free.range_mut(..offset).next_back() {
+            Some((&before, room)) if before + *room == offset => *room += len,
+            _ => drop(self.free.insert(offset, len)),
+        }
+    }
+
+    fn is_unused(&self) -> bool {
+        self.free.get(&0) == Some(&CHUNK)
+    }
+}
+
+/// The allocations that small shadows of one client share.
+#[derive(Default)]
+pub(super) struct Arena {
+    chunks: BTreeMap<VfdId, Chunk>,
+}
+
+impl Arena {
+    /// Finds a place for a shadow of `size` bytes, more than 0.
+    pub(super) fn place(&mut self, size: usize, memory: &mut dyn Memory) -> Result<Place, NoPlace> {
+        if size > MAX_SHARED {
+            return Ok(Place(Kind::Own(Block::new(size, memory)?)));
+        }
+        let len = size.next_multiple_of(ALIGN);
+        let taken =
+            self.chunks.iter_mut().find_map(|(&chunk, free)| Some((chunk, free.take(len)?)));
+        let (chunk, offset) = match taken {
+            Some(taken) => taken,
+            None => {
+                let block = Block::new(CHUNK, memory)?;
+                let chunk = block.allocation.vfd;
+                self.chunks
+                    .insert(chunk, Chunk { block, free: BTreeMap::from([(len, CHUNK - len)]) });
+                (chunk, 0)
+            }
+        };
+        Ok(Place(Kind::Shared { chunk, offset, len }))
+    }
+
+    /// Gives a place back. One unused chunk is kept.
+    pub(super) fn free(&mut self, place: Place, memory: &mut dyn Memory) {
+        match place.0 {
+            Kind::Own(block) => block.release(memory),
+            Kind::Shared { chunk, offset, len } => {
+                let several = self.chunks.len() > 1;
+                let Some(shared) = self.chunks.get_mut(&chunk) else { return };
+                shared.put(offset, len);
+                if several && shared.is_unused() {
+                    self.chunks
+                        .remove(&chunk)
+                        .into_iter()
+                        .for_each(|chunk| chunk.block.release(memory));
+                }
+            }
+        }
+    }
+
+    /// Gives all chunks back, whatever is in them.
+    pub(super) fn release(self, memory: &mut dyn Memory) {
+        self.chunks.into_values().for_each(|chunk| chunk.block.release(memory));
+    }
+
+    fn block<'a>(&'a mut self, place: &'a mut Place) -> (&'a mut Block, usize) {
+        match &mut place.0 {
+            Kind::Own(block) => (block, 0),
+            Kind::Shared { chunk, offset, .. } => {
+                let chunk =
+                    self.chunks.get_mut(chunk).expect("a chunk stays while a place is in it");
+                (&mut chunk.block, *offset)
+            }
+        }
+    }
+
+    /// The memory of a place, and where it begins there.
+    pub(super) fn mapping<'a>(&'a mut self, place: &'a mut Place) -> (&'a mut Mapping, usize) {
+        let (block, offset) = self.block(place);
+        (&mut block.mapping, offset)
+    }
+
+    /// What to tell the compositor about a place.
+    pub(super) fn placement(&mut self, place: &mut Place) -> Placement {
+        let (block, offset) = self.block(place);
+        // The end of the place fits `pool_size`, which is an `i32`.
+        Placement { vfd: block.allocation.vfd, pool_size: block.pool_size, offset: offset as i32 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shadow::tests::Host;
+
+    fn shared(arena: &mut Arena, size: usize, host: &mut Host) -> (Place, Placement) {
+        let mut place = arena.place(size, host).unwrap();
+        let placement = arena.placement(&mut place);
+        (place, placement)
+    }
+
+    #[test]
+    fn small_ones_share_and_large_ones_do_not() {
+        let (mut arena, mut host) = (Arena::default(), Host::default());
+        let (a, at_a) = shared(&mut arena, 100, &mut host);
+        let (_b, at_b) = shared(&mut arena, MAX_SHARED, &mut host);
+        let (c, at_c) = shared(&mut arena, MAX_SHARED + 1, &mut host);
+        assert_eq!((at_a.offset, at_b.offset, at_c.offset), (0, 128, 0));
+        assert_eq!((at_a.pool_size, at_b.vfd, at_c.pool_size), (1 << 20, at_a.vfd, 65536 + 4096));
+        assert_ne!(at_c.vfd, at_a.vfd);
+        arena.free(c, &mut host);
+        assert_eq!(host.held(), 1);
+        arena.free(a, &mut host);
+        arena.release(&mut host);
+        assert_eq!(host.held(), 0);
+    }
+
+    #[test]
+    fn freed_places_are_used_again_whatever_the_order() {
+        let (mut arena, mut host) = (Arena::default(), Host::default());
+        let order: Vec<usize> = (0..16).map(|i| i * 7 % 16).collect();
+        for _ in 0..10 {
+            let mut places: Vec<_> =
+                (0..16).map(|_| Some(arena.place(MAX_SHARED, &mut host).unwrap())).collect();
+            assert_eq!(host.held(), 1);
+            order.iter().for_each(|&i| arena.free(places[i].take().unwrap(), &mut host));
+        }
+        assert!(arena.chunks.values().all(Chunk::is_unused));
+    }
+
+    #[test]
+    fn one_unused_chunk_is_kept() {
+        let (mut arena, mut host) = (Arena::default(), Host::default());
+        let places: Vec<_> = (0..40).map(|_| arena.place(MAX_SHARED, &mut host).unwrap()).collect();
+        assert_eq!(host.held(), 3);
+        places.into_iter().for_each(|place| arena.free(place, &mut host));
+        assert_eq!(host.held(), 1);
+    }
+
+    #[test]
+    fn what_the_host_refuses_is_an_error() {
+        let (mut arena, mut host) = (Arena::default(), Host::granting(1));
+        assert!(arena.place(1 << 20, &mut host).is_ok());
+        assert!(matches!(arena.place(5, &mut host), Err(NoPlace::Refused(Error::OutOfMemory))));
+        assert!(matches!(arena.place(i32::MAX as usize, &mut host), Err(NoPlace::TooLarge(_))));
+    }
+}

@@ -1,0 +1,220 @@
+//! The pools of a client, and their shadows.
+
+use super::arena::{Arena, NoPlace, Place};
+use super::geometry::Geometry;
+use super::region::{Rect, Region};
+use super::{Memory, Placement};
+use crate::memory::{ClientPool, Truncated};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+
+/// Most shadows that a pool keeps for wl_buffers that come back. A client that re-creates its wl_buffers for every
+/// frame has two to four.
+const MAX_IDLE: usize = 4;
+
+/// Names a pool of this client for ever; its object id is used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct PoolId(u64);
+
+/// Names a shadow: wl_buffers that are equal in this have the same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) pool: PoolId,
+    pub(super) geometry: Geometry,
+}
+
+struct Pool {
+    memory: ClientPool,
+    /// Whether the client still has the wl_shm_pool.
+    named: bool,
+    /// Users of all its shadows.
+    users: usize,
+    /// Shadows that nobody uses or shows, oldest first.
+    idle: VecDeque<Geometry>,
+}
+
+struct Shadow {
+    place: Place,
+    /// wl_buffers and attaches that wait for their commit: who may want a copy.
+    users: usize,
+    /// Surfaces that show it, perhaps after its wl_buffer is gone. The compositor may read it at any time.
+    shown: usize,
+    /// Its stale region by surface, as far as that is known. Where it isn't, all of it is stale.
+    stale: HashMap<u32, Region>,
+}
+
+/// Pools and shadows of one client.
+#[derive(Default)]
+pub(super) struct Store {
+    pools: HashMap<PoolId, Pool>,
+    shadows: HashMap<Key, Shadow>,
+    arena: Arena,
+    pools_made: u64,
+}
+
+impl Store {
+    /// Pools that are still mapped.
+    pub(super) fn pool_count(&self) -> usize {
+        self.pools.len()
+    }
+
+    pub(super) fn add_pool(&mut self, memory: ClientPool) -> PoolId {
+        self.pools_made += 1;
+        let id = PoolId(self.pools_made);
+        self.pools.insert(id, Pool { memory, named: true, users: 0, idle: VecDeque::new() });
+        id
+    }
+
+    pub(super) fn pool(&mut self, id: PoolId) -> Option<&mut ClientPool> {
+        self.pools.get_mut(&id).map(|pool| &mut pool.memory)
+    }
+
+    /// The client has destroyed the wl_shm_pool. Its wl_buffers keep the pool.
+    pub(super) fn unname_pool(&mut self, id: PoolId, memory: &mut dyn Memory) {
+        if let Some(pool) = self.pools.get_mut(&id) {
+            pool.named = false;
+            self.settle_pool(id, memory);
+        }
+    }
+
+    /// Makes a shadow, or finds the one that there is, for one more user.
+    pub(super) fn use_or_make(
+        &mut self,
+        key: Key,
+        memory: &mut dyn Memory,
+    ) -> Result<Placement, NoPlace> {
+        let shadow = match self.shadows.entry(key) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let place = self.arena.place(key.geometry.bytes(), memory)?;
+                entry.insert(Shadow { place, users: 0, shown: 0, stale: HashMap::new() })
+            }
+        };
+        shadow.users += 1;
+        if let Some(pool) = self.pools.get_mut(&key.pool) {
+            pool.users += 1;
+            pool.idle.retain(|&idle| idle != key.geometry);
+        }
+        Ok(self.arena.placement(&mut shadow.place))
+    }
+
+    /// One more user of a shadow that has one.
+    pub(super) fn add_user(&mut self, key: Key) {
+        if let (Some(shadow), Some(pool)) =
+            (self.shadows.get_mut(&key), self.pools.get_mut(&key.pool))
+        {
+            shadow.users += 1;
+            pool.users += 1;
+        }
+    }
+
+    /// One user less.
+    pub(super) fn remove_user(&mut self, key: Key, memory: &mut dyn Memory) {
+        if let (Some(shadow), Some(pool)) =
+            (self.shadows.get_mut(&key), self.pools.get_mut(&key.pool))
+        {
+            shadow.users -= 1;
+            pool.users -= 1;
+            self.settle(key, memory);
+            self.settle_pool(key.pool, memory);
+        }
+    }
+
+    /// One more surface shows a shadow.
+    pub(super) fn show(&mut self, key: Key) {
+        if let Some(shadow) = self.shadows.get_mut(&key) {
+            shadow.shown += 1;
+        }
+    }
+
+    /// One surface less shows it.
+    pub(super) fn hide(&mut self, key: Key, memory: &mut dyn Memory) {
+        if let Some(shadow) = self.shadows.get_mut(&key) {
+            shadow.shown -= 1;
+            self.settle(key, memory);
+        }
+    }
+
+    /// A shadow that nobody uses or shows waits for its wl_buffer to come back, or goes with its pool.
+    fn settle(&mut self, key: Key, memory: &mut dyn Memory) {
+        let unused =
+            self.shadows.get(&key).is_some_and(|shadow| shadow.users == 0 && shadow.shown == 0);
+        let surplus = match self.pools.get_mut(&key.pool) {
+            _ if !unused => None,
+            None => Some(key.geometry),
+            Some(pool) => {
+                pool.idle.push_back(key.geometry);
+                if pool.idle.len() > MAX_IDLE { pool.idle.pop_front() } else { None }
+            }
+        };
+        if let Some(geometry) = surplus {
+            self.free(Key { geometry, ..key }, memory);
+        }
+    }
+
+    /// A pool that nobody can use any more goes.
+    fn settle_pool(&mut self, id: PoolId, memory: &mut dyn Memory) {
+        if self.pools.get(&id).is_some_and(|pool| !pool.named && pool.users == 0) {
+            let idle = self.pools.remove(&id).into_iter().flat_map(|pool| pool.idle);
+            idle.for_each(|geometry| self.free(Key { pool: id, geometry }, memory));
+        }
+    }
+
+    fn free(&mut self, key: Key, memory: &mut dyn Memory) {
+        if let Some(shadow) = self.shadows.remove(&key) {
+            self.arena.free(shadow.place, memory);
+        }
+    }
+
+    /// Adds damage of a surface to what is stale. `false` if nothing is known about the two any more.
+    pub(super) fn add_stale(&mut self, key: Key, surface: u32, damage: &Region) -> bool {
+        let stale = self.shadows.get_mut(&key).and_then(|shadow| shadow.stale.get_mut(&surface));
+        stale.map(|stale| stale.add_all(damage)).is_some()
+    }
+
+    /// From now on nothing is known about the two.
+    pub(super) fn forget(&mut self, key: Key, surface: u32) {
+        if let Some(shadow) = self.shadows.get_mut(&key) {
+            shadow.stale.remove(&surface);
+        }
+    }
+
+    /// Copies what is stale for a surface, or everything if there is none. Returns the bytes that were copied.
+    ///
+    /// What other surfaces know of this shadow holds only if they show it: `shows` tells. A client whose wl_buffers
+    /// are all gone wants nothing to be read any more.
+    pub(super) fn copy(
+        &mut self,
+        key: Key,
+        surface: Option<u32>,
+        shows: impl Fn(u32) -> bool,
+    ) -> Result<u64, Truncated> {
+        let (shadow, pool) = match (self.shadows.get_mut(&key), self.pools.get_mut(&key.pool)) {
+            (Some(shadow), Some(pool)) if shadow.users > 0 => (shadow, pool),
+            _ => return Ok(0),
+        };
+        let geometry = key.geometry;
+        let all = Rect::of_size(geometry.size());
+        let mut stale = surface
+            .and_then(|id| shadow.stale.remove(&id))
+            .unwrap_or_else(|| Region::from_rect(all));
+        stale.clip(all);
+        let (mapping, base) = self.arena.mapping(&mut shadow.place);
+        for rect in stale.iter() {
+            let (rows, start) = geometry.rows(rect);
+            pool.memory.copy(rows, mapping, base + start)?;
+        }
+        shadow.stale.retain(|&other, region| {
+            region.clear();
+            shows(other)
+        });
+        shadow.stale.extend(surface.map(|id| (id, Region::default())));
+        Ok(geometry.pixel_bytes(stale.area()))
+    }
+
+    /// Gives all memory back.
+    pub(super) fn release(mut self, memory: &mut dyn Memory) {
+        self.shadows.into_values().for_each(|shadow| self.arena.free(shadow.place, memory));
+        self.arena.release(memory);
+    }
+}
