@@ -44,6 +44,8 @@ macro_rules! counters {
 }
 
 counters! {
+    /// Frontends that are served now: 1 while the VM is there.
+    frontends,
     /// Contexts that were opened since the worker started.
     contexts_opened,
     /// Contexts that are open now.

@@ -1,3 +1,84 @@
 //! The devices: vhost-user backends that give a VM contexts, allocations and pipes.
+//!
+//! One device serves one VM, through one frontend (QEMU, or the `process` channel) at a time. From the outside in:
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`serve`] | one frontend connection from its start to its end |
+//! | `backend` | the vhost-user backend: features, configuration, when the rings run |
+//! | `virtio_wl` | a dialect: commands of that device to calls of the model, and back |
+//! | `vfds` | the model: the table of vfds |
+//! | `context`, `allocation`, `pipe` | the kinds of vfds; `flow` is what contexts and pipes have in common |
+//! | `window` | which memory is mapped where; `ranges` is its free room, `frontend` who maps it |
+//! | `ring`, `in_ring` | the virtqueues, and the fair use of receive buffers |
+//! | `poller` | the fds that are waited for |
+//! | [`opener`] | where connected streams come from |
+//!
+//! # Threads
+//! Two per connection, both started by the vhost-user crate. One serves the frontend's socket; the *vring worker* does
+//! everything else, and it alone touches the model. They share atomics and locks that are held for a few instructions,
+//! never while anyone waits for the frontend: the vring worker blocks in SHMEM_MAP until the frontend answers, and a
+//! frontend may have requests of its own answered first.
+//!
+//! A *run* is the time from the start of the rings to their stop, which is the only sign of a reset that a backend
+//! gets. Each run has a model of its own. A ring is touched only under its lock and after a look at the run, so nothing
+//! reaches it after its stop.
 
+use crate::counters::Counters;
+use opener::Opener;
+use std::fmt;
+use std::sync::Arc;
+
+mod allocation;
+mod backend;
+mod context;
+mod flow;
+mod frontend;
+mod in_ring;
 pub mod opener;
+mod pipe;
+mod poller;
+mod ranges;
+mod ring;
+pub mod serve;
+mod vfds;
+mod virtio_wl;
+mod window;
+
+/// Size of the window if nothing else is asked for, in bytes. Address space only. Above 4 GiB, so that it stands where
+/// guests map it write-back cached.
+pub const DEFAULT_WINDOW: u64 = 8 << 30;
+
+/// Which of the VMs a device is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// A client VM: it opens links, and no names.
+    Client,
+    /// The compositor VM: it opens its main context, and accepted streams by name.
+    Compositor,
+}
+
+/// What a device has to know.
+#[derive(Clone)]
+pub struct Options {
+    /// The VM's name, for the log.
+    pub vm: String,
+    /// Which VM it is.
+    pub side: Side,
+    /// Where its contexts come from.
+    pub opener: Arc<dyn Opener>,
+    /// What is counted.
+    pub counters: Arc<Counters>,
+    /// Size of the window in bytes, a power of two: [`DEFAULT_WINDOW`].
+    pub window_size: u64,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("vm", &self.vm)
+            .field("side", &self.side)
+            .field("window_size", &self.window_size)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,7 +1,32 @@
 //! The host side: one process per VM carries its device, its relays and its policy; one small process joins them.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`config`] | the configuration file |
+//! | [`supervisor`] | `wlproxy run`: the small process that starts and joins the workers |
+//! | [`links`] | pairs client contexts with compositor contexts |
+//! | [`accept`] | how the compositor VM learns of clients (pure) |
+//! | [`worker`] | one VM: its device and what it asks of wlproxy |
+//! | [`control`] | what wlproxy and a worker say to each other |
+//! | [`status`] | what `wlproxy status` shows |
+//! | [`device`] | the devices: vhost-user backends |
+//! | [`relay`] | the state machine of a link (pure) |
+//! | [`counters`] | what a worker counts |
 
 #![deny(unsafe_code)]
 
+pub mod accept;
+pub mod backoff;
+pub mod config;
+pub mod control;
 pub mod counters;
 pub mod device;
+pub mod launch;
+pub mod links;
+pub mod packet;
 pub mod relay;
+pub mod slot;
+pub mod sockets;
+pub mod status;
+pub mod supervisor;
+pub mod worker;

@@ -29,7 +29,7 @@ impl View {
     /// The pixels of a wl_buffer of this size that can be seen, in part or whole, in `rect` of the surface.
     ///
     /// Values that the protocol forbids, which a compositor answers with an error, give all of the wl_buffer.
-    pub(super) fn to_buffer(&self, rect: Rect, buffer: (i32, i32)) -> Option<Rect> {
+    pub(super) fn to_buffer(self, rect: Rect, buffer: (i32, i32)) -> Option<Rect> {
         let quarter = self.transform & 1 != 0;
         let (width, height) = if quarter { (buffer.1, buffer.0) } else { buffer };
         let source = self.source.map(|[x, y, w, h]| ((x, w), (y, h)));

@@ -1,0 +1,336 @@
+//! The host's side of accept(2) over a channel that can only connect: pure.
+//!
+//! Clients wait here until the compositor VM takes them. It opens one *main context*; over that it gets a record with
+//! a token for each client, and whoever asks with that token pulls the client's stream, once.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+use wlproxy_protocol::accept::{Answer, Hello, Malformed, Record, Refusal, Token, Way, Ways};
+
+/// How long a client waits to be taken, from its arrival. Enough for a compositor VM to boot; after that a person has
+/// given up.
+pub const EXPIRY: Duration = Duration::from_secs(30);
+
+/// Most clients of one VM that wait at once: a session's start, several times over.
+pub const MAX_PENDING_PER_VM: usize = 64;
+
+/// Most clients that wait at once, of all VMs. Each holds one fd.
+pub const MAX_PENDING: usize = 512;
+
+/// Most streams that a compositor VM may open without saying so on its main context.
+pub const MAX_UNANSWERED: usize = MAX_PENDING;
+
+/// Names one main context, for as long as wlproxy runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MainId(u64);
+
+/// A client was refused at once: its VM, or all VMs together, have too many that wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many clients wait for the compositor VM")]
+pub struct TooMany;
+
+/// Why a client that waited is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Ending {
+    /// The compositor VM doesn't want it.
+    #[error("refused: {0}")]
+    Refused(Refusal),
+    /// Nobody took it in time.
+    #[error("the compositor VM didn't take it within {} s", EXPIRY.as_secs())]
+    Expired,
+    /// The client itself is gone.
+    #[error("the client hung up before it was taken")]
+    HungUp,
+}
+
+/// Why a main context ends. Clients that wait are announced again on the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MainEnding {
+    /// The compositor VM opened another: it rebooted, or its agent was restarted.
+    #[error("the compositor VM opened a new main context")]
+    Superseded,
+    /// The peer doesn't speak the protocol.
+    #[error("{0}")]
+    Malformed(#[from] Malformed),
+    /// It says `opened` for a stream that it didn't open.
+    #[error("the compositor VM says it opened a stream that it didn't open")]
+    NotOpened,
+    /// It opens streams and never answers their records.
+    #[error("{MAX_UNANSWERED} records of opened streams were not answered")]
+    Unanswered,
+}
+
+/// What is to be done, from [`Accept::poll_action`].
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action<S> {
+    /// Write these bytes, whole, to a main context.
+    Send {
+        /// The main context.
+        main: MainId,
+        /// At most a hello or a record.
+        bytes: Vec<u8>,
+    },
+    /// Close a main context. [`Accept`] has forgotten it already.
+    EndMain {
+        /// The main context.
+        main: MainId,
+        /// For the log.
+        why: MainEnding,
+    },
+    /// Close a client's stream.
+    Close {
+        /// The client's VM, for the log.
+        vm: String,
+        /// Its number.
+        connection: u64,
+        /// Its stream.
+        stream: S,
+        /// For the log.
+        why: Ending,
+    },
+    /// The compositor VM opened a client's stream and refuses it now: for the log. It closes the stream itself.
+    Dropped {
+        /// The client's number.
+        connection: u64,
+        /// For the log.
+        why: Refusal,
+    },
+}
+
+/// A client whose stream was handed out.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Pulled<S> {
+    /// Its VM.
+    pub vm: String,
+    /// Its number.
+    pub connection: u64,
+    /// The host's end of its stream.
+    pub stream: S,
+}
+
+#[derive(Debug)]
+struct Client<S> {
+    vm: String,
+    stream: S,
+    expires: Instant,
+    /// Its record's token on the current main context, if that record is out.
+    token: Option<Token>,
+}
+
+#[derive(Debug)]
+struct Main {
+    id: MainId,
+    /// Known once the peer's hello came.
+    way: Option<Way>,
+    /// The start of an incomplete message.
+    input: Vec<u8>,
+    /// Tokens of streams that were pulled and not answered yet.
+    opened: HashMap<Token, u64>,
+}
+
+/// The state machine. `S` is a client's stream; nothing here touches it.
+///
+/// # Calls
+///
+/// - `handle_*` tell it what happened. Each may leave actions, also about other things than it was told of.
+/// - After any of them, call [`Accept::poll_action`] until it returns `None`, and carry out each action.
+/// - Then sleep until [`Accept::next_deadline`] at most, and call [`Accept::handle_time`].
+/// - Instants never go back from one call to the next, and connection numbers never repeat and only grow.
+///
+/// A client that was taken in ends exactly once: by [`Accept::handle_pull`] or by one [`Action::Close`].
+#[derive(Debug)]
+pub struct Accept<S> {
+    /// By connection, so the oldest is first.
+    clients: BTreeMap<u64, Client<S>>,
+    /// Records that are out on the current main context and may be pulled.
+    tokens: HashMap<Token, u64>,
+    main: Option<Main>,
+    next_main: u64,
+    actions: VecDeque<Action<S>>,
+}
+
+impl<S> Default for Accept<S> {
+    fn default() -> Self {
+        Self {
+            clients: BTreeMap::new(),
+            tokens: HashMap::new(),
+            main: None,
+            next_main: 0,
+            actions: VecDeque::new(),
+        }
+    }
+}
+
+impl<S> Accept<S> {
+    /// Takes in a client of `vm`. Refused, its stream is dropped.
+    pub fn handle_client(
+        &mut self,
+        vm: &str,
+        connection: u64,
+        stream: S,
+        now: Instant,
+    ) -> Result<(), TooMany> {
+        let of_vm = self.clients.values().filter(|client| client.vm == vm).count();
+        if of_vm >= MAX_PENDING_PER_VM || self.clients.len() >= MAX_PENDING {
+            return Err(TooMany);
+        }
+        let client = Client { vm: vm.to_owned(), stream, expires: now + EXPIRY, token: None };
+        self.clients.insert(connection, client);
+        Ok(())
+    }
+
+    /// A client's own side is gone. Unknown numbers are ignored: it may have been pulled meanwhile.
+    pub fn handle_hangup(&mut self, connection: u64) {
+        self.close(connection, Ending::HungUp);
+    }
+
+    /// The compositor VM opened a main context. One that lives is superseded.
+    pub fn handle_main(&mut self) -> MainId {
+        self.end_main(MainEnding::Superseded);
+        let id = MainId(self.next_main);
+        self.next_main += 1;
+        self.main = Some(Main { id, way: None, input: Vec::new(), opened: HashMap::new() });
+        let bytes = Hello { ways: Ways::NAME }.encode().to_vec();
+        self.actions.push_back(Action::Send { main: id, bytes });
+        id
+    }
+
+    /// Bytes arrived on a main context. Ignored if it ended.
+    pub fn handle_main_bytes(&mut self, id: MainId, bytes: &[u8]) {
+        let Some(main) = self.main.as_mut().filter(|main| main.id == id) else { return };
+        main.input.extend_from_slice(bytes);
+        let input = std::mem::take(&mut main.input);
+        let mut rest = &input[..];
+        if let Err(why) = self.read(&mut rest) {
+            self.end_main(why);
+        } else if let Some(main) = &mut self.main {
+            main.input = rest.to_vec();
+        }
+    }
+
+    /// A main context is gone. Ignored if it had ended already.
+    pub fn handle_main_end(&mut self, id: MainId) {
+        if self.main.as_ref().is_some_and(|main| main.id == id) {
+            self.forget_main();
+        }
+    }
+
+    /// The compositor VM's worker asks for the client of a token. `None`: the token is wrong, old or used.
+    pub fn handle_pull(&mut self, token: Token) -> Option<Pulled<S>> {
+        let main = self.main.as_mut()?;
+        if self.tokens.contains_key(&token) && main.opened.len() >= MAX_UNANSWERED {
+            self.end_main(MainEnding::Unanswered);
+            return None;
+        }
+        let connection = self.tokens.remove(&token)?;
+        main.opened.insert(token, connection);
+        let client = self.clients.remove(&connection)?;
+        Some(Pulled { vm: client.vm, connection, stream: client.stream })
+    }
+
+    /// Time passed.
+    pub fn handle_time(&mut self, now: Instant) {
+        while let Some((&connection, client)) = self.clients.first_key_value() {
+            if client.expires > now {
+                break;
+            }
+            self.close(connection, Ending::Expired);
+        }
+    }
+
+    /// What to do next. `fresh` makes a token of random bits, if one is needed.
+    pub fn poll_action(&mut self, fresh: impl FnOnce() -> Token) -> Option<Action<S>> {
+        if let Some(action) = self.actions.pop_front() {
+            return Some(action);
+        }
+        let main = self.main.as_ref()?;
+        let way = main.way?;
+        let (&connection, client) = self.clients.iter_mut().find(|(_, c)| c.token.is_none())?;
+        let token = fresh();
+        client.token = Some(token);
+        self.tokens.insert(token, connection);
+        let mut bytes = Vec::new();
+        Record { vm: client.vm.clone(), connection, token, way }.encode(&mut bytes);
+        Some(Action::Send { main: main.id, bytes })
+    }
+
+    /// When to call [`Accept::handle_time`] at the latest.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.clients.first_key_value().map(|(_, client)| client.expires)
+    }
+
+    /// Clients that wait.
+    pub fn pending(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Whether a compositor VM that speaks the protocol is there.
+    pub fn is_ready(&self) -> bool {
+        self.main.as_ref().is_some_and(|main| main.way.is_some())
+    }
+
+    /// Reads whole messages off the front of `input`.
+    fn read(&mut self, input: &mut &[u8]) -> Result<(), MainEnding> {
+        let Some(main) = &mut self.main else { return Ok(()) };
+        if main.way.is_none() {
+            let Some(hello) = Hello::decode(input)? else { return Ok(()) };
+            if !hello.ways.common(Ways::NAME).contains(Way::Name) {
+                return Err(Malformed::Ways.into());
+            }
+            main.way = Some(Way::Name);
+        }
+        while let Some(answer) = Answer::decode(input)? {
+            self.answer(answer)?;
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, answer: Answer) -> Result<(), MainEnding> {
+        let opened = self.main.as_mut().and_then(|main| main.opened.remove(&answer.token));
+        match (answer.outcome, opened) {
+            (Ok(()), Some(_)) => {}
+            (Ok(()), None) => return Err(MainEnding::NotOpened),
+            (Err(why), Some(connection)) => {
+                self.actions.push_back(Action::Dropped { connection, why });
+            }
+            // A token of nobody is no fault: the client may have ended while its record was on the way.
+            (Err(why), None) => {
+                if let Some(&connection) = self.tokens.get(&answer.token) {
+                    self.close(connection, Ending::Refused(why));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, connection: u64, why: Ending) {
+        let Some(client) = self.clients.remove(&connection) else { return };
+        if let Some(token) = client.token {
+            self.tokens.remove(&token);
+        }
+        let Client { vm, stream, .. } = client;
+        self.actions.push_back(Action::Close { vm, connection, stream, why });
+    }
+
+    fn end_main(&mut self, why: MainEnding) {
+        if let Some(main) = self.forget_main() {
+            self.actions.push_back(Action::EndMain { main, why });
+        }
+    }
+
+    /// Takes back every record that is out, so that the next main context gets them.
+    fn forget_main(&mut self) -> Option<MainId> {
+        let main = self.main.take()?;
+        // What was still to be sent there must not be sent after the next one's hello.
+        self.actions
+            .retain(|action| !matches!(action, Action::Send { main: id, .. } if *id == main.id));
+        self.tokens.clear();
+        for client in self.clients.values_mut() {
+            client.token = None;
+        }
+        Some(main.id)
+    }
+}
+
+#[cfg(test)]
+mod tests;

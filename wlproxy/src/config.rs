@@ -1,0 +1,293 @@
+//! The configuration file of `wlproxy`: TOML, checked whole before anything starts.
+//!
+//! ```toml
+//! runtime_dir = "/run/user/1000/wlproxy"   # default: $XDG_RUNTIME_DIR/wlproxy; made if missing
+//! isolation = "process"                    # or "none": all workers are threads of wlproxy
+//!
+//! [compositor]                             # exactly one of:
+//! vm = "gui"                               # a compositor VM
+//! # socket = "/run/user/1000/wayland-0"    # a compositor on the host
+//!
+//! [vm.gui]                                 # one table per VM
+//! [vm.work]
+//! socket = "/path/work.sock"               # its vhost-user socket; default: NAME.sock in runtime_dir
+//! window = "8 GiB"                         # address space for allocations: a power of two
+//! ```
+
+mod error;
+mod window;
+
+pub use error::Error;
+
+use crate::device::Side;
+use error::Place;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use toml::Spanned;
+use wlproxy_protocol::limits::MAX_VM_NAME;
+
+/// Most VMs in one configuration: so that the status document always fits into a fresh socket's buffer (Linux,
+/// `net.core.wmem_default`: 208 KiB).
+pub const MAX_VMS: usize = 64;
+
+/// Longest path of a socket, in bytes (Linux, `sun_path` less its NUL).
+const MAX_SOCKET_PATH: usize = 107;
+
+/// Whether each worker is a process of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// One process per VM.
+    #[default]
+    Process,
+    /// All workers are threads of wlproxy: a hop less, and no wall between the VMs' memories.
+    None,
+}
+
+/// Where the Wayland compositor runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Compositor {
+    /// In the VM of this name.
+    Vm(String),
+    /// On the host, listening here.
+    Socket(PathBuf),
+}
+
+/// One VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vm {
+    /// 1 to [`MAX_VM_NAME`] bytes of `[A-Za-z0-9._-]`.
+    pub name: String,
+    /// Whether it is the compositor VM.
+    pub side: Side,
+    /// Its vhost-user socket, made by wlproxy.
+    pub socket: PathBuf,
+    /// Size of its window, in bytes.
+    pub window: u64,
+}
+
+/// A configuration that was checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where the control socket is, and the VMs' sockets unless they say otherwise.
+    pub runtime_dir: PathBuf,
+    /// Whether each worker is a process of its own.
+    pub isolation: Isolation,
+    /// Where clients go.
+    pub compositor: Compositor,
+    /// All VMs, sorted by name.
+    pub vms: Vec<Vm>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    runtime_dir: Option<Spanned<PathBuf>>,
+    #[serde(default)]
+    isolation: Isolation,
+    compositor: Spanned<CompositorTable>,
+    #[serde(default)]
+    vm: BTreeMap<Spanned<String>, VmTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CompositorTable {
+    vm: Option<Spanned<String>>,
+    socket: Option<Spanned<PathBuf>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VmTable {
+    socket: Option<Spanned<PathBuf>>,
+    window: Option<Spanned<String>>,
+}
+
+impl Config {
+    /// Reads `path`. The default of `runtime_dir` comes from `XDG_RUNTIME_DIR`.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let xdg = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        Self::parse(&text, path, xdg.as_deref())
+    }
+
+    /// Checks `text`. `path` is for messages, `xdg_runtime_dir` for the default of `runtime_dir`.
+    pub fn parse(text: &str, path: &Path, xdg_runtime_dir: Option<&Path>) -> Result<Self, Error> {
+        let place = Place { path, text };
+        let document: Document = toml::from_str(text)
+            .map_err(|e| place.error(e.span().unwrap_or(0..0), e.message().to_owned()))?;
+        let runtime_dir = runtime_dir(&place, document.runtime_dir, xdg_runtime_dir)?;
+        let compositor = compositor(&place, &document.compositor, &document.vm)?;
+        let vms = vms(&place, document.vm, &runtime_dir, &compositor)?;
+        Ok(Self { runtime_dir, isolation: document.isolation, compositor, vms })
+    }
+
+    /// Where `wlproxy status` asks.
+    pub fn control_socket(&self) -> PathBuf {
+        control_socket(&self.runtime_dir)
+    }
+}
+
+fn control_socket(runtime_dir: &Path) -> PathBuf {
+    runtime_dir.join("control.sock")
+}
+
+fn runtime_dir(
+    place: &Place<'_>,
+    given: Option<Spanned<PathBuf>>,
+    xdg_runtime_dir: Option<&Path>,
+) -> Result<PathBuf, Error> {
+    if let Some(given) = given {
+        absolute(place, "runtime_dir", &given)?;
+        return Ok(given.into_inner());
+    }
+    match xdg_runtime_dir {
+        Some(xdg) if xdg.is_absolute() => Ok(xdg.join("wlproxy")),
+        _ => Err(place.error(
+            0..0,
+            "runtime_dir: XDG_RUNTIME_DIR is not set, so there is no default; \
+             add e.g. runtime_dir = \"/run/wlproxy\"",
+        )),
+    }
+}
+
+fn compositor(
+    place: &Place<'_>,
+    table: &Spanned<CompositorTable>,
+    vms: &BTreeMap<Spanned<String>, VmTable>,
+) -> Result<Compositor, Error> {
+    match (&table.get_ref().vm, &table.get_ref().socket) {
+        (Some(vm), None) if vms.contains_key(vm.get_ref().as_str()) => {
+            Ok(Compositor::Vm(vm.get_ref().clone()))
+        }
+        (Some(vm), None) => {
+            let name = vm.get_ref();
+            Err(place.error(
+                vm.span(),
+                format!(
+                    "compositor.vm: there is no VM {name:?}; add a table [vm.{name}] or name another"
+                ),
+            ))
+        }
+        (None, Some(socket)) => {
+            absolute(place, "compositor.socket", socket)?;
+            short(place, socket.span(), "compositor.socket", socket.get_ref())?;
+            Ok(Compositor::Socket(socket.get_ref().clone()))
+        }
+        (vm, _) => {
+            let found = if vm.is_some() { "both are there" } else { "none is there" };
+            Err(place.error(
+                table.span(),
+                format!("compositor: give exactly one of vm and socket; {found}"),
+            ))
+        }
+    }
+}
+
+fn vms(
+    place: &Place<'_>,
+    tables: BTreeMap<Spanned<String>, VmTable>,
+    runtime_dir: &Path,
+    compositor: &Compositor,
+) -> Result<Vec<Vm>, Error> {
+    if !(1..=MAX_VMS).contains(&tables.len()) {
+        let found = tables.len();
+        return Err(place.error(
+            0..0,
+            format!("vm: {found} VMs; there must be 1 to {MAX_VMS} tables [vm.NAME]"),
+        ));
+    }
+    let mut taken =
+        BTreeMap::from([(control_socket(runtime_dir), "wlproxy's control socket".to_owned())]);
+    let mut vms = Vec::with_capacity(tables.len());
+    for (name, table) in tables {
+        let vm = vm(place, &name, table, runtime_dir, compositor)?;
+        if let Some(other) =
+            taken.insert(vm.socket.clone(), format!("the socket of VM {}", vm.name))
+        {
+            return Err(place.error(
+                name.span(),
+                format!(
+                    "vm.{}.socket: {} is also {other}; give each its own",
+                    vm.name,
+                    vm.socket.display()
+                ),
+            ));
+        }
+        vms.push(vm);
+    }
+    Ok(vms)
+}
+
+fn vm(
+    place: &Place<'_>,
+    name: &Spanned<String>,
+    table: VmTable,
+    runtime_dir: &Path,
+    compositor: &Compositor,
+) -> Result<Vm, Error> {
+    let (span, name) = (name.span(), name.get_ref());
+    let valid = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    if !(1..=MAX_VM_NAME).contains(&name.len()) || !name.bytes().all(valid) {
+        return Err(place.error(
+            span,
+            format!(
+                "vm: {name:?} is no VM name; use 1 to {MAX_VM_NAME} bytes of A-Z a-z 0-9 . _ -"
+            ),
+        ));
+    }
+    let key = format!("vm.{name}.socket");
+    let (span, socket) = match table.socket {
+        Some(socket) => {
+            absolute(place, &key, &socket)?;
+            (socket.span(), socket.into_inner())
+        }
+        None => (span, runtime_dir.join(format!("{name}.sock"))),
+    };
+    short(place, span, &key, &socket)?;
+    let window = match table.window {
+        None => window::DEFAULT,
+        Some(given) => window::parse(given.get_ref())
+            .map_err(|why| place.error(given.span(), format!("vm.{name}.window: {why}")))?,
+    };
+    let side = match compositor {
+        Compositor::Vm(vm) if vm == name => Side::Compositor,
+        _ => Side::Client,
+    };
+    Ok(Vm { name: name.clone(), side, socket, window })
+}
+
+fn absolute(place: &Place<'_>, key: &str, path: &Spanned<PathBuf>) -> Result<(), Error> {
+    if path.get_ref().is_absolute() {
+        return Ok(());
+    }
+    let shown = path.get_ref().display();
+    Err(place
+        .error(path.span(), format!("{key}: {shown:?} is relative; give the whole path, from /")))
+}
+
+fn short(
+    place: &Place<'_>,
+    span: std::ops::Range<usize>,
+    key: &str,
+    path: &Path,
+) -> Result<(), Error> {
+    let length = path.as_os_str().len();
+    if length <= MAX_SOCKET_PATH {
+        return Ok(());
+    }
+    Err(place.error(
+        span,
+        format!(
+            "{key}: {} has {length} bytes, a socket's path may have {MAX_SOCKET_PATH}; \
+             choose a shorter runtime_dir or socket",
+            path.display()
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests;

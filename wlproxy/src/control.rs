@@ -1,0 +1,176 @@
+//! What wlproxy and a worker say to each other: one JSON document per packet, and at most one fd with it.
+//!
+//! A worker faces its VM, so wlproxy takes nothing from it on trust: a message that isn't exactly as below ends that
+//! worker. Which VM a request comes from follows from the socket, never from what stands in it.
+
+mod token;
+
+use crate::counters::Snapshot;
+use crate::device::opener::{OpenError, Role, Target};
+use crate::packet::{Packet, PacketError, PacketSocket};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use wlproxy_protocol::accept::Token;
+
+/// Most opens that one worker may have outstanding. Their answers fit into the socket's buffer (about 750 bytes each of
+/// Linux's default of 208 KiB), so wlproxy never waits for a worker: one whose buffer is full is broken.
+pub const MAX_OUTSTANDING: usize = 128;
+
+/// A worker to wlproxy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// A stream is wanted; the answer bears the same ticket.
+    Open {
+        /// Chosen by the worker.
+        ticket: u64,
+        /// Which stream.
+        #[serde(with = "TargetFormat")]
+        target: Target,
+    },
+    /// What the worker counts now.
+    Stats(Snapshot),
+    /// The VM's frontend came, or went.
+    Connected(bool),
+}
+
+/// wlproxy to a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Order {
+    /// The stream for this ticket comes with the packet.
+    Opened {
+        /// The request's.
+        ticket: u64,
+        /// What the stream is.
+        #[serde(with = "RoleFormat")]
+        role: Role,
+    },
+    /// There is no stream for this ticket.
+    Refused {
+        /// The request's.
+        ticket: u64,
+        /// Why.
+        #[serde(with = "OpenErrorFormat")]
+        error: OpenError,
+    },
+    /// End now.
+    Shutdown,
+}
+
+/// How a [`Target`] looks.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Target", rename_all = "snake_case", deny_unknown_fields)]
+enum TargetFormat {
+    Default,
+    Accepted(#[serde(with = "token")] Token),
+}
+
+/// How a [`Role`] looks.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Role", rename_all = "snake_case", deny_unknown_fields)]
+enum RoleFormat {
+    Link {
+        connection: u64,
+    },
+    Main,
+    Accepted {
+        connection: u64,
+        #[serde(with = "token")]
+        token: Token,
+    },
+}
+
+/// How an [`OpenError`] looks.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "OpenError", rename_all = "snake_case", deny_unknown_fields)]
+enum OpenErrorFormat {
+    Unknown,
+    Limit,
+    Failed,
+}
+
+/// Why a peer's message is no message.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Not even a packet.
+    #[error(transparent)]
+    Packet(#[from] PacketError),
+    /// Not one of the messages above.
+    #[error("a message that is none: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// What [`Control::receive`] found.
+#[derive(Debug)]
+pub enum Received<T> {
+    /// A message, and the fd that came with it.
+    Message(T, Option<OwnedFd>),
+    /// Nothing now.
+    WouldBlock,
+    /// The peer is gone.
+    Eof,
+}
+
+/// One end of a control socket: sends `O`, receives `I`. Never blocks.
+#[derive(Debug)]
+pub struct Control<O, I> {
+    socket: PacketSocket,
+    messages: PhantomData<fn(O) -> I>,
+}
+
+/// wlproxy's end.
+pub type HostControl = Control<Order, Request>;
+/// A worker's end.
+pub type WorkerControl = Control<Request, Order>;
+
+/// Makes a connected pair.
+pub fn pair() -> io::Result<(HostControl, WorkerControl)> {
+    let (host, worker) = PacketSocket::pair()?;
+    Ok((host.into(), worker.into()))
+}
+
+impl<O: Serialize, I: DeserializeOwned> Control<O, I> {
+    /// Sends a message with at most one fd, or fails: also with [`io::ErrorKind::WouldBlock`], and nothing was sent.
+    pub fn send(&self, message: &O, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        self.socket.send(&serde_json::to_vec(message)?, fd)
+    }
+
+    /// Takes a message.
+    pub fn receive(&self) -> Result<Received<I>, ControlError> {
+        Ok(match self.socket.receive()? {
+            Packet::Data(bytes, fd) => Received::Message(serde_json::from_slice(&bytes)?, fd),
+            Packet::WouldBlock => Received::WouldBlock,
+            Packet::Eof => Received::Eof,
+        })
+    }
+
+    /// Makes both ends see the end, whoever still holds them.
+    pub fn shutdown(&self) {
+        self.socket.shutdown();
+    }
+}
+
+impl<O, I> From<PacketSocket> for Control<O, I> {
+    fn from(socket: PacketSocket) -> Self {
+        Self { socket, messages: PhantomData }
+    }
+}
+
+impl<O, I> From<Control<O, I>> for OwnedFd {
+    fn from(control: Control<O, I>) -> Self {
+        control.socket.into()
+    }
+}
+
+impl<O, I> AsFd for Control<O, I> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+use super::*;
+use crate::packet::MAX_PACKET;
+use proptest::prelude::*;
+use std::fs::File;
+
+fn token() -> Token {
+    Token::new(*b"0123456789abcdef")
+}
+
+fn request(text: &str) -> Result<Request, ControlError> {
+    let (host, worker) = pair().unwrap();
+    worker.socket.send(text.as_bytes(), None).unwrap();
+    match host.receive()? {
+        Received::Message(request, None) => Ok(request),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn requests_arrive() {
+    let (host, worker) = pair().unwrap();
+    let largest = serde_json::to_string(&Snapshot::default())
+        .unwrap()
+        .replace(":0", &format!(":{}", u64::MAX));
+    let snapshot: Snapshot = serde_json::from_str(&largest).unwrap();
+    for sent in [
+        Request::Open { ticket: u64::MAX, target: Target::Default },
+        Request::Open { ticket: 0, target: Target::Accepted(token()) },
+        Request::Connected(true),
+        Request::Stats(snapshot),
+    ] {
+        worker.send(&sent, None).unwrap();
+        let Received::Message(got, None) = host.receive().unwrap() else { panic!("{sent:?}") };
+        assert_eq!(got, sent);
+    }
+    assert!(largest.len() < MAX_PACKET / 4, "room for more counters");
+    assert!(matches!(host.receive().unwrap(), Received::WouldBlock));
+    drop(worker);
+    assert!(matches!(host.receive().unwrap(), Received::Eof));
+}
+
+#[test]
+fn orders_arrive() {
+    let (host, worker) = pair().unwrap();
+    for sent in [
+        Order::Opened { ticket: 1, role: Role::Link { connection: 3 } },
+        Order::Opened { ticket: 2, role: Role::Main },
+        Order::Opened { ticket: 3, role: Role::Accepted { connection: 4, token: token() } },
+        Order::Refused { ticket: 4, error: OpenError::Unknown },
+        Order::Refused { ticket: 4, error: OpenError::Limit },
+        Order::Refused { ticket: 4, error: OpenError::Failed },
+        Order::Shutdown,
+    ] {
+        let null = File::open("/dev/null").unwrap();
+        host.send(&sent, Some(null.as_fd())).unwrap();
+        let Received::Message(got, Some(_)) = worker.receive().unwrap() else { panic!("{sent:?}") };
+        assert_eq!(got, sent);
+    }
+}
+
+#[test]
+fn the_format_is_as_documented() {
+    let open = request(r#"{"open":{"ticket":7,"target":"default"}}"#).unwrap();
+    assert_eq!(open, Request::Open { ticket: 7, target: Target::Default });
+    let open =
+        request(r#"{"open":{"ticket":7,"target":{"accepted":"MDEyMzQ1Njc4OWFiY2RlZg"}}}"#).unwrap();
+    assert_eq!(open, Request::Open { ticket: 7, target: Target::Accepted(token()) });
+}
+
+#[test]
+fn hostile_packets_are_refused() {
+    for text in [
+        "x",
+        "null",
+        "{}",
+        "[]",
+        "\"shutdown\"",
+        r#"{"open":{"ticket":7}}"#,
+        r#"{"open":{"ticket":-7,"target":"default"}}"#,
+        r#"{"open":{"ticket":1e3,"target":"default"}}"#,
+        r#"{"open":{"ticket":7,"target":"default","vm":"gui"}}"#,
+        r#"{"open":{"ticket":7,"target":"default"},"connected":true}"#,
+        r#"{"open":{"ticket":7,"ticket":8,"target":"default"}}"#,
+        r#"{"open":{"ticket":7,"target":{"accepted":"MDEyMzQ1Njc4OWFiY2RlZh"}}}"#,
+        r#"{"open":{"ticket":7,"target":{"accepted":"MDEyMzQ1Njc4OWFiY2RlZg=="}}}"#,
+        r#"{"open":{"ticket":7,"target":{"accepted":""}}}"#,
+        r#"{"open":{"ticket":7,"target":{"accepted":"MDEyMzQ1Njc4OWFiY2RlZgMDEyMzQ1Njc4OWFiY2RlZg"}}}"#,
+        r#"{"stats":{}}"#,
+        r#"{"connected":1}"#,
+        r#"{"connected":true} {"connected":true}"#,
+    ] {
+        let error = request(text).unwrap_err();
+        assert!(matches!(error, ControlError::Json(_)), "{text}: {error}");
+    }
+    let deep = "[".repeat(MAX_PACKET);
+    assert!(request(&deep).is_err());
+}
+
+#[test]
+fn all_answers_that_may_be_outstanding_fit_into_the_socket() {
+    let (host, _worker) = pair().unwrap();
+    let null = File::open("/dev/null").unwrap();
+    let role = Role::Accepted { connection: u64::MAX, token: token() };
+    for _ in 0..MAX_OUTSTANDING {
+        host.send(&Order::Opened { ticket: u64::MAX, role }, Some(null.as_fd())).unwrap();
+    }
+    host.send(&Order::Shutdown, None).unwrap();
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 1..200)) {
+        let (host, worker) = pair().unwrap();
+        worker.socket.send(&bytes, None).unwrap();
+        let _ = host.receive();
+    }
+}

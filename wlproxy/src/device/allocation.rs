@@ -1,0 +1,62 @@
+//! An allocation: memory that the host made, for this VM or for another.
+
+use super::window::Lease;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use wlproxy_protocol::limits::{MAX_ALLOCATION, PAGE_SIZE};
+use wlproxy_unix::memory;
+
+/// A sealed memfd, and its place in the window.
+#[derive(Debug)]
+pub(super) struct Allocation {
+    fd: OwnedFd,
+    /// Bytes that count for this VM: 0 if another one made it.
+    own: u64,
+    /// Where it is mapped. Taken when the vfd is closed.
+    pub(super) lease: Option<Lease>,
+}
+
+impl Allocation {
+    /// New memory of `size` bytes of zeros, rounded up to whole pages. `None` if that is no size for an allocation.
+    pub(super) fn make(size: u64) -> Option<io::Result<Self>> {
+        let size = size
+            .checked_next_multiple_of(PAGE_SIZE)
+            .filter(|size| (1..=MAX_ALLOCATION).contains(size))?;
+        Some(memory::allocate("wlproxy-allocation", size).map(|fd| Self {
+            fd,
+            own: size,
+            lease: None,
+        }))
+    }
+
+    /// Memory that came with a stream.
+    pub(super) fn received(fd: OwnedFd) -> Self {
+        Self { fd, own: 0, lease: None }
+    }
+
+    /// Bytes that this VM made.
+    pub(super) fn own_bytes(&self) -> u64 {
+        self.own
+    }
+}
+
+impl AsFd for Allocation {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_whole_pages_within_bounds() {
+        assert!(Allocation::make(0).is_none());
+        assert!(Allocation::make(MAX_ALLOCATION + 1).is_none());
+        assert!(Allocation::make(u64::MAX).is_none());
+        let made = Allocation::make(5000).unwrap().unwrap();
+        assert_eq!((made.own_bytes(), memory::size_if_sealed(&made)), (8192, Some(8192)));
+        assert!(Allocation::make(MAX_ALLOCATION).unwrap().is_ok());
+    }
+}

@@ -1,0 +1,199 @@
+//! The vhost-user backend: what is offered to a frontend, and when the rings run.
+
+use super::Options;
+use super::frontend::{Requests, RunningFrontend};
+use super::poller::Poller;
+use super::ring::{Memory, Ring, Run, Runs, Vring};
+use super::vfds::Vfds;
+use super::virtio_wl::VirtioWl;
+use super::window::Window;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use vhost::vhost_user::message::VhostUserShMemConfig;
+use vhost::vhost_user::{Backend as Channel, VhostUserProtocolFeatures, VhostUserVirtioFeatures};
+use vhost_user_backend::{VhostUserBackend, VringT};
+use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
+use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
+use virtio_queue::QueueT;
+use vmm_sys_util::epoll::EventSet;
+use wlproxy_protocol::virtio_wl::{
+    F_TRANS_FLAGS, F_USE_SHMEM, NUM_QUEUES, QUEUE_IN, QUEUE_OUT, QUEUE_SIZE,
+};
+
+/// What the vring worker calls the poller: the first number after the queues and the crate's own.
+pub(super) const POLLER_EVENT: u64 = NUM_QUEUES as u64 + 1;
+
+/// One connection of a frontend.
+pub(super) struct Backend {
+    options: Options,
+    memory: Memory,
+    features: AtomicU64,
+    runs: Runs,
+    ended: AtomicBool,
+    requests: Arc<Requests>,
+    poller: Poller,
+    /// Only the vring worker takes this.
+    device: Mutex<Option<(Run, VirtioWl)>>,
+}
+
+impl Backend {
+    /// A backend that nothing is known to yet. `memory` is what the frontend's announcements are kept in.
+    pub(super) fn new(options: Options, memory: Memory) -> io::Result<Self> {
+        Ok(Self {
+            options,
+            requests: Arc::new(Requests::new(memory.clone())),
+            memory,
+            features: AtomicU64::new(0),
+            runs: Runs::default(),
+            ended: AtomicBool::new(false),
+            poller: Poller::new()?,
+            device: Mutex::new(None),
+        })
+    }
+
+    /// The fd that the vring worker has to wait for, as [`POLLER_EVENT`].
+    pub(super) fn poll_fd(&self) -> RawFd {
+        use std::os::fd::AsFd;
+        self.poller.as_fd().as_raw_fd()
+    }
+
+    /// Lets the vring worker end, once it is done with what it does.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        self.stop();
+    }
+
+    /// Ends the run. Takes no lock that anyone holds for long.
+    fn stop(&self) {
+        self.runs.end();
+        self.requests.announce();
+        self.poller.waker().wake();
+    }
+
+    /// A device for a run that just began.
+    fn start(&self, run: &Run, vrings: &[Vring]) -> Option<VirtioWl> {
+        let [r#in, out] = [vrings.get(QUEUE_IN)?, vrings.get(QUEUE_OUT)?];
+        if ![r#in, out].iter().all(|vring| is_running(vring)) {
+            return None;
+        }
+        let features = self.features.load(Ordering::SeqCst);
+        let frontend = RunningFrontend { requests: self.requests.clone(), run: run.clone() };
+        let relative = features & (1 << F_USE_SHMEM) != 0;
+        let counters = &self.options.counters;
+        let window =
+            Window::new(Box::new(frontend), self.options.window_size, relative, counters.clone());
+        let vfds = Vfds::new(self.poller.clone(), window, counters.clone());
+        let rings =
+            [r#in, out].map(|vring| Ring::new(vring.clone(), self.memory.clone(), run.clone()));
+        tracing::info!(vm = self.options.vm, use_shmem = relative, "the driver is up");
+        Some(VirtioWl::new(&self.options, features, vfds, rings, self.poller.waker()))
+    }
+}
+
+fn is_running(vring: &Vring) -> bool {
+    let state = vring.get_ref();
+    state.is_enabled() && state.get_queue().ready()
+}
+
+impl VhostUserBackend for Backend {
+    type Bitmap = ();
+    type Vring = Vring;
+
+    fn num_queues(&self) -> usize {
+        NUM_QUEUES
+    }
+
+    fn max_queue_size(&self) -> usize {
+        QUEUE_SIZE.into()
+    }
+
+    fn features(&self) -> u64 {
+        let bits = [
+            VIRTIO_F_VERSION_1,
+            VIRTIO_RING_F_EVENT_IDX,
+            VIRTIO_RING_F_INDIRECT_DESC,
+            F_TRANS_FLAGS,
+            F_USE_SHMEM,
+        ];
+        bits.iter()
+            .fold(VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits(), |all, bit| all | 1 << bit)
+    }
+
+    fn acked_features(&self, features: u64) {
+        self.features.store(features, Ordering::SeqCst);
+    }
+
+    /// Not CONFIGURE_MEM_SLOTS: QEMU then announces every mapping, at a cost that is quadratic, and aborts at some
+    /// hundreds.
+    fn protocol_features(&self) -> VhostUserProtocolFeatures {
+        VhostUserProtocolFeatures::MQ
+            | VhostUserProtocolFeatures::CONFIG
+            | VhostUserProtocolFeatures::BACKEND_REQ
+            | VhostUserProtocolFeatures::BACKEND_SEND_FD
+            | VhostUserProtocolFeatures::REPLY_ACK
+            | VhostUserProtocolFeatures::SHMEM
+            | VhostUserProtocolFeatures::SHARED_OBJECT
+    }
+
+    fn reset_device(&self) {
+        self.stop();
+    }
+
+    /// The crate tells the queues.
+    fn set_event_idx(&self, _enabled: bool) {}
+
+    /// There is no configuration; some frontends ask for a few bytes of it all the same.
+    fn get_config(&self, _offset: u32, size: u32) -> Vec<u8> {
+        vec![0; size as usize]
+    }
+
+    fn update_memory(&self, _memory: Memory) -> io::Result<()> {
+        self.requests.announce();
+        Ok(())
+    }
+
+    fn set_backend_req_fd(&self, channel: Channel) {
+        self.requests.set_channel(channel);
+    }
+
+    fn stop_vring(&self, _index: u32) -> io::Result<()> {
+        self.stop();
+        Ok(())
+    }
+
+    /// Fails only to end the vring worker, which it does after [`Backend::end`]. (The crate has an event for that, but
+    /// never closes its fd.)
+    fn handle_event(
+        &self,
+        _event: u16,
+        _set: EventSet,
+        vrings: &[Vring],
+        _thread: usize,
+    ) -> io::Result<()> {
+        let mut device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.ended.load(Ordering::SeqCst) {
+            *device = None;
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        if device.as_ref().is_some_and(|(run, _)| run.is_over()) {
+            tracing::info!(vm = self.options.vm, "the driver is gone");
+            *device = None;
+        }
+        let mut events = Vec::new();
+        self.poller.ready(&mut events);
+        if device.is_none() {
+            let run = self.runs.current();
+            *device = self.start(&run, vrings).map(|device| (run, device));
+        }
+        if let Some((_, device)) = device.as_mut() {
+            device.turn(&events);
+        }
+        Ok(())
+    }
+
+    fn get_shmem_config(&self) -> io::Result<VhostUserShMemConfig> {
+        Ok(VhostUserShMemConfig::new(1, &[self.options.window_size]))
+    }
+}

@@ -1,0 +1,189 @@
+//! A context: one Wayland stream of a guest, with the relay of its link if it has one.
+
+use super::flow::{Incoming, Sent};
+use super::opener::{Opened, Role};
+use super::poller::{Poller, Watched};
+use crate::relay::{Relay, Violation};
+use nix::sys::epoll::EpollFlags;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use wlproxy_protocol::accept::Token;
+use wlproxy_protocol::limits::{MAX_QUEUED, MAX_RECV};
+use wlproxy_protocol::wayland::Batch;
+use wlproxy_unix::{Read, Stream};
+
+/// Most fds that wait for a peer that does not read, per context: the usual limit of open files (`RLIMIT_NOFILE`,
+/// soft) is what Linux lets be in flight anyway.
+const MAX_QUEUED_FDS: usize = 1024;
+
+/// Why a context ends before the guest or its peer closed it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum End {
+    /// Either side of a link broke the Wayland protocol.
+    #[error("{0}")]
+    Violation(Violation),
+    /// An accepted stream didn't prove itself.
+    #[error("its first bytes are not the token that was announced")]
+    Token,
+    /// The peer of an accepted stream doesn't read.
+    #[error(
+        "its peer does not read: more than {MAX_QUEUED} bytes or {MAX_QUEUED_FDS} file descriptors wait"
+    )]
+    Full,
+    /// An fd arrived that can't be given to the guest.
+    #[error("a file descriptor came that can't cross: {0}")]
+    Fd(String),
+    /// The stream broke.
+    #[error("its stream failed: {0}")]
+    Io(#[from] io::Error),
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// Everything passes through the relay.
+    Link(Box<Relay<OwnedFd>>),
+    /// So many bytes of the token have come.
+    Unproven(Token, usize),
+    /// Plain bytes.
+    Plain,
+}
+
+/// One stream of a guest.
+#[derive(Debug)]
+pub(super) struct Context {
+    kind: Kind,
+    /// Number of the connection, for the log.
+    connection: Option<u64>,
+    /// `None` when it is over.
+    stream: Option<Watched<Stream>>,
+    /// Nobody reads what is written, but what was written before can still be read.
+    deaf: bool,
+    /// On its way into the stream; fds wait here for a byte to go with.
+    out: Batch<OwnedFd>,
+    queued_fds: usize,
+}
+
+impl Context {
+    /// A context over a stream that was just opened.
+    pub(super) fn new(opened: Opened, poller: &Poller, key: u64) -> io::Result<Self> {
+        let (kind, connection) = match opened.role {
+            Role::Link { connection } => (Kind::Link(Box::default()), Some(connection)),
+            Role::Main => (Kind::Plain, None),
+            Role::Accepted { connection, token } => (Kind::Unproven(token, 0), Some(connection)),
+        };
+        let stream = Some(poller.watched(key, Stream::new(opened.stream)?));
+        Ok(Self { kind, connection, stream, deaf: false, out: Batch::default(), queued_fds: 0 })
+    }
+
+    /// Number of the connection; the main context has none.
+    pub(super) fn connection(&self) -> Option<u64> {
+        self.connection
+    }
+
+    /// Takes what the guest sent. There are no fds without bytes.
+    pub(super) fn send(&mut self, bytes: &[u8], fds: Vec<OwnedFd>) -> Result<Sent, End> {
+        let Some(stream) = &mut self.stream else { return Ok(Sent::Done) };
+        if self.deaf {
+            return Ok(Sent::Done);
+        }
+        let before = self.out.fds.len();
+        let violation = match &mut self.kind {
+            Kind::Link(relay) => relay.from_client(bytes, fds, &mut self.out).err(),
+            kind => {
+                let bytes = prove(kind, bytes)?;
+                if bytes.is_empty() && !fds.is_empty() {
+                    return Err(End::Token);
+                }
+                self.out.bytes.extend_from_slice(bytes);
+                self.out.fds.extend(fds);
+                None
+            }
+        };
+        self.queued_fds += self.out.fds.len() - before.min(self.out.fds.len());
+        if !self.out.bytes.is_empty() {
+            stream.queue(&self.out.bytes, self.out.fds.drain(..));
+            self.out.bytes.clear();
+        }
+        let sent = self.flush();
+        if let Some(violation) = violation {
+            return Err(End::Violation(violation));
+        }
+        let queued = self.stream.as_ref().map_or(0, |stream| stream.queued());
+        if queued > MAX_QUEUED && !self.is_link() || self.queued_fds > MAX_QUEUED_FDS {
+            return Err(End::Full);
+        }
+        Ok(sent)
+    }
+
+    /// Writes what the stream takes now.
+    pub(super) fn flush(&mut self) -> Sent {
+        let Some(stream) = self.stream.as_mut().filter(|_| !self.deaf) else { return Sent::Done };
+        match stream.flush() {
+            Ok(true) => self.queued_fds = self.out.fds.len(),
+            Ok(false) if self.is_link() => return Sent::Waiting,
+            Ok(false) => {}
+            Err(_) => self.deaf = true,
+        }
+        Sent::Done
+    }
+
+    /// Reads once. After an error, `batch` is still to be delivered.
+    pub(super) fn read(&mut self, batch: &mut Batch<OwnedFd>) -> Result<Incoming, End> {
+        let Some(stream) = self.stream.as_mut() else { return Ok(Incoming::Nothing) };
+        let (mut bytes, mut fds) = (Vec::new(), VecDeque::new());
+        match stream.read(&mut bytes, &mut fds, MAX_RECV)? {
+            Read::WouldBlock => return Ok(Incoming::Nothing),
+            Read::Eof => {
+                self.stream = None;
+                return Ok(Incoming::HangUp);
+            }
+            Read::Bytes(_) => {}
+        }
+        match &mut self.kind {
+            Kind::Link(relay) => {
+                relay.from_compositor(&bytes, fds, batch).map_err(End::Violation)?
+            }
+            _ => {
+                batch.bytes = bytes;
+                batch.fds = fds.into();
+            }
+        }
+        Ok(Incoming::Batch(std::mem::take(batch)))
+    }
+
+    /// Ends it from this side. Returns the stream if something still has to be written.
+    pub(super) fn finish(&mut self) -> Option<Watched<Stream>> {
+        self.stream.take().filter(|stream| stream.queued() > 0 && !self.deaf)
+    }
+
+    /// Waits for what there is to wait for; for bytes only if `may_read`.
+    pub(super) fn watch(&mut self, may_read: bool) -> io::Result<()> {
+        let reads = may_read && !matches!(self.kind, Kind::Unproven(..));
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        let mut interest = EpollFlags::empty();
+        interest.set(EpollFlags::EPOLLIN, reads);
+        interest.set(EpollFlags::EPOLLOUT, stream.queued() > 0 && !self.deaf);
+        stream.watch((!interest.is_empty()).then_some(interest))
+    }
+
+    /// A link's client may wait; a compositor never does.
+    fn is_link(&self) -> bool {
+        matches!(self.kind, Kind::Link(_))
+    }
+}
+
+/// Swallows the token at the start of an accepted stream.
+fn prove<'a>(kind: &mut Kind, bytes: &'a [u8]) -> Result<&'a [u8], End> {
+    let Kind::Unproven(token, have) = kind else { return Ok(bytes) };
+    let due = &token.as_bytes()[*have..];
+    let (now, rest) = bytes.split_at(bytes.len().min(due.len()));
+    if now != &due[..now.len()] {
+        return Err(End::Token);
+    }
+    *have += now.len();
+    if *have == Token::LEN {
+        *kind = Kind::Plain;
+    }
+    Ok(rest)
+}

@@ -1,0 +1,148 @@
+//! What the device asks of the frontend: to map memory into the window.
+
+use super::ring::{Memory, Run};
+use nix::sys::stat::fstat;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use vhost::vhost_user::message::{VhostUserMMap, VhostUserMMapFlags, VhostUserSharedMsg};
+use vhost::vhost_user::{Backend, VhostUserFrontendReqHandler};
+use vm_memory::{ByteValued, GuestAddressSpace, GuestMemoryBackend, GuestMemoryRegion};
+use wlproxy_protocol::virtio_wl::SHMID;
+
+/// How long a frontend has to announce a mapping as guest memory. QEMU takes 1 to 10 ms.
+const ANNOUNCEMENT: Duration = Duration::from_secs(2);
+
+/// Names an object that no frontend knows; neither zeros nor ones, which the vhost crate refuses to receive.
+const NO_OBJECT: [u8; 16] = *b"wlproxy: barrier";
+
+/// Maps memory into the window. Every call blocks until the frontend answered.
+pub(super) trait Frontend: Send {
+    /// Maps `length` bytes of `fd` at `offset` of the window. When it returns, the guest sees them.
+    fn map(&self, offset: u64, length: u64, fd: BorrowedFd<'_>) -> io::Result<()>;
+
+    /// Undoes exactly one [`Frontend::map`].
+    fn unmap(&self, offset: u64, length: u64) -> io::Result<()>;
+
+    /// The guest address where the window starts, learned from `fd`, which is mapped at `offset`.
+    ///
+    /// Waits for the frontend to announce that mapping; `None` if it doesn't.
+    fn window_base(&self, offset: u64, fd: BorrowedFd<'_>) -> Option<u64>;
+}
+
+/// The request channel to the frontend, and the news that come from it. Shared by the thread that serves the
+/// frontend's socket and the vring worker; no lock here is held while anyone waits for the frontend.
+pub(super) struct Requests {
+    channel: Mutex<Option<Backend>>,
+    memory: Memory,
+    announced: Mutex<()>,
+    news: Condvar,
+}
+
+impl Requests {
+    /// No channel yet.
+    pub(super) fn new(memory: Memory) -> Self {
+        Self { channel: Mutex::new(None), memory, announced: Mutex::new(()), news: Condvar::new() }
+    }
+
+    /// The frontend opened its request channel.
+    pub(super) fn set_channel(&self, channel: Backend) {
+        *lock(&self.channel) = Some(channel);
+    }
+
+    /// The guest memory changed, or a run ended: whoever waits has to look again.
+    pub(super) fn announce(&self) {
+        let _order = lock(&self.announced);
+        self.news.notify_all();
+    }
+
+    fn channel(&self) -> io::Result<Backend> {
+        lock(&self.channel).clone().ok_or_else(|| {
+            io::Error::other("the frontend opened no request channel: it must offer BACKEND_REQ")
+        })
+    }
+
+    /// Where the window would start if one of the announced regions is `fd`, mapped at `offset`.
+    fn find(&self, offset: u64, fd: BorrowedFd<'_>) -> Option<u64> {
+        let wanted = fstat(fd).ok()?;
+        let memory = self.memory.memory();
+        memory.iter().find_map(|region| {
+            let file = region.file_offset()?;
+            let found = fstat(file.file()).ok()?;
+            if (found.st_dev, found.st_ino) != (wanted.st_dev, wanted.st_ino) {
+                return None;
+            }
+            region.start_addr().0.checked_sub(offset.checked_add(file.start())?)
+        })
+    }
+}
+
+/// A lock that was held by a thread that panicked is as good as any other: what it guards is set in one step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The frontend of one run of the rings: it isn't asked for anything after them.
+pub(super) struct RunningFrontend {
+    pub(super) requests: std::sync::Arc<Requests>,
+    pub(super) run: Run,
+}
+
+impl RunningFrontend {
+    /// The channel, if the rings still run: outside of that a mapping request can crash QEMU.
+    fn channel(&self) -> io::Result<Backend> {
+        if self.run.is_over() {
+            return Err(io::Error::other("the device was reset"));
+        }
+        self.requests.channel()
+    }
+}
+
+impl Frontend for RunningFrontend {
+    fn map(&self, offset: u64, length: u64, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let channel = self.channel()?;
+        channel.shmem_map(&request(offset, length), &fd.as_raw_fd())?;
+        // The answer comes before the mapping is live. The next answer comes after: QEMU's main loop is serial.
+        if let Some(&unknown) = VhostUserSharedMsg::from_slice(&NO_OBJECT) {
+            // That it has no such object is the expected answer.
+            let _ = channel.shared_object_remove(&unknown);
+        }
+        Ok(())
+    }
+
+    fn unmap(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.channel()?.shmem_unmap(&request(offset, length))?;
+        Ok(())
+    }
+
+    fn window_base(&self, offset: u64, fd: BorrowedFd<'_>) -> Option<u64> {
+        let deadline = Instant::now() + ANNOUNCEMENT;
+        let mut guard = lock(&self.requests.announced);
+        loop {
+            if let Some(base) = self.requests.find(offset, fd.as_fd()) {
+                return Some(base);
+            }
+            let left = deadline.checked_duration_since(Instant::now())?;
+            if self.run.is_over() {
+                return None;
+            }
+            guard = self
+                .requests
+                .news
+                .wait_timeout(guard, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+}
+
+fn request(offset: u64, length: u64) -> VhostUserMMap {
+    VhostUserMMap {
+        shmid: SHMID,
+        shm_offset: offset,
+        len: length,
+        flags: VhostUserMMapFlags::WRITABLE.bits(),
+        ..Default::default()
+    }
+}

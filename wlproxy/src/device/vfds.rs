@@ -1,0 +1,270 @@
+//! The model of a device: contexts, allocations and pipes, by id. Every dialect works on this.
+
+use super::allocation::Allocation;
+use super::context::{Context, End};
+use super::opener::Opened;
+use super::pipe::{Direction, Pipe};
+use super::poller::{Poller, Watched};
+use super::window::{MapError, Window};
+use crate::counters::Counters;
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use wlproxy_protocol::virtio_wl::{HOST_ID, ILLEGAL_ID, MAX_DRIVER_ID};
+use wlproxy_unix::{Stream, memory};
+
+/// Most vfds of one device: as many that the host makes as a Linux driver can make.
+const MAX_VFDS: usize = 2 * (MAX_DRIVER_ID as usize + 1);
+
+/// Most streams that are closed and still have something to write. Each holds at most
+/// [`wlproxy_protocol::limits::MAX_QUEUED`] bytes; beyond this the oldest is cut off.
+const MAX_LINGERING: usize = 64;
+
+/// Where the poller's keys of lingering streams start: above every id.
+const LINGERING: u64 = 1 << 32;
+
+/// One vfd.
+#[derive(Debug)]
+pub(super) enum Vfd {
+    /// A Wayland stream.
+    Context(Context),
+    /// Memory.
+    Allocation(Allocation),
+    /// One end of a pipe.
+    Pipe(Pipe),
+}
+
+/// Why a vfd was not made or can't be sent.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum VfdError {
+    /// No vfd has this id.
+    #[error("no vfd has this id")]
+    Unknown,
+    /// It can't be sent.
+    #[error("a context can't be sent, nor can a pipe twice")]
+    NotSendable,
+    /// [`MAX_VFDS`].
+    #[error("the VM has {MAX_VFDS} vfds already")]
+    TooMany,
+    /// That is no size for an allocation.
+    #[error("an allocation can't have this size")]
+    Size,
+    /// It is neither memory nor a pipe.
+    #[error("it is neither a sealed memfd nor one end of a pipe")]
+    Kind,
+    /// It is not in the window.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// The worker is out of memory or fds.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// All vfds of a device in one run of its rings.
+pub(super) struct Vfds {
+    table: HashMap<u32, Vfd>,
+    next_host_id: u32,
+    poller: Poller,
+    pub(super) window: Window,
+    lingering: VecDeque<(u64, Watched<Stream>)>,
+    next_lingering: u64,
+    counters: Arc<Counters>,
+}
+
+impl Vfds {
+    /// None yet.
+    pub(super) fn new(poller: Poller, window: Window, counters: Arc<Counters>) -> Self {
+        Self {
+            table: HashMap::new(),
+            next_host_id: HOST_ID,
+            poller,
+            window,
+            lingering: VecDeque::new(),
+            next_lingering: LINGERING,
+            counters,
+        }
+    }
+
+    /// The vfd with this id.
+    pub(super) fn get(&self, id: u32) -> Option<&Vfd> {
+        self.table.get(&id)
+    }
+
+    /// The vfd with this id.
+    pub(super) fn get_mut(&mut self, id: u32) -> Option<&mut Vfd> {
+        self.table.get_mut(&id)
+    }
+
+    /// Whether there is room for another one.
+    pub(super) fn has_room(&self) -> bool {
+        self.table.len() < MAX_VFDS
+    }
+
+    /// A stream that was opened becomes context `id`.
+    pub(super) fn add_context(&mut self, id: u32, opened: Opened) -> io::Result<()> {
+        let context = Context::new(opened, &self.poller, id.into())?;
+        self.counters.contexts_opened.add(1);
+        self.insert(id, Vfd::Context(context));
+        Ok(())
+    }
+
+    /// Makes allocation `id`, not mapped yet.
+    pub(super) fn add_allocation(&mut self, id: u32, size: u64) -> Result<(), VfdError> {
+        let allocation = Allocation::make(size).ok_or(VfdError::Size)??;
+        self.insert(id, Vfd::Allocation(allocation));
+        Ok(())
+    }
+
+    /// Makes pipe `id`.
+    pub(super) fn add_pipe(&mut self, id: u32, direction: Direction) -> io::Result<()> {
+        let pipe = Pipe::new(direction, &self.poller, id.into())?;
+        self.insert(id, Vfd::Pipe(pipe));
+        Ok(())
+    }
+
+    /// Makes a vfd of an fd that came with a stream, under an id of the host's. Memory is not mapped yet.
+    pub(super) fn adopt(&mut self, fd: OwnedFd) -> Result<u32, VfdError> {
+        if !self.has_room() {
+            return Err(VfdError::TooMany);
+        }
+        let id = self.fresh_host_id();
+        let vfd = if memory::size_if_sealed(&fd).is_some() {
+            Vfd::Allocation(Allocation::received(fd))
+        } else {
+            let direction = Pipe::direction_of(fd.as_fd()).ok_or(VfdError::Kind)?;
+            Vfd::Pipe(Pipe::of(direction, fd, &self.poller, id.into())?)
+        };
+        self.insert(id, vfd);
+        Ok(id)
+    }
+
+    /// There is one: [`MAX_VFDS`] is less than half of the ids.
+    fn fresh_host_id(&mut self) -> u32 {
+        loop {
+            let id = self.next_host_id;
+            self.next_host_id = if id + 1 < ILLEGAL_ID { id + 1 } else { HOST_ID };
+            if !self.table.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+
+    /// Maps allocation `id` into the window and returns its page frame and size. Blocks.
+    pub(super) fn map(&mut self, id: u32) -> Result<(u64, u64), VfdError> {
+        let Some(Vfd::Allocation(allocation)) = self.table.get_mut(&id) else {
+            return Err(VfdError::Unknown);
+        };
+        let lease = match allocation.lease.take() {
+            Some(lease) => lease,
+            None => self.window.map(allocation.as_fd())?,
+        };
+        let place = (self.window.pfn(&lease), lease.length());
+        allocation.lease = Some(lease);
+        Ok(place)
+    }
+
+    /// fds for the vfds that a guest sends, all or none. Pipes give their other end away.
+    pub(super) fn take_fds(&mut self, ids: &[u32]) -> Result<Vec<OwnedFd>, VfdError> {
+        let fds = ids.iter().map(|&id| self.sendable(id)).collect::<Result<Vec<_>, _>>()?;
+        for id in ids {
+            if let Some(Vfd::Pipe(pipe)) = self.table.get_mut(id) {
+                pipe.give_away();
+            }
+        }
+        Ok(fds)
+    }
+
+    fn sendable(&self, id: u32) -> Result<OwnedFd, VfdError> {
+        let fd: BorrowedFd<'_> = match self.table.get(&id).ok_or(VfdError::Unknown)? {
+            Vfd::Context(_) => return Err(VfdError::NotSendable),
+            Vfd::Allocation(allocation) => allocation.as_fd(),
+            Vfd::Pipe(pipe) => pipe.remote().ok_or(VfdError::NotSendable)?,
+        };
+        Ok(fd.try_clone_to_owned()?)
+    }
+
+    /// Closes a vfd. What a context still has to write is written in the background.
+    pub(super) fn remove(&mut self, id: u32) -> bool {
+        let Some(mut vfd) = self.table.remove(&id) else { return false };
+        self.uncount(&vfd);
+        match &mut vfd {
+            Vfd::Context(context) => {
+                if let Some(stream) = context.finish() {
+                    self.linger(stream);
+                }
+            }
+            Vfd::Allocation(allocation) => {
+                if let Some(lease) = allocation.lease.take() {
+                    self.window.release(lease);
+                }
+            }
+            Vfd::Pipe(_) => {}
+        }
+        true
+    }
+
+    /// Lets a stream write what it has, and closes it then.
+    pub(super) fn linger(&mut self, mut stream: Watched<Stream>) {
+        if self.lingering.len() >= MAX_LINGERING {
+            self.lingering.pop_front();
+        }
+        let key = self.next_lingering;
+        self.next_lingering += 1;
+        let watched = stream
+            .rekey(key)
+            .and_then(|()| stream.watch(Some(nix::sys::epoll::EpollFlags::EPOLLOUT)));
+        if watched.is_ok() {
+            self.lingering.push_back((key, stream));
+        }
+    }
+
+    /// The poller found something under `key`. Returns the id if it is a vfd's.
+    pub(super) fn polled(&mut self, key: u64) -> Option<u32> {
+        if let Ok(id) = u32::try_from(key) {
+            return Some(id);
+        }
+        self.lingering
+            .retain_mut(|(other, stream)| *other != key || matches!(stream.flush(), Ok(false)));
+        None
+    }
+
+    /// Waits for what vfd `id` has to wait for; for bytes only if `may_read`.
+    pub(super) fn watch(&mut self, id: u32, may_read: bool) -> Result<(), End> {
+        match self.table.get_mut(&id) {
+            Some(Vfd::Context(context)) => Ok(context.watch(may_read)?),
+            Some(Vfd::Pipe(pipe)) => Ok(pipe.watch(may_read)?),
+            Some(Vfd::Allocation(_)) | None => Ok(()),
+        }
+    }
+
+    fn insert(&mut self, id: u32, vfd: Vfd) {
+        self.counters.vfds.add(1);
+        match &vfd {
+            Vfd::Context(_) => self.counters.contexts.add(1),
+            Vfd::Allocation(allocation) => {
+                self.counters.allocation_bytes.add(allocation.own_bytes())
+            }
+            Vfd::Pipe(_) => {}
+        }
+        let before = self.table.insert(id, vfd);
+        debug_assert!(before.is_none(), "vfd {id:#x} made twice");
+    }
+
+    fn uncount(&self, vfd: &Vfd) {
+        self.counters.vfds.sub(1);
+        match vfd {
+            Vfd::Context(_) => self.counters.contexts.sub(1),
+            Vfd::Allocation(allocation) => {
+                self.counters.allocation_bytes.sub(allocation.own_bytes())
+            }
+            Vfd::Pipe(_) => {}
+        }
+    }
+}
+
+impl Drop for Vfds {
+    fn drop(&mut self) {
+        self.table.values().for_each(|vfd| self.uncount(vfd));
+    }
+}

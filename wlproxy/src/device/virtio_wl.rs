@@ -1,0 +1,335 @@
+//! The virtio_wl dialect: commands of the OUT queue become calls of the model, and what happens there becomes
+//! messages on IN.
+//!
+//! | part | what it does |
+//! |---|---|
+//! | this file | one turn of the device: takes chains, answers them |
+//! | [`transfer`] | bytes in both directions: SEND, RECV, HUP, and who has to wait |
+
+mod transfer;
+
+use super::in_ring::InRing;
+use super::opener::{OpenError, Opened, Opener, Target};
+use super::pipe::Direction;
+use super::poller::Waker;
+use super::ring::{Chain, Reply, Ring};
+use super::vfds::{Vfd, VfdError, Vfds};
+use super::{Options, Side};
+use nix::sys::epoll::EpollFlags;
+use std::collections::{BTreeMap, HashMap};
+use std::mem::offset_of;
+use std::sync::{Arc, Mutex, PoisonError};
+use transfer::Flow;
+use wlproxy_protocol::accept::Token;
+use wlproxy_protocol::limits::{IN_BUFFER, MAX_FDS, MAX_SEND_ACCEPTED};
+use wlproxy_protocol::virtio_wl::{
+    F_TRANS_FLAGS, HOST_ID, Header, QUEUE_SIZE, Transfer, Vfd as VfdMessage, VfdNew, VfdTransfer,
+    flags, legacy_flags, message, read,
+};
+
+/// Longest command that is taken: a SEND with everything in it.
+const MAX_COMMAND: usize = size_of::<VfdTransfer>() + 4 * MAX_FDS + MAX_SEND_ACCEPTED;
+
+/// Answers of the [`Opener`], on their way to the vring worker.
+struct Answers {
+    list: Mutex<Vec<(u32, Result<Opened, OpenError>)>>,
+    waker: Waker,
+}
+
+impl Answers {
+    fn push(&self, id: u32, result: Result<Opened, OpenError>) {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner).push((id, result));
+        self.waker.wake();
+    }
+
+    fn take(&self) -> Vec<(u32, Result<Opened, OpenError>)> {
+        std::mem::take(&mut *self.list.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A code of [`message`] that says why a command failed.
+struct Refusal(u32);
+
+impl From<VfdError> for Refusal {
+    fn from(error: VfdError) -> Self {
+        use super::window::MapError;
+        Self(match error {
+            VfdError::Unknown => message::RESP_INVALID_ID,
+            VfdError::NotSendable | VfdError::Kind => message::RESP_INVALID_TYPE,
+            VfdError::TooMany
+            | VfdError::Size
+            | VfdError::Map(MapError::Full)
+            | VfdError::Io(_) => message::RESP_OUT_OF_MEMORY,
+            VfdError::Map(_) => message::RESP_ERR,
+        })
+    }
+}
+
+/// The device in one run of its rings.
+pub(super) struct VirtioWl {
+    vm: String,
+    side: Side,
+    opener: Arc<dyn Opener>,
+    counters: Arc<crate::counters::Counters>,
+    trans_flags: bool,
+    vfds: Vfds,
+    r#in: Ring,
+    out: Ring,
+    buffers: InRing,
+    /// What waits, in either direction, by vfd. Most have no entry.
+    flows: BTreeMap<u32, Flow>,
+    /// NEW_CTX commands that wait for their stream.
+    opening: HashMap<u32, Reply>,
+    answers: Arc<Answers>,
+    waker: Waker,
+}
+
+impl VirtioWl {
+    /// A device that just started, with the features that the driver acked.
+    pub(super) fn new(
+        options: &Options,
+        features: u64,
+        vfds: Vfds,
+        rings: [Ring; 2],
+        waker: Waker,
+    ) -> Self {
+        let [r#in, out] = rings;
+        Self {
+            vm: options.vm.clone(),
+            side: options.side,
+            opener: options.opener.clone(),
+            counters: options.counters.clone(),
+            trans_flags: features & (1 << F_TRANS_FLAGS) != 0,
+            vfds,
+            r#in,
+            out,
+            buffers: InRing::default(),
+            flows: BTreeMap::new(),
+            opening: HashMap::new(),
+            answers: Arc::new(Answers { list: Mutex::default(), waker: waker.clone() }),
+            waker,
+        }
+    }
+
+    /// Does what there is to do: commands, answers of the opener, `events` of the poller, deliveries.
+    pub(super) fn turn(&mut self, events: &[(u64, EpollFlags)]) {
+        self.commands();
+        for (id, result) in self.answers.take() {
+            self.opened(id, result);
+        }
+        for &(key, flags) in events {
+            if let Some(id) = self.vfds.polled(key) {
+                self.polled(id, flags);
+            }
+        }
+        self.deliver();
+        self.out.signal();
+        self.r#in.signal();
+    }
+
+    /// Takes commands, but no more than a ring can hold: the streams have to get their turn.
+    fn commands(&mut self) {
+        self.out.refuse_kicks();
+        let mut budget = QUEUE_SIZE;
+        loop {
+            let before = budget;
+            while budget > 0 {
+                let Some(chain) = self.out.pop(MAX_COMMAND, size_of::<VfdNew>()) else { break };
+                budget -= 1;
+                self.command(chain);
+            }
+            if !self.out.want_kicks() {
+                return;
+            }
+            if budget == 0 {
+                return self.waker.wake();
+            }
+            if budget == before {
+                // There is something that can't be taken: the ring is broken, or the driver has more out than it can
+                // hold. The next turn tries again.
+                return;
+            }
+        }
+    }
+
+    fn command(&mut self, chain: Chain) {
+        let Chain { message: bytes, reply } = chain;
+        let Some(bytes) = bytes else { return self.answer(reply, message::RESP_OUT_OF_MEMORY) };
+        let Some(header) = read::<Header>(&bytes) else {
+            return self.answer(reply, message::RESP_ERR);
+        };
+        let result = match header.kind {
+            message::VFD_NEW => self.new_allocation(&bytes),
+            message::VFD_NEW_PIPE => self.new_pipe(&bytes),
+            message::VFD_NEW_CTX => return self.new_context(&bytes, reply, Some(Target::Default)),
+            message::VFD_NEW_CTX_NAMED => {
+                let target = self.named(&bytes);
+                return self.new_context(&bytes, reply, target);
+            }
+            message::VFD_SEND => match Transfer::parse(&bytes) {
+                Some(transfer) => return self.send(&transfer, reply),
+                None => Err(Refusal(message::RESP_ERR)),
+            },
+            message::VFD_CLOSE => match read::<VfdMessage>(&bytes) {
+                Some(vfd) => return self.close(vfd.id, reply),
+                None => Err(Refusal(message::RESP_ERR)),
+            },
+            // VFD_NEW_DMABUF, VFD_DMABUF_SYNC and VFD_SEND_FOREIGN_ID too: a driver then does without.
+            _ => Err(Refusal(message::RESP_INVALID_CMD)),
+        };
+        match result {
+            Ok(new) => self.out.complete(reply, bytemuck::bytes_of(&new)),
+            Err(Refusal(code)) => self.answer(reply, code),
+        }
+    }
+
+    fn answer(&mut self, reply: Reply, code: u32) {
+        self.out.complete(reply, bytemuck::bytes_of(&Header::new(code)));
+    }
+
+    /// The id that a driver chose for a new vfd, if it may.
+    fn new_id(&self, id: u32) -> Result<u32, Refusal> {
+        let taken = self.vfds.get(id).is_some() || self.opening.contains_key(&id);
+        if id == 0 || id >= HOST_ID || taken {
+            return Err(Refusal(message::RESP_INVALID_ID));
+        }
+        if !self.vfds.has_room() {
+            return Err(VfdError::TooMany.into());
+        }
+        Ok(id)
+    }
+
+    fn new_allocation(&mut self, bytes: &[u8]) -> Result<VfdNew, Refusal> {
+        let command = prefix(bytes, offset_of!(VfdNew, name))?;
+        let id = self.new_id(command.id)?;
+        if command.size == 0 {
+            return Err(Refusal(message::RESP_INVALID_TYPE));
+        }
+        self.vfds.add_allocation(id, command.size.into())?;
+        self.announcement(id, message::RESP_VFD_NEW).map_err(|error| {
+            tracing::warn!(
+                vm = self.vm,
+                "an allocation of {} bytes was not made: {error}",
+                command.size
+            );
+            self.vfds.remove(id);
+            error.into()
+        })
+    }
+
+    fn new_pipe(&mut self, bytes: &[u8]) -> Result<VfdNew, Refusal> {
+        let command = prefix(bytes, offset_of!(VfdNew, pfn))?;
+        let id = self.new_id(command.id)?;
+        let direction = match command.flags {
+            flags::READ => Direction::Read,
+            flags::WRITE => Direction::Write,
+            _ => return Err(Refusal(message::RESP_INVALID_FLAGS)),
+        };
+        self.vfds.add_pipe(id, direction).map_err(VfdError::Io)?;
+        self.refresh(id);
+        Ok(self.announcement(id, message::RESP_VFD_NEW)?)
+    }
+
+    /// What a name stands for: only the compositor VM knows tokens.
+    fn named(&self, bytes: &[u8]) -> Option<Target> {
+        let command = prefix(bytes, offset_of!(VfdNew, rest)).ok()?;
+        let token = Token::from_name(&command.name)?;
+        (self.side == Side::Compositor).then_some(Target::Accepted(token))
+    }
+
+    fn new_context(&mut self, bytes: &[u8], reply: Reply, target: Option<Target>) {
+        let id = prefix(bytes, size_of::<VfdMessage>()).and_then(|command| self.new_id(command.id));
+        let (id, target) = match (id, target) {
+            (Ok(id), Some(target)) => (id, target),
+            (Ok(_), None) => return self.answer(reply, message::RESP_INVALID_ID),
+            (Err(Refusal(code)), _) => return self.answer(reply, code),
+        };
+        self.opening.insert(id, reply);
+        let answers = Arc::downgrade(&self.answers);
+        self.opener.open(
+            target,
+            Box::new(move |result| {
+                // If the device was reset, the stream closes here.
+                if let Some(answers) = answers.upgrade() {
+                    answers.push(id, result);
+                }
+            }),
+        );
+    }
+
+    fn opened(&mut self, id: u32, result: Result<Opened, OpenError>) {
+        let Some(reply) = self.opening.remove(&id) else { return };
+        let made = result.and_then(|opened| {
+            self.vfds.add_context(id, opened).map_err(|error| {
+                tracing::warn!(vm = self.vm, "a context was not made: {error}");
+                OpenError::Failed
+            })
+        });
+        let code = match made {
+            Ok(()) => {
+                self.refresh(id);
+                if let Ok(new) = self.announcement(id, message::RESP_VFD_NEW) {
+                    return self.out.complete(reply, bytemuck::bytes_of(&new));
+                }
+                message::RESP_ERR
+            }
+            Err(OpenError::Unknown) => message::RESP_INVALID_ID,
+            Err(OpenError::Limit) => message::RESP_OUT_OF_MEMORY,
+            Err(OpenError::Failed) => message::RESP_ERR,
+        };
+        self.answer(reply, code);
+    }
+
+    /// Tells of a vfd, as an answer or as an event. Maps it, if it is memory.
+    fn announcement(&mut self, id: u32, kind: u32) -> Result<VfdNew, VfdError> {
+        let new = VfdNew {
+            header: Header::new(kind),
+            id,
+            pfn: self.vfds.window.no_pfn(),
+            ..Default::default()
+        };
+        let (trans, legacy) = match self.vfds.get(id).ok_or(VfdError::Unknown)? {
+            Vfd::Allocation(_) => {
+                let (pfn, size) = self.vfds.map(id)?;
+                let flags =
+                    if self.trans_flags { 0 } else { legacy_flags::WRITE | legacy_flags::MAP };
+                // The window takes nothing whose size isn't a u32.
+                return Ok(VfdNew { pfn, size: size as u32, flags, ..new });
+            }
+            Vfd::Context(_) => (flags::READ | flags::WRITE, legacy_flags::CONTROL),
+            Vfd::Pipe(pipe) => match pipe.direction() {
+                Direction::Read => (flags::READ, 0),
+                Direction::Write => (flags::WRITE, legacy_flags::WRITE),
+            },
+        };
+        Ok(VfdNew { flags: if self.trans_flags { trans } else { legacy }, ..new })
+    }
+
+    /// Takes the receive buffers that the driver queued, at most a ring full. `false` if there were none.
+    fn take_buffers(&mut self) -> bool {
+        for taken in 0..QUEUE_SIZE {
+            let Some(Chain { reply, .. }) = self.r#in.pop(0, IN_BUFFER) else { return taken > 0 };
+            if reply.capacity() < IN_BUFFER {
+                // Not even the largest message of a driver's own ABI fits: it gets its buffer back, empty.
+                self.r#in.complete(reply, &[]);
+            } else {
+                self.buffers.add(reply);
+            }
+        }
+        true
+    }
+}
+
+/// A NEW of any kind, of which at least `needed` bytes were sent; the rest is zeros.
+fn prefix(bytes: &[u8], needed: usize) -> Result<VfdNew, Refusal> {
+    if bytes.len() < needed {
+        return Err(Refusal(message::RESP_ERR));
+    }
+    let mut new = VfdNew::default();
+    let length = bytes.len().min(size_of::<VfdNew>());
+    bytemuck::bytes_of_mut(&mut new)[..length].copy_from_slice(&bytes[..length]);
+    Ok(new)
+}
+
+#[cfg(test)]
+mod tests;

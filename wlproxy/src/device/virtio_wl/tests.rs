@@ -1,0 +1,516 @@
+mod driver;
+mod hostile;
+
+use super::*;
+use crate::device::opener::Role;
+use driver::{Driver, Event, event, new};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use wlproxy_protocol::limits::{MAX_QUEUED, MAX_RECV, MAX_SEND};
+use wlproxy_unix::{Stream, memory};
+
+const LINK: Role = Role::Link { connection: 1 };
+const OK: Option<u32> = Some(message::RESP_OK);
+
+fn drain(stream: &mut UnixStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes);
+    bytes
+}
+
+/// Bytes and fds that came over a stream.
+fn take(stream: &UnixStream) -> (Vec<u8>, Vec<OwnedFd>) {
+    let mut stream = Stream::new(stream.try_clone().unwrap()).unwrap();
+    let (mut bytes, mut fds) = (Vec::new(), Default::default());
+    while let wlproxy_unix::Read::Bytes(_) = stream.read(&mut bytes, &mut fds, 65_536).unwrap() {}
+    (bytes, fds.into())
+}
+
+fn give(stream: &UnixStream, bytes: &[u8], fds: impl IntoIterator<Item = OwnedFd>) {
+    let mut stream = Stream::new(stream.try_clone().unwrap()).unwrap();
+    stream.queue(bytes, fds);
+    assert!(stream.flush().unwrap());
+}
+
+fn pipe(driver: &mut Driver, id: u32, flags: u32) {
+    let made = driver.new_vfd(VfdNew { flags, ..new(message::VFD_NEW_PIPE, id) });
+    assert_eq!((made.header.kind, made.flags), (message::RESP_VFD_NEW, flags));
+}
+
+#[test]
+fn bytes_and_memory_reach_the_socket() {
+    let mut driver = Driver::new(Side::Client);
+    let peer = driver.open(1, LINK);
+    let made = driver.new_vfd(VfdNew { size: 5000, ..new(message::VFD_NEW, 2) });
+    assert_eq!(
+        (made.header.kind, made.id, made.size, made.flags),
+        (message::RESP_VFD_NEW, 2, 8192, 0)
+    );
+    assert!(driver.frontend.mapped.lock().unwrap().contains_key(&(made.pfn * 4096)));
+    assert_eq!(driver.sent(1, b"create_pool", &[2]), OK);
+    let (bytes, fds) = take(&peer);
+    assert_eq!((&bytes[..], fds.len()), (&b"create_pool"[..], 1));
+    assert_eq!(memory::size_if_sealed(&fds[0]), Some(8192));
+}
+
+#[test]
+fn vfds_are_announced_before_the_message_that_brings_them() {
+    let mut driver = Driver::new(Side::Client);
+    let peer = driver.open(1, LINK);
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    give(&peer, b"keymap", [memory::allocate("test", 4096).unwrap(), reader, writer]);
+    let events = driver.events();
+    let [Event::New(memory), Event::New(reader), Event::New(writer), Event::Recv(1, vfds, bytes)] =
+        &events[..]
+    else {
+        panic!("{events:?}");
+    };
+    assert_eq!(vfds, &[memory.id, reader.id, writer.id]);
+    assert!(vfds.iter().all(|id| id & HOST_ID != 0));
+    assert_eq!((memory.size, reader.flags, writer.flags), (4096, flags::READ, flags::WRITE));
+    assert_eq!(bytes, b"keymap");
+    // The pipe works: what is written to one vfd arrives at the other.
+    assert_eq!(driver.sent(writer.id, b"text", &[]), OK);
+    assert_eq!(driver.events(), [Event::Recv(reader.id, vec![], b"text".to_vec())]);
+}
+
+#[test]
+fn the_same_memory_is_mapped_once() {
+    let mut driver = Driver::new(Side::Compositor);
+    let peer = driver.open(1, Role::Main);
+    let fd = memory::allocate("test", 4096).unwrap();
+    give(&peer, b"one", [fd.try_clone().unwrap(), fd]);
+    let events = driver.events();
+    let [Event::New(a), Event::New(b), Event::Recv(..)] = &events[..] else { panic!("{events:?}") };
+    assert_ne!(a.id, b.id);
+    assert_eq!(a.pfn, b.pfn);
+    assert_eq!(driver.counters.maps.get(), 1);
+}
+
+#[test]
+fn a_file_descriptor_that_cannot_cross_ends_that_context_only() {
+    let mut driver = Driver::new(Side::Client);
+    let (peer, other) = (driver.open(1, LINK), driver.open(2, LINK));
+    give(&peer, b"before", []);
+    assert_eq!(driver.events(), [Event::Recv(1, vec![], b"before".to_vec())]);
+    let good = memory::allocate("test", 4096).unwrap();
+    give(&peer, b"bad", [good, File::open("/dev/null").unwrap().into()]);
+    assert_eq!(driver.events(), [Event::Hup(1)]);
+    assert_eq!(driver.counters.vfds.get(), 2, "nothing is left of the rest");
+    give(&other, b"well", []);
+    assert_eq!(driver.events(), [Event::Recv(2, vec![], b"well".to_vec())]);
+}
+
+#[test]
+fn an_unread_vfd_stalls_nobody_and_loses_nothing() {
+    let mut driver = Driver::new(Side::Client);
+    let (mut stuck, mut other) = (driver.open(1, LINK), driver.open(2, LINK));
+    let sent: Vec<u8> = (0..2 << 20).map(|n| (n % 251) as u8).collect();
+    let (mut written, mut unread) = (0, Vec::new());
+    // Until the socket is full too.
+    while let Ok(count) = stuck.write(&sent[written..]) {
+        written += count;
+        unread.append(&mut driver.received());
+    }
+    unread.append(&mut driver.received());
+    assert!(unread.len() <= 128, "{} of 256 buffers held by one vfd", unread.len());
+    for _ in 0..1000 {
+        other.write_all(b"hello").unwrap();
+        assert_eq!(driver.events(), [Event::Recv(2, vec![], b"hello".to_vec())]);
+    }
+    let mut got = Vec::new();
+    while !unread.is_empty() {
+        for received in &unread {
+            let Event::Recv(1, _, bytes) = event(&received.bytes) else { panic!("{received:?}") };
+            got.extend(bytes);
+        }
+        driver.give_back(unread);
+        unread = driver.received();
+    }
+    assert!(got == sent[..written], "{} of {written} bytes", got.len());
+}
+
+#[test]
+fn a_hang_up_comes_after_everything_else() {
+    let mut driver = Driver::new(Side::Client);
+    let mut peer = driver.open(1, LINK);
+    let bytes = vec![7; 3 * MAX_RECV];
+    peer.write_all(&bytes).unwrap();
+    drop(peer);
+    let mut got = Vec::new();
+    let mut events = driver.events();
+    assert_eq!(events.pop(), Some(Event::Hup(1)));
+    for event in events {
+        let Event::Recv(1, _, bytes) = event else { panic!("{event:?}") };
+        got.extend(bytes);
+    }
+    assert_eq!(got, bytes);
+    assert_eq!(driver.sent(1, b"too late", &[]), OK, "a race, not an error");
+    let slot = driver.close(1);
+    assert_eq!(driver.kind(slot), OK);
+}
+
+/// Sends until an answer is held back; returns all slots that have no answer, and the bytes that were sent.
+fn clog(driver: &mut Driver, id: u32) -> (u16, usize) {
+    for count in 1.. {
+        let slot = driver.send(id, &[count as u8; MAX_SEND], &[]);
+        if driver.kind(slot).is_none() {
+            return (slot, count);
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn a_link_holds_a_send_back_and_nobody_else() {
+    let mut driver = Driver::new(Side::Client);
+    let (mut full, other) = (driver.open(1, LINK), driver.open(2, LINK));
+    let (first, count) = clog(&mut driver, 1);
+    let second = driver.send(1, b"second", &[]);
+    let close = driver.close(1);
+    assert_eq!((driver.kind(second), driver.kind(close)), (None, None));
+    assert_eq!(driver.sent(2, b"free", &[]), OK);
+    assert_eq!(take(&other).0, b"free");
+
+    let mut got = drain(&mut full);
+    for _ in 0..1000 {
+        driver.turn();
+        got.extend(drain(&mut full));
+    }
+    let mut expected: Vec<u8> = (1..=count).flat_map(|n| vec![n as u8; MAX_SEND]).collect();
+    expected.extend(b"second");
+    assert!(got == expected, "{} of {} bytes", got.len(), expected.len());
+    assert_eq!([first, second, close].map(|slot| driver.kind(slot)), [OK; 3]);
+    assert_eq!(full.read(&mut [0]).unwrap(), 0, "closed after its last byte");
+}
+
+#[test]
+fn memory_of_a_held_send_may_be_closed() {
+    let mut driver = Driver::new(Side::Client);
+    let full = driver.open(1, LINK);
+    clog(&mut driver, 1);
+    driver.new_vfd(VfdNew { size: 4096, ..new(message::VFD_NEW, 2) });
+    driver.send(1, b"pool", &[2]);
+    let slot = driver.close(2);
+    assert_eq!(driver.kind(slot), OK);
+    let mut fds = Vec::new();
+    while fds.is_empty() {
+        fds = take(&full).1;
+        driver.turn();
+    }
+    assert_eq!(memory::size_if_sealed(&fds[0]), Some(4096));
+}
+
+#[test]
+fn held_sends_are_answered_when_the_peer_dies() {
+    let mut driver = Driver::new(Side::Client);
+    let full = driver.open(1, LINK);
+    let (first, _) = clog(&mut driver, 1);
+    let second = driver.send(1, b"second", &[]);
+    drop(full);
+    driver.turn();
+    assert_eq!([first, second].map(|slot| driver.kind(slot)), [OK; 2]);
+    assert_eq!(driver.events(), [Event::Hup(1)]);
+}
+
+#[test]
+fn the_compositor_vm_never_waits_and_its_queue_is_bounded() {
+    let mut driver = Driver::new(Side::Compositor);
+    let mut peer = driver.open(1, Role::Main);
+    let mut sent = 0;
+    while driver.counters.contexts.get() == 1 && sent < 4 * MAX_QUEUED {
+        assert_eq!(driver.sent(1, &[1; MAX_SEND], &[]), OK);
+        sent += MAX_SEND;
+        if driver.events().contains(&Event::Hup(1)) {
+            break;
+        }
+    }
+    assert!((MAX_QUEUED..3 * MAX_QUEUED).contains(&sent), "ended after {sent} bytes");
+    // What was queued is still delivered, and then the stream is closed.
+    let mut got = 0;
+    for _ in 0..1000 {
+        got += drain(&mut peer).len();
+        driver.turn();
+    }
+    assert_eq!(got, sent);
+    assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn a_closed_context_of_the_compositor_vm_says_its_last_words() {
+    let mut driver = Driver::new(Side::Compositor);
+    let mut peer = driver.open(1, Role::Main);
+    let words = vec![3; 512 << 10];
+    for part in words.chunks(MAX_SEND) {
+        assert_eq!(driver.sent(1, part, &[]), OK);
+    }
+    let slot = driver.close(1);
+    assert_eq!(driver.kind(slot), OK);
+    let mut got = Vec::new();
+    for _ in 0..1000 {
+        got.extend(drain(&mut peer));
+        driver.turn();
+    }
+    assert!(got == words, "{} bytes", got.len());
+    assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn a_pipe_that_the_guest_reads() {
+    let mut driver = Driver::new(Side::Client);
+    let peer = driver.open(1, LINK);
+    pipe(&mut driver, 2, flags::READ);
+    assert_eq!(driver.sent(1, b"receive", &[2]), OK);
+    assert_eq!(
+        driver.sent(1, b"again", &[2]),
+        Some(message::RESP_INVALID_TYPE),
+        "its end is given away"
+    );
+    assert_eq!(driver.sent(2, b"wrong way", &[]), Some(message::RESP_INVALID_TYPE));
+    let (_, mut fds) = take(&peer);
+    let mut writer = File::from(fds.pop().unwrap());
+    writer.write_all(b"selection").unwrap();
+    assert_eq!(driver.events(), [Event::Recv(2, vec![], b"selection".to_vec())]);
+    drop(writer);
+    assert_eq!(driver.events(), [Event::Hup(2)]);
+}
+
+#[test]
+fn a_pipe_that_the_guest_writes() {
+    let mut driver = Driver::new(Side::Client);
+    let peer = driver.open(1, LINK);
+    pipe(&mut driver, 2, flags::WRITE);
+    assert_eq!(driver.sent(1, b"offer", &[2]), OK);
+    let (slot, count) = clog(&mut driver, 2);
+    let close = driver.close(2);
+    assert_eq!(driver.sent(1, b"free", &[]), OK);
+    let (_, mut fds) = take(&peer);
+    let reader = File::from(fds.pop().unwrap());
+    nix::fcntl::fcntl(&reader, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))
+        .unwrap();
+    let mut got = Vec::new();
+    for _ in 0..100 {
+        let _ = (&reader).read_to_end(&mut got);
+        driver.turn();
+    }
+    assert_eq!(got.len(), count * MAX_SEND);
+    assert_eq!([slot, close].map(|slot| driver.kind(slot)), [OK; 2]);
+    assert_eq!((&reader).read(&mut [0]).unwrap(), 0, "the writer is gone");
+}
+
+#[test]
+fn a_writer_learns_that_nobody_reads() {
+    let mut driver = Driver::new(Side::Client);
+    let peer = driver.open(1, LINK);
+    pipe(&mut driver, 2, flags::WRITE);
+    assert_eq!(driver.sent(1, b"offer", &[2]), OK);
+    drop(take(&peer));
+    assert_eq!(driver.events(), [Event::Hup(2)]);
+    assert_eq!(driver.sent(2, b"text", &[]), OK);
+}
+
+#[test]
+fn ids_are_checked() {
+    let mut driver = Driver::new(Side::Client);
+    let _peer = driver.open(1, LINK);
+    let mut made =
+        |id| driver.new_vfd(VfdNew { size: 4096, ..new(message::VFD_NEW, id) }).header.kind;
+    for id in [0, 1, HOST_ID, HOST_ID + 7, 0x8000_0001] {
+        assert_eq!(made(id), message::RESP_INVALID_ID, "{id:#x}");
+    }
+    assert_eq!(made(2), message::RESP_VFD_NEW);
+    let unknown = Some(message::RESP_INVALID_ID);
+    assert_eq!(driver.sent(3, b"x", &[]), unknown);
+    assert_eq!(driver.sent(1, b"x", &[3]), unknown);
+    assert_eq!(
+        driver.sent(1, b"x", &[1]),
+        Some(message::RESP_INVALID_TYPE),
+        "a context can't be sent"
+    );
+    assert_eq!(
+        driver.sent(1, b"", &[2]),
+        Some(message::RESP_INVALID_TYPE),
+        "nothing could carry it"
+    );
+    assert_eq!(
+        driver.sent(2, b"x", &[]),
+        Some(message::RESP_INVALID_TYPE),
+        "memory takes no bytes"
+    );
+    for (answer, id) in [(OK, 2), (unknown, 2), (unknown, 99)] {
+        let slot = driver.close(id);
+        assert_eq!(driver.kind(slot), answer);
+    }
+    assert_eq!(driver.sent(1, b"x", &[2]), unknown);
+    assert_eq!(
+        driver.new_vfd(VfdNew { size: 4096, ..new(message::VFD_NEW, 2) }).header.kind,
+        message::RESP_VFD_NEW
+    );
+}
+
+#[test]
+fn sizes_and_flags_are_checked() {
+    let mut driver = Driver::new(Side::Client);
+    let mut made = |size| driver.new_vfd(VfdNew { size, ..new(message::VFD_NEW, 1) }).header.kind;
+    assert_eq!(made(0), message::RESP_INVALID_TYPE);
+    assert_eq!(made(u32::MAX), message::RESP_OUT_OF_MEMORY);
+    assert_eq!(made(65 << 20), message::RESP_OUT_OF_MEMORY, "more than the window");
+    for flags in [0, 3, 4] {
+        let made = driver.new_vfd(VfdNew { flags, ..new(message::VFD_NEW_PIPE, 1) });
+        assert_eq!(made.header.kind, message::RESP_INVALID_FLAGS);
+    }
+    *driver.frontend.refuse.lock().unwrap() = true;
+    assert_eq!(
+        driver.new_vfd(VfdNew { size: 1, ..new(message::VFD_NEW, 1) }).header.kind,
+        message::RESP_ERR
+    );
+    assert_eq!((driver.counters.vfds.get(), driver.counters.allocation_bytes.get()), (0, 0));
+    *driver.frontend.refuse.lock().unwrap() = false;
+    assert_eq!(
+        driver.new_vfd(VfdNew { size: 1, ..new(message::VFD_NEW, 1) }).header.kind,
+        message::RESP_VFD_NEW
+    );
+}
+
+#[test]
+fn a_driver_of_old_gets_guest_addresses_and_old_flags() {
+    let mut driver = Driver::with_features(Side::Client, 0);
+    let made = driver.new_vfd(VfdNew { size: 4096, ..new(message::VFD_NEW, 1) });
+    let offset = *driver.frontend.mapped.lock().unwrap().keys().next().unwrap();
+    assert_eq!(made.pfn, ((1 << 36) + offset) / 4096);
+    assert_eq!(made.flags, legacy_flags::WRITE | legacy_flags::MAP);
+}
+
+#[test]
+fn every_command_of_dmabufs_is_unknown() {
+    let mut driver = Driver::new(Side::Client);
+    for kind in [
+        message::VFD_NEW_DMABUF,
+        message::VFD_DMABUF_SYNC,
+        message::VFD_SEND_FOREIGN_ID,
+        0,
+        0x10b,
+        u32::MAX,
+    ] {
+        assert_eq!(driver.code(bytemuck::bytes_of(&new(kind, 1)), 64), message::RESP_INVALID_CMD);
+    }
+}
+
+#[test]
+fn a_stream_is_opened_by_name_in_the_compositor_vm_only() {
+    let token = Token::new([5; 16]);
+    let named = |name| VfdNew { name, ..new(message::VFD_NEW_CTX_NAMED, 1) };
+    let mut client = Driver::new(Side::Client);
+    assert_eq!(client.new_vfd(named(token.to_name())).header.kind, message::RESP_INVALID_ID);
+    let mut driver = Driver::new(Side::Compositor);
+    assert_eq!(
+        driver
+            .new_vfd(named(*b"wayland-0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"))
+            .header
+            .kind,
+        message::RESP_INVALID_ID
+    );
+    for (error, code) in [
+        (OpenError::Unknown, message::RESP_INVALID_ID),
+        (OpenError::Limit, message::RESP_OUT_OF_MEMORY),
+        (OpenError::Failed, message::RESP_ERR),
+    ] {
+        let slot = driver.submit(bytemuck::bytes_of(&named(token.to_name())), 64);
+        let (target, answer) = driver.opener.0.lock().unwrap().pop_front().unwrap();
+        assert_eq!(target, Target::Accepted(token));
+        answer(Err(error));
+        driver.turn();
+        assert_eq!(driver.kind(slot), Some(code));
+    }
+}
+
+#[test]
+fn an_accepted_stream_begins_with_its_token() {
+    let token = Token::new(*b"0123456789abcdef");
+    let role = Role::Accepted { connection: 9, token };
+    let mut driver = Driver::new(Side::Compositor);
+    let (mut right, mut wrong) = (driver.open(1, role), driver.open(2, role));
+    right.write_all(b"early").unwrap();
+    assert_eq!(driver.sent(1, b"0123", &[]), OK);
+    assert_eq!(driver.events(), [], "nothing for one who isn't known yet");
+    assert_eq!(driver.sent(1, b"456789abcdefhello", &[]), OK);
+    assert_eq!(drain(&mut right), b"hello");
+    assert_eq!(driver.events(), [Event::Recv(1, vec![], b"early".to_vec())]);
+    assert_eq!(driver.sent(2, b"0123456789abcdeg", &[]), OK);
+    assert_eq!(driver.events(), [Event::Hup(2)]);
+    assert_eq!(wrong.read(&mut [0]).unwrap(), 0, "nothing passed, and it is closed");
+}
+
+#[test]
+fn nothing_is_touched_after_a_stop_and_nothing_is_left() {
+    let mut driver = Driver::new(Side::Client);
+    let (mut peer, full) = (driver.open(1, LINK), driver.open(2, LINK));
+    driver.new_vfd(VfdNew { size: 4096, ..new(message::VFD_NEW, 3) });
+    let slot = driver.submit(bytemuck::bytes_of(&new(message::VFD_NEW_CTX, 4)), 64);
+    let (_, late) = driver.opener.0.lock().unwrap().pop_front().unwrap();
+    clog(&mut driver, 2);
+    driver.stop();
+    peer.write_all(b"event").unwrap();
+    let _ = take(&full);
+    driver.turn();
+    assert_eq!((driver.take_used(driver::IN), driver.answer(slot)), (vec![], None));
+    driver.device = None;
+    assert_eq!(
+        driver.frontend.mapped.lock().unwrap().len(),
+        1,
+        "the frontend drops its mappings by itself"
+    );
+    let snapshot = driver.counters.snapshot();
+    let left = [snapshot.contexts, snapshot.vfds, snapshot.allocation_bytes, snapshot.window_bytes];
+    assert_eq!(left, [0; 4]);
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    late(Ok(Opened { stream: ours, role: LINK }));
+    assert_eq!(theirs.read(&mut [0]).unwrap(), 0, "a late answer is closed at once");
+    peer.set_nonblocking(false).unwrap();
+    assert_eq!(drain(&mut peer), b"");
+}
+
+#[test]
+fn a_hundred_fds_at_once_arrive_in_order() {
+    let mut driver = Driver::new(Side::Client);
+    let peer = driver.open(1, LINK);
+    let fds: Vec<OwnedFd> = (1..=60).map(|n| memory::allocate("test", 4096 * n).unwrap()).collect();
+    let mut stream = Stream::new(peer).unwrap();
+    stream.queue(&[9; 100], fds);
+    assert!(stream.flush().unwrap());
+    let (mut sizes, mut order, mut bytes) = (std::collections::HashMap::new(), Vec::new(), 0);
+    for event in driver.events() {
+        match event {
+            Event::New(new) => drop(sizes.insert(new.id, new.size)),
+            Event::Recv(1, vfds, part) => {
+                assert!(vfds.len() <= MAX_FDS);
+                order.extend(vfds.iter().map(|id| sizes[id]));
+                bytes += part.len();
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(order, (1..=60).map(|n| 4096 * n).collect::<Vec<_>>());
+    assert_eq!(bytes, 100);
+}
+
+#[test]
+fn fds_that_a_closed_context_still_had_to_bring_are_gone() {
+    let mut driver = Driver::new(Side::Client);
+    let (peer, _other) = (driver.open(1, LINK), driver.open(2, LINK));
+    let mut held = Vec::new();
+    // Only one buffer is left to the context, so announcements are cut off in the middle.
+    while held.len() < 128 {
+        (&peer).write_all(b"x").unwrap();
+        held.append(&mut driver.received());
+    }
+    give(&peer, b"pools", (0..5).map(|_| memory::allocate("test", 4096).unwrap()));
+    held.append(&mut driver.received());
+    assert_eq!(driver.counters.vfds.get(), 2 + 5);
+    let slot = driver.close(1);
+    assert_eq!(driver.kind(slot), OK);
+    assert_eq!(driver.counters.vfds.get(), 1);
+    assert!(peer.as_fd().try_clone_to_owned().is_ok());
+}

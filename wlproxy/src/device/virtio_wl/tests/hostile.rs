@@ -1,0 +1,204 @@
+//! A driver that does everything wrong.
+
+use super::driver::{Descriptor, Driver, INDIRECT, NEXT, OUT, WRITE, new, table};
+use super::{LINK, OK};
+use crate::device::Side;
+use proptest::prelude::*;
+use wlproxy_protocol::virtio_wl::{Header, VfdTransfer, message};
+
+const ROOM: u64 = 0x20_0000;
+
+/// The device still works for everyone else.
+fn assert_alive(driver: &mut Driver) {
+    assert_eq!(driver.sent(1, b"still there", &[]), OK);
+}
+
+fn chain(driver: &mut Driver, descriptors: &[Descriptor]) -> Option<u32> {
+    for (index, &descriptor) in descriptors.iter().enumerate() {
+        driver.describe(OUT, 200 + index as u16, descriptor);
+    }
+    driver.make_available(OUT, 200);
+    driver.turn();
+    let used = driver.take_used(OUT);
+    assert!(used.len() <= 1, "{used:?}");
+    used.first().map(|&(head, length)| {
+        assert_eq!(head, 200);
+        length
+    })
+}
+
+fn descriptor(address: u64, length: u32, flags: u16, next: u16) -> Descriptor {
+    Descriptor { address, length, flags, next }
+}
+
+#[test]
+fn wrong_chains_come_back_and_harm_nobody() {
+    let mut driver = Driver::new(Side::Client);
+    let _peer = driver.open(1, LINK);
+    let command = new(message::VFD_CLOSE, 7);
+    driver.write(ROOM, bytemuck::bytes_of(&command));
+    let answer = descriptor(ROOM + 4096, 64, WRITE, 0);
+    let cases: &[(&str, &[Descriptor], u32)] = &[
+        ("a loop of one", &[descriptor(ROOM, 12, NEXT, 200)], 0),
+        (
+            "a loop of two",
+            &[descriptor(ROOM, 12, NEXT, 201), descriptor(ROOM + 4096, 8, NEXT | WRITE, 200)],
+            8,
+        ),
+        ("a next beyond the table", &[descriptor(ROOM, 12, NEXT, 999)], 0),
+        ("no answer wanted", &[descriptor(ROOM, 12, 0, 0)], 0),
+        ("nothing said", &[answer], 8),
+        ("a command outside of the memory", &[descriptor(1 << 40, 12, NEXT, 201), answer], 8),
+        (
+            "an answer outside of the memory",
+            &[descriptor(ROOM, 12, NEXT, 201), descriptor(1 << 40, 8, WRITE, 0)],
+            0,
+        ),
+        ("an address that overflows", &[descriptor(u64::MAX - 4, 12, NEXT, 201), answer], 8),
+        ("a command of almost 4 GiB", &[descriptor(0, u32::MAX - 64, NEXT, 201), answer], 8),
+        (
+            "room for half an answer",
+            &[descriptor(ROOM, 12, NEXT, 201), descriptor(ROOM + 4096, 3, WRITE, 0)],
+            3,
+        ),
+        ("a table that is none", &[descriptor(1 << 40, 32, INDIRECT, 0)], 0),
+        ("a table of half a descriptor", &[descriptor(ROOM, 24, INDIRECT, 0)], 0),
+        ("a table of nothing", &[descriptor(ROOM, 0, INDIRECT, 0)], 0),
+        ("a table in itself", &[descriptor(table(OUT) + 16 * 200, 16, INDIRECT, 0)], 0),
+    ];
+    for &(what, descriptors, length) in cases {
+        assert_eq!(chain(&mut driver, descriptors), Some(length), "{what}");
+        assert_alive(&mut driver);
+    }
+    // A head beyond the table can't be given back.
+    driver.make_available(OUT, 256);
+    driver.turn();
+    assert_eq!(driver.take_used(OUT), []);
+    assert_alive(&mut driver);
+}
+
+#[test]
+fn a_command_in_an_indirect_table_is_a_command() {
+    let mut driver = Driver::new(Side::Client);
+    let _peer = driver.open(1, LINK);
+    driver.write(ROOM, bytemuck::bytes_of(&new(message::VFD_CLOSE, 1)));
+    let entry = |index: u64, address: u64, length: u32, flags: u16, next: u16| {
+        driver.write(ROOM + 0x2000 + 16 * index, &address.to_le_bytes());
+        driver.write(ROOM + 0x2008 + 16 * index, &length.to_le_bytes());
+        driver
+            .write(ROOM + 0x200c + 16 * index, &[flags.to_le_bytes(), next.to_le_bytes()].concat());
+    };
+    entry(0, ROOM, 12, NEXT, 1);
+    entry(1, ROOM + 0x1000, 8, WRITE, 0);
+    assert_eq!(chain(&mut driver, &[descriptor(ROOM + 0x2000, 32, INDIRECT, 0)]), Some(8));
+    assert_eq!(driver.counters.contexts.get(), 0);
+}
+
+#[test]
+fn commands_that_are_cut_short_are_refused() {
+    let mut driver = Driver::new(Side::Client);
+    let _peer = driver.open(1, LINK);
+    for kind in 0x100..=0x10a {
+        let bytes = bytemuck::bytes_of(&new(kind, 1)).to_vec();
+        for length in 0..12 {
+            let code = driver.code(&bytes[..length], 64);
+            assert!(
+                (message::RESP_ERR..=message::RESP_INVALID_CMD).contains(&code),
+                "{kind:#x}, {length} bytes: {code:#x}"
+            );
+        }
+    }
+    let many = VfdTransfer { header: Header::new(message::VFD_SEND), id: 1, vfd_count: u32::MAX };
+    assert_eq!(driver.code(bytemuck::bytes_of(&many), 8), message::RESP_ERR);
+    assert_alive(&mut driver);
+}
+
+#[test]
+fn a_driver_that_takes_more_than_a_ring_holds_waits() {
+    let mut driver = Driver::new(Side::Client);
+    // 256 descriptors make 256 chains at most; this driver uses the same ones again and again.
+    let bytes = bytemuck::bytes_of(&new(message::VFD_NEW_CTX, 0)).to_vec();
+    for id in 1..=300u32 {
+        driver.write(ROOM, &bytes);
+        driver.write(ROOM + 8, &id.to_le_bytes());
+        driver.describe(OUT, 200, descriptor(ROOM, 12, NEXT, 201));
+        driver.describe(OUT, 201, descriptor(ROOM + 4096, 64, WRITE, 0));
+        driver.make_available(OUT, 200);
+        driver.turn();
+    }
+    assert_eq!(driver.opener.0.lock().unwrap().len(), 256);
+}
+
+#[test]
+fn a_ring_that_jumps_is_left_alone() {
+    let mut driver = Driver::new(Side::Client);
+    let _peer = driver.open(1, LINK);
+    driver.write(table(OUT) + 0x4002, &9000u16.to_le_bytes());
+    driver.turn();
+    assert_eq!(driver.take_used(OUT), []);
+}
+
+#[test]
+fn receive_buffers_that_are_too_small_come_back_empty() {
+    let mut driver = Driver::new(Side::Client);
+    let peer = driver.open(1, LINK);
+    let mut held = Vec::new();
+    while held.len() < 128 {
+        super::give(&peer, b"x", []);
+        held.append(&mut driver.received());
+    }
+    super::give(&peer, b"y", []);
+    driver.turn();
+    driver.describe(super::driver::IN, 0, descriptor(ROOM, 100, WRITE, 0));
+    driver.make_available(super::driver::IN, 0);
+    driver.turn();
+    assert_eq!(driver.take_used(super::driver::IN), [(0, 0)]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..Default::default() })]
+
+    #[test]
+    fn no_commands_panic(
+        commands in prop::collection::vec((0xfe..0x10cu32, 0..6u32, prop::collection::vec(0..6u8, 0..60)), 0..40)
+    ) {
+        let mut driver = Driver::new(Side::Compositor);
+        let mut peers = Vec::new();
+        for (kind, id, rest) in commands {
+            let mut bytes = bytemuck::bytes_of(&Header::new(kind)).to_vec();
+            bytes.extend(id.to_le_bytes());
+            bytes.extend(&rest);
+            driver.submit(&bytes, 64);
+            let asked = driver.opener.0.lock().unwrap().pop_front();
+            if let Some((_, answer)) = asked {
+                let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+                answer(Ok(crate::device::opener::Opened { stream: ours, role: LINK }));
+                peers.push(theirs);
+            }
+            driver.turn();
+        }
+        drop(peers);
+        let _ = driver.events();
+        driver.device = None;
+        let snapshot = driver.counters.snapshot();
+        prop_assert_eq!((snapshot.vfds, snapshot.contexts, snapshot.allocation_bytes, snapshot.window_bytes), (0, 0, 0, 0));
+    }
+
+    #[test]
+    fn no_chains_panic(
+        chains in prop::collection::vec(
+            (prop::collection::vec((0..5u8, 0..0x3000u32, 0..8u16, 0..6u16), 1..5), 0..260u16), 0..30)
+    ) {
+        let mut driver = Driver::new(Side::Client);
+        let _peer = driver.open(1, LINK);
+        for (descriptors, head) in chains {
+            for (index, &(place, length, flags, next)) in descriptors.iter().enumerate() {
+                let address = [0, ROOM, table(OUT), 32 << 20, u64::MAX - 100][usize::from(place)];
+                driver.describe(OUT, head.wrapping_add(index as u16) % 256, descriptor(address, length, flags, next));
+            }
+            driver.make_available(OUT, head);
+            let _ = driver.take_used(OUT);
+            driver.device.as_mut().unwrap().turn(&[]);
+        }
+    }
+}

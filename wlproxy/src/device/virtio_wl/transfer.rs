@@ -1,0 +1,323 @@
+//! Bytes in both directions, and who has to wait for what.
+
+use super::{Refusal, VirtioWl};
+use crate::device::context::End;
+use crate::device::flow::{Incoming, Sent};
+use crate::device::pipe::Direction;
+use crate::device::ring::Reply;
+use crate::device::vfds::Vfd;
+use nix::sys::epoll::EpollFlags;
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use wlproxy_protocol::limits::{MAX_FDS, MAX_RECV};
+use wlproxy_protocol::virtio_wl::{Header, Transfer, Vfd as VfdMessage, message};
+use wlproxy_protocol::wayland::Batch;
+
+/// What waits for one vfd.
+#[derive(Default)]
+pub(super) struct Flow {
+    /// Commands, in order; the first may be under way. Bounded by the OUT ring.
+    held: VecDeque<Held>,
+    /// Messages for the guest: what came of one read, and the hang-up. Nothing is read while there are any.
+    pending: VecDeque<Pending>,
+}
+
+enum Held {
+    /// Its bytes are with the vfd, and not all written.
+    Flushing(Reply),
+    /// It comes after that.
+    Send(Reply, Vec<u8>, Vec<OwnedFd>),
+    /// The guest is done with the vfd.
+    Close(Reply),
+}
+
+struct Pending {
+    bytes: Vec<u8>,
+    /// The vfd that this makes known to the guest. Before that it may not speak.
+    announces: Option<u32>,
+    /// The vfds that the guest's user space gets with this.
+    brings: Vec<u32>,
+}
+
+impl VirtioWl {
+    /// SEND: answered at once, or held until the other side takes the bytes.
+    pub(super) fn send(&mut self, transfer: &Transfer<'_>, reply: Reply) {
+        let fds = match self.check_send(transfer) {
+            Ok(fds) => fds,
+            Err(Refusal(code)) => return self.answer(reply, code),
+        };
+        let id = transfer.id;
+        if let Some(flow) = self.flows.get_mut(&id).filter(|flow| !flow.held.is_empty()) {
+            flow.held.push_back(Held::Send(reply, transfer.bytes.to_vec(), fds));
+            return;
+        }
+        self.send_now(id, transfer.bytes, fds, reply);
+        self.refresh(id);
+    }
+
+    /// The fds that travel along, if the vfd can carry all of it. They are taken now: the guest may close their vfds
+    /// while this SEND waits.
+    fn check_send(&mut self, transfer: &Transfer<'_>) -> Result<Vec<OwnedFd>, Refusal> {
+        let carries_fds = match self.vfds.get(transfer.id) {
+            None => return Err(Refusal(message::RESP_INVALID_ID)),
+            Some(Vfd::Context(_)) => !transfer.bytes.is_empty(),
+            Some(Vfd::Pipe(pipe)) if pipe.direction() == Direction::Write => false,
+            Some(Vfd::Pipe(_) | Vfd::Allocation(_)) => {
+                return Err(Refusal(message::RESP_INVALID_TYPE));
+            }
+        };
+        if !transfer.vfds.is_empty() && !carries_fds {
+            return Err(Refusal(message::RESP_INVALID_TYPE));
+        }
+        Ok(self.vfds.take_fds(&transfer.vfds)?)
+    }
+
+    /// Hands bytes to the vfd. Answers, or holds the answer in front of all others.
+    fn send_now(&mut self, id: u32, bytes: &[u8], fds: Vec<OwnedFd>, reply: Reply) -> Sent {
+        let sent = match self.vfds.get_mut(id) {
+            Some(Vfd::Context(context)) => context.send(bytes, fds),
+            Some(Vfd::Pipe(pipe)) => Ok(pipe.send(bytes)),
+            Some(Vfd::Allocation(_)) | None => Ok(Sent::Done),
+        };
+        match sent {
+            Ok(Sent::Waiting) => {
+                self.flows.entry(id).or_default().held.push_front(Held::Flushing(reply));
+                return Sent::Waiting;
+            }
+            Ok(Sent::Done) => self.answer(reply, message::RESP_OK),
+            Err(end) => {
+                // The guest learns of it by the hang-up, as it would from a socket.
+                self.answer(reply, message::RESP_OK);
+                self.end(id, &end);
+            }
+        }
+        Sent::Done
+    }
+
+    /// CLOSE: after the SENDs that are held.
+    pub(super) fn close(&mut self, id: u32, reply: Reply) {
+        if let Some(flow) = self.flows.get_mut(&id).filter(|flow| !flow.held.is_empty()) {
+            flow.held.push_back(Held::Close(reply));
+            return;
+        }
+        self.close_now(id, reply);
+    }
+
+    fn close_now(&mut self, id: u32, reply: Reply) {
+        let code = if self.forget(id) { message::RESP_OK } else { message::RESP_INVALID_ID };
+        self.answer(reply, code);
+    }
+
+    /// Removes a vfd and all that waits for it.
+    fn forget(&mut self, id: u32) -> bool {
+        let existed = self.vfds.remove(id);
+        self.buffers.forget(id);
+        if let Some(flow) = self.flows.remove(&id) {
+            for held in flow.held {
+                let (Held::Flushing(reply) | Held::Send(reply, ..) | Held::Close(reply)) = held;
+                self.answer(reply, message::RESP_INVALID_ID);
+            }
+            // Nobody can ever name these. Only contexts bring vfds, and they bring no contexts.
+            for brought in flow.pending.into_iter().flat_map(|pending| pending.brings) {
+                self.forget(brought);
+            }
+        }
+        existed
+    }
+
+    /// Goes on with what is held, as far as the other side takes it.
+    fn resume(&mut self, id: u32) {
+        while let Some(held) = self.flows.get_mut(&id).and_then(|flow| flow.held.pop_front()) {
+            match held {
+                Held::Flushing(reply) => self.answer(reply, message::RESP_OK),
+                Held::Send(reply, bytes, fds) => {
+                    if self.send_now(id, &bytes, fds, reply) == Sent::Waiting {
+                        return;
+                    }
+                }
+                Held::Close(reply) => return self.close_now(id, reply),
+            }
+        }
+    }
+
+    /// The poller says that vfd `id` can go on.
+    pub(super) fn polled(&mut self, id: u32, flags: EpollFlags) {
+        if flags.intersects(EpollFlags::EPOLLOUT | EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP) {
+            let sent = match self.vfds.get_mut(id) {
+                Some(Vfd::Context(context)) => context.flush(),
+                Some(Vfd::Pipe(pipe)) => pipe.flush(),
+                Some(Vfd::Allocation(_)) | None => return,
+            };
+            if sent == Sent::Done {
+                self.resume(id);
+            }
+        }
+        if flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP)
+            && self.may_read(id)
+        {
+            self.receive(id);
+        }
+        self.refresh(id);
+    }
+
+    fn may_read(&self, id: u32) -> bool {
+        self.flows.get(&id).is_none_or(|flow| flow.pending.is_empty())
+    }
+
+    /// Reads once, and delivers what came or puts it in front of the guest's door.
+    fn receive(&mut self, id: u32) {
+        let mut batch = Batch::default();
+        let read = match self.vfds.get_mut(id) {
+            Some(Vfd::Context(context)) => context.read(&mut batch),
+            Some(Vfd::Pipe(pipe)) => Ok(pipe.read()),
+            Some(Vfd::Allocation(_)) | None => return,
+        };
+        let result = match read {
+            Ok(Incoming::Nothing) => return,
+            Ok(Incoming::Batch(batch)) => self.queue(id, batch),
+            Ok(Incoming::HangUp) => {
+                self.hang_up(id);
+                Ok(())
+            }
+            Err(end) => self.queue(id, batch).and(Err(end)),
+        };
+        if let Err(end) = result {
+            self.end(id, &end);
+        }
+        self.place(id);
+    }
+
+    /// Makes messages of what came: each arrived fd is announced, then the bytes follow with their ids.
+    fn queue(&mut self, id: u32, batch: Batch<OwnedFd>) -> Result<(), End> {
+        let mut vfds = Vec::with_capacity(batch.fds.len());
+        let mut messages = VecDeque::new();
+        for fd in batch.fds {
+            let announced = self.vfds.adopt(fd).and_then(|vfd| {
+                vfds.push(vfd);
+                self.announcement(vfd, message::VFD_NEW)
+            });
+            match announced {
+                Ok(new) => {
+                    let bytes = bytemuck::bytes_of(&new).to_vec();
+                    messages.push_back(Pending {
+                        bytes,
+                        announces: Some(new.id),
+                        brings: Vec::new(),
+                    });
+                }
+                Err(error) => {
+                    for vfd in vfds {
+                        self.vfds.remove(vfd);
+                    }
+                    return Err(End::Fd(error.to_string()));
+                }
+            }
+        }
+        messages.extend(chunks(id, &batch.bytes, &vfds));
+        if !messages.is_empty() {
+            self.flows.entry(id).or_default().pending.append(&mut messages);
+        }
+        Ok(())
+    }
+
+    /// The other side is gone: after what is pending, the guest is told.
+    fn hang_up(&mut self, id: u32) {
+        let hup = VfdMessage { header: Header::new(message::VFD_HUP), id };
+        let bytes = bytemuck::bytes_of(&hup).to_vec();
+        self.flows.entry(id).or_default().pending.push_back(Pending {
+            bytes,
+            announces: None,
+            brings: Vec::new(),
+        });
+        self.resume(id);
+    }
+
+    /// Ends a context or pipe from here.
+    fn end(&mut self, id: u32, end: &End) {
+        let (connection, rest) = match self.vfds.get_mut(id) {
+            Some(Vfd::Context(context)) => (context.connection(), context.finish()),
+            Some(Vfd::Pipe(pipe)) => {
+                pipe.finish();
+                (None, None)
+            }
+            Some(Vfd::Allocation(_)) | None => return,
+        };
+        tracing::warn!(vm = self.vm, connection, vfd = id, "a stream ends: {end}");
+        if let Some(stream) = rest {
+            self.vfds.linger(stream);
+        }
+        if let End::Violation(violation) = end {
+            self.counters.violations.add(1);
+            let event = violation.to_event();
+            let pending = &mut self.flows.entry(id).or_default().pending;
+            pending.extend(chunks(id, &event, &[]));
+        }
+        self.hang_up(id);
+        self.place(id);
+    }
+
+    /// Puts messages of vfd `id` into receive buffers, as many as it may have.
+    fn place(&mut self, id: u32) {
+        self.take_buffers();
+        while let Some(flow) = self.flows.get_mut(&id)
+            && let Some(pending) = flow.pending.front()
+            && let Some(buffer) = self.buffers.take(id)
+        {
+            self.r#in.complete(buffer, &pending.bytes);
+            let announced = pending.announces;
+            flow.pending.pop_front();
+            if let Some(vfd) = announced {
+                self.refresh(vfd);
+            }
+        }
+        if self.flows.get(&id).is_some_and(|flow| flow.pending.is_empty() && flow.held.is_empty()) {
+            self.flows.remove(&id);
+        }
+        self.refresh(id);
+    }
+
+    /// Delivers what waits for buffers. Kicks on IN are wanted only while something does.
+    pub(super) fn deliver(&mut self) {
+        loop {
+            let waiting: Vec<u32> = self
+                .flows
+                .iter()
+                .filter(|(_, flow)| !flow.pending.is_empty())
+                .map(|(&id, _)| id)
+                .collect();
+            for id in waiting {
+                self.place(id);
+            }
+            if self.flows.values().all(|flow| flow.pending.is_empty()) {
+                return self.r#in.refuse_kicks();
+            }
+            if !self.r#in.want_kicks() || !self.take_buffers() {
+                return;
+            }
+        }
+    }
+
+    /// Waits for what vfd `id` has to wait for now.
+    pub(super) fn refresh(&mut self, id: u32) {
+        let may_read = self.may_read(id);
+        if let Err(end) = self.vfds.watch(id, may_read) {
+            self.end(id, &end);
+        }
+    }
+}
+
+/// Splits bytes and their vfds into messages: at most [`MAX_FDS`] vfds each, none later than the bytes they go with.
+fn chunks(id: u32, mut bytes: &[u8], mut vfds: &[u32]) -> Vec<Pending> {
+    let mut messages = Vec::new();
+    while !bytes.is_empty() || !vfds.is_empty() {
+        let (now, later) = vfds.split_at(vfds.len().min(MAX_FDS));
+        // While vfds are left, the bytes that may need them wait.
+        let most = if later.is_empty() { MAX_RECV } else { 1 };
+        let (part, rest) = bytes.split_at(bytes.len().min(most));
+        let mut message = Vec::new();
+        Transfer { id, vfds: now.to_vec(), bytes: part }.encode(message::VFD_RECV, &mut message);
+        messages.push(Pending { bytes: message, announces: None, brings: now.to_vec() });
+        (bytes, vfds) = (rest, later);
+    }
+    messages
+}

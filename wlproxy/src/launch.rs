@@ -1,0 +1,112 @@
+//! Starts workers: as processes, or as threads of wlproxy.
+
+use crate::config::{Isolation, Vm};
+use crate::control::{self, HostControl, WorkerControl};
+use crate::device::Side;
+use crate::packet::{PacketSocket, inherit};
+use crate::worker::{self, Settings};
+use anyhow::{Context as _, Result};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::thread::{self, JoinHandle};
+use tracing::error;
+
+/// A worker that was started.
+#[derive(Debug)]
+pub enum Running {
+    /// A child process.
+    Process(Child),
+    /// A thread of this process.
+    Thread(JoinHandle<()>),
+}
+
+impl Running {
+    /// The process that it is in.
+    pub fn pid(&self) -> u32 {
+        match self {
+            Self::Process(child) => child.id(),
+            Self::Thread(_) => std::process::id(),
+        }
+    }
+
+    /// Ends it at once, if it is a process. A thread ends when its control socket does.
+    pub fn kill(&mut self) {
+        if let Self::Process(child) = self
+            && let Err(error) = child.kill()
+        {
+            error!(pid = child.id(), %error, "can't kill a worker");
+        }
+    }
+
+    /// Whether it has ended, and how. Never waits.
+    pub fn try_wait(&mut self) -> Option<String> {
+        match self {
+            Self::Process(child) => match child.try_wait() {
+                Ok(status) => status.map(|status| status.to_string()),
+                Err(error) => Some(format!("can't tell how: {error}")),
+            },
+            Self::Thread(thread) => thread.is_finished().then(|| "its thread ended".to_owned()),
+        }
+    }
+}
+
+/// Starts the worker of `vm`, which takes the VM's frontends from `listener`. `log` is its filter.
+pub fn launch(
+    vm: &Vm,
+    listener: &UnixListener,
+    isolation: Isolation,
+    log: &str,
+) -> Result<(HostControl, Running)> {
+    let (host, control) = control::pair()?;
+    let listener = listener.try_clone()?;
+    let running = match isolation {
+        Isolation::Process => Running::Process(spawn(vm, listener, control, log)?),
+        Isolation::None => Running::Thread(start_thread(vm, listener, control)?),
+    };
+    Ok((host, running))
+}
+
+fn spawn(vm: &Vm, listener: UnixListener, control: WorkerControl, log: &str) -> Result<Child> {
+    let (listener, control) = (OwnedFd::from(listener), OwnedFd::from(control));
+    // Copies, made for this child: everything else here stays close-on-exec.
+    for fd in [&listener, &control] {
+        fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    }
+    // Not by its path: the file there may be another version by now.
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("wlproxy").args(["worker", "--vm", &vm.name, "--log", log]);
+    command.arg("--window").arg(vm.window.to_string());
+    command.arg("--listener-fd").arg(listener.as_raw_fd().to_string());
+    command.arg("--control-fd").arg(control.as_raw_fd().to_string());
+    if vm.side == Side::Compositor {
+        command.arg("--compositor");
+    }
+    // A group of its own: Ctrl-C is for wlproxy, which tells its workers.
+    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null());
+    command.spawn().with_context(|| format!("can't start the worker of VM {}", vm.name))
+}
+
+fn start_thread(vm: &Vm, listener: UnixListener, control: WorkerControl) -> Result<JoinHandle<()>> {
+    let settings = Settings { vm: vm.name.clone(), side: vm.side, window: vm.window };
+    let thread = thread::Builder::new().name("worker".to_owned()).spawn(move || {
+        let vm = settings.vm.clone();
+        if let Err(error) = worker::run(settings, listener, control) {
+            error!(vm, "the worker failed: {error:#}");
+        }
+    });
+    thread.with_context(|| format!("can't start the worker of VM {}", vm.name))
+}
+
+/// The whole life of a worker process, on the fds that [`launch`] left open for it.
+pub fn worker_process(settings: Settings, listener_fd: RawFd, control_fd: RawFd) -> Result<()> {
+    // A worker never outlives wlproxy. One that died before this line shows as the end of the control socket.
+    prctl::set_pdeathsig(Signal::SIGKILL).context("can't ask to end with wlproxy")?;
+    let listener = inherit(listener_fd).context("--listener-fd: wlproxy alone starts workers")?;
+    let control = inherit(control_fd).context("--control-fd: wlproxy alone starts workers")?;
+    worker::run(settings, listener.into(), PacketSocket::from(control).into())
+}

@@ -1,0 +1,237 @@
+use super::*;
+use calloop::EventLoop;
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
+use wlproxy_protocol::accept::{Answer, Hello, Record, Refusal, Ways};
+
+/// An event loop with nothing but links in it.
+struct Host {
+    links: Links<Self>,
+}
+
+impl HasLinks for Host {
+    fn links(&mut self) -> &mut Links<Self> {
+        &mut self.links
+    }
+}
+
+struct Rig {
+    events: EventLoop<'static, Host>,
+    host: Host,
+}
+
+impl Rig {
+    fn new(compositor: Compositor) -> Self {
+        let events = EventLoop::try_new().unwrap();
+        let host = Host { links: Links::new(compositor, events.handle()) };
+        Self { events, host }
+    }
+
+    fn with_vm() -> Self {
+        Self::new(Compositor::Vm("gui".into()))
+    }
+
+    /// Handles all that is ready now.
+    fn run(&mut self) {
+        for _ in 0..4 {
+            self.events.dispatch(Duration::ZERO, &mut self.host).unwrap();
+        }
+    }
+
+    fn client(&mut self) -> Result<(UnixStream, u64), OpenError> {
+        let opened = self.host.links.open("work", Side::Client, Target::Default)?;
+        let Role::Link { connection } = opened.role else { panic!("{:?}", opened.role) };
+        Ok((opened.stream, connection))
+    }
+
+    /// A main context after both hellos.
+    fn main(&mut self) -> UnixStream {
+        let opened = self.host.links.open("gui", Side::Compositor, Target::Default).unwrap();
+        assert_eq!(opened.role, Role::Main);
+        let mut hello = [0; 12];
+        (&opened.stream).read_exact(&mut hello).unwrap();
+        assert_eq!(Hello::decode(&mut &hello[..]), Ok(Some(Hello { ways: Ways::NAME })));
+        (&opened.stream).write_all(&hello).unwrap();
+        self.run();
+        opened.stream
+    }
+
+    fn pull(&mut self, token: Token) -> Result<UnixStream, OpenError> {
+        let opened = self.host.links.open("gui", Side::Compositor, Target::Accepted(token))?;
+        assert!(matches!(opened.role, Role::Accepted { token: t, .. } if t == token));
+        Ok(opened.stream)
+    }
+
+    fn watched(&self) -> usize {
+        self.host.links.pending() + usize::from(self.host.links.main.is_some())
+    }
+}
+
+fn record(mut main: &UnixStream) -> Record {
+    let mut bytes = vec![0; 36 + "work".len()];
+    main.read_exact(&mut bytes).unwrap();
+    Record::decode(&mut &bytes[..]).unwrap().unwrap()
+}
+
+fn is_closed(mut stream: &UnixStream) -> bool {
+    stream.set_nonblocking(true).unwrap();
+    matches!(stream.read(&mut [0; 64]), Ok(0))
+}
+
+#[test]
+fn a_client_reaches_the_compositor_vm() {
+    let mut rig = Rig::with_vm();
+    let main = rig.main();
+    assert!(rig.host.links.is_ready());
+    let (mut client, connection) = rig.client().unwrap();
+    client.write_all(b"get_registry").unwrap();
+    let record = record(&main);
+    assert_eq!((record.vm.as_str(), record.connection), ("work", connection));
+    let mut compositor = rig.pull(record.token).unwrap();
+    let mut bytes = [0; 12];
+    compositor.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"get_registry", "what was sent before is not lost");
+    compositor.write_all(b"globals").unwrap();
+    client.read_exact(&mut bytes[..7]).unwrap();
+    assert_eq!(rig.pull(record.token).unwrap_err(), OpenError::Unknown);
+    drop(compositor);
+    assert!(is_closed(&client), "wlproxy kept no copy");
+}
+
+#[test]
+fn clients_that_come_first_wait_and_survive_a_reset() {
+    let mut rig = Rig::with_vm();
+    let (_client, connection) = rig.client().unwrap();
+    let first = rig.main();
+    let old = record(&first).token;
+    drop(first);
+    rig.run();
+    assert_eq!(rig.pull(old).unwrap_err(), OpenError::Unknown);
+    let second = rig.main();
+    let third = rig.main();
+    assert_eq!(record(&second).connection, connection);
+    assert!(is_closed(&second), "superseded");
+    let fresh = record(&third);
+    assert!(fresh.connection == connection && fresh.token != old);
+    rig.pull(fresh.token).unwrap();
+    assert_eq!(rig.watched(), 1);
+}
+
+#[test]
+fn a_client_that_dies_while_it_waits_is_noticed() {
+    let mut rig = Rig::with_vm();
+    let main = rig.main();
+    let (client, _) = rig.client().unwrap();
+    rig.run();
+    assert_eq!(rig.host.links.pending(), 1);
+    (&client).write_all(b"unread").unwrap();
+    drop(client);
+    rig.run();
+    assert_eq!(rig.host.links.pending(), 0);
+    assert_eq!(rig.pull(record(&main).token).unwrap_err(), OpenError::Unknown);
+}
+
+#[test]
+fn a_refusal_reaches_the_client() {
+    let mut rig = Rig::with_vm();
+    let main = rig.main();
+    let (client, _) = rig.client().unwrap();
+    let mut bytes = Vec::new();
+    Answer { token: record(&main).token, outcome: Err(Refusal::NoCompositor) }.encode(&mut bytes);
+    (&main).write_all(&bytes).unwrap();
+    rig.run();
+    assert!(is_closed(&client));
+}
+
+#[test]
+fn nobody_waits_for_ever() {
+    let mut rig = Rig::with_vm();
+    let (client, _) = rig.client().unwrap();
+    let deadline = rig.host.links.deadline().unwrap();
+    assert_eq!(rig.host.links.tick(deadline), None);
+    assert!(is_closed(&client));
+}
+
+#[test]
+fn garbage_closes_the_main_context_alone() {
+    let mut rig = Rig::with_vm();
+    let main = rig.main();
+    let (_client, _) = rig.client().unwrap();
+    record(&main);
+    (&main).write_all(b"garbage!").unwrap();
+    rig.run();
+    assert!(is_closed(&main));
+    assert_eq!((rig.host.links.pending(), rig.host.links.is_ready()), (1, false));
+    let main = rig.main();
+    rig.pull(record(&main).token).unwrap();
+}
+
+#[test]
+fn a_client_vm_can_not_take_another_vms_client() {
+    let mut rig = Rig::with_vm();
+    let main = rig.main();
+    let (_client, _) = rig.client().unwrap();
+    let token = record(&main).token;
+    let stolen = rig.host.links.open("hostile", Side::Client, Target::Accepted(token));
+    assert_eq!(stolen.unwrap_err(), OpenError::Unknown);
+    rig.pull(token).unwrap();
+}
+
+#[test]
+fn the_limit_is_told() {
+    let mut rig = Rig::with_vm();
+    let clients: Vec<_> = (0..100).map_while(|_| rig.client().ok()).collect();
+    assert_eq!(clients.len(), crate::accept::MAX_PENDING_PER_VM);
+    assert_eq!(rig.client().unwrap_err(), OpenError::Limit);
+    drop(clients);
+    rig.run();
+    assert_eq!(rig.host.links.pending(), 0);
+}
+
+#[test]
+fn a_main_context_that_reads_nothing_ends() {
+    let mut rig = Rig::with_vm();
+    let _main = rig.main();
+    for _ in 0..100_000 {
+        if !rig.host.links.is_ready() {
+            return;
+        }
+        drop(rig.client().unwrap());
+        rig.run();
+    }
+    panic!("records pile up somewhere");
+}
+
+#[test]
+fn a_thousand_accepts_in_a_row_leave_nothing() {
+    let mut rig = Rig::with_vm();
+    let main = rig.main();
+    for _ in 0..1000 {
+        let (client, _) = rig.client().unwrap();
+        let token = record(&main).token;
+        let compositor = rig.pull(token).unwrap();
+        let mut bytes = Vec::new();
+        Answer { token, outcome: Ok(()) }.encode(&mut bytes);
+        (&main).write_all(&bytes).unwrap();
+        rig.run();
+        drop(compositor);
+        assert!(is_closed(&client));
+    }
+    assert_eq!(rig.watched(), 1);
+    rig.host.links.compositor_worker_ended();
+    assert_eq!(rig.watched(), 0);
+}
+
+#[test]
+fn a_compositor_on_the_host_is_connected_at_once() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("wayland-0");
+    let mut rig = Rig::new(Compositor::Socket(path.clone()));
+    assert_eq!(rig.client().unwrap_err(), OpenError::Failed);
+    let listener = UnixListener::bind(&path).unwrap();
+    let (mut client, _) = rig.client().unwrap();
+    let (mut compositor, _) = listener.accept().unwrap();
+    client.write_all(b"x").unwrap();
+    compositor.read_exact(&mut [0]).unwrap();
+    assert_eq!(rig.watched(), 0);
+}

@@ -1,0 +1,207 @@
+//! One VM's slot in wlproxy: its socket, and its worker while it lives, dies and comes back.
+
+use crate::backoff::Backoff;
+use crate::config::{Isolation, Vm};
+use crate::control::{HostControl, Order};
+use crate::counters::Snapshot;
+use crate::device::opener::{OpenError, Opened};
+use crate::launch::{Running, launch};
+use crate::sockets::Listening;
+use crate::status::{VmStatus, side_name};
+use anyhow::Result;
+use calloop::RegistrationToken;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tracing::{error, info, warn};
+
+/// How long a worker that closed its control socket may take to end.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How often a worker thread that ends is looked at: no signal tells when it has.
+const THREAD_PERIOD: Duration = Duration::from_millis(10);
+
+/// A VM, and its worker. The event loop's side is the supervisor's.
+///
+/// A worker is down, then up, then ending, then down again. It is up while it is listened to; whatever it says must be
+/// read before it is [cut](Slot::cut) off. While it ends, [`Slot::reap`] tells when it has.
+#[derive(Debug)]
+pub struct Slot {
+    /// The VM.
+    pub vm: Vm,
+    listening: Listening,
+    phase: Phase,
+    backoff: Backoff,
+    connected: bool,
+    counters: Snapshot,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// It is to be started at this time.
+    Down { until: Instant },
+    /// It was started and is listened to.
+    Up { running: Running, control: Rc<HostControl>, watch: RegistrationToken, since: Instant },
+    /// It isn't listened to any more, and is killed at `kill_at` if it wasn't yet.
+    Ending { running: Running, since: Instant, kill_at: Option<Instant> },
+}
+
+impl Slot {
+    /// The slot of `vm`: listens for it. Its worker is due to be started at once.
+    pub fn new(vm: Vm, now: Instant) -> Result<Self> {
+        let listening = Listening::bind(&vm.socket)?;
+        let phase = Phase::Down { until: now };
+        let (backoff, counters) = Default::default();
+        Ok(Self { vm, listening, phase, backoff, connected: false, counters })
+    }
+
+    /// Starts the worker, if it is due. `watch` puts its control socket into the event loop.
+    ///
+    /// If that fails, it is due again later.
+    pub fn start(
+        &mut self,
+        isolation: Isolation,
+        log: &str,
+        now: Instant,
+        watch: impl FnOnce(Rc<HostControl>) -> Result<RegistrationToken>,
+    ) -> Result<()> {
+        if !matches!(self.phase, Phase::Down { until } if until <= now) {
+            return Ok(());
+        }
+        self.phase = Phase::Down { until: self.backoff.after_failure(now) };
+        let (control, running) = launch(&self.vm, self.listening.listener(), isolation, log)?;
+        info!(vm = self.vm.name, pid = running.pid(), "worker started");
+        let control = Rc::new(control);
+        match watch(control.clone()) {
+            Ok(watch) => self.phase = Phase::Up { running, control, watch, since: now },
+            // It ends as `control` goes, and is reaped like any other.
+            Err(error) => {
+                self.phase = Phase::Ending { running, since: now, kill_at: Some(now + GRACE) };
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Its control socket, while it is listened to.
+    pub fn control(&self) -> Option<Rc<HostControl>> {
+        match &self.phase {
+            Phase::Up { control, .. } => Some(control.clone()),
+            Phase::Ending { .. } | Phase::Down { .. } => None,
+        }
+    }
+
+    /// The worker counts this now.
+    pub fn handle_counters(&mut self, counters: Snapshot) {
+        self.counters = counters;
+    }
+
+    /// The VM's frontend came, or went.
+    pub fn handle_connected(&mut self, connected: bool) {
+        self.connected = connected;
+    }
+
+    /// Answers an open. `Err`: the worker doesn't read its answers, or is gone.
+    pub fn answer(&self, ticket: u64, result: Result<Opened, OpenError>) -> io::Result<()> {
+        let Some(control) = self.control() else { return Ok(()) };
+        match result {
+            Ok(Opened { stream, role }) => {
+                control.send(&Order::Opened { ticket, role }, Some(stream.as_fd()))
+            }
+            Err(error) => control.send(&Order::Refused { ticket, error }, None),
+        }
+    }
+
+    /// Asks the worker to end. It goes on being listened to.
+    pub fn ask_to_end(&mut self) {
+        if let Phase::Up { control, running, .. } = &mut self.phase
+            && let Err(error) = control.send(&Order::Shutdown, None)
+        {
+            warn!(vm = self.vm.name, %error, "the worker can't be told to end: killed");
+            running.kill();
+        }
+    }
+
+    /// Stops to listen to the worker; returns what is to be taken out of the event loop.
+    ///
+    /// `at_once` kills it now: it said something that no worker says. Otherwise it gets a moment to end by itself.
+    pub fn cut(&mut self, now: Instant, at_once: bool) -> Option<RegistrationToken> {
+        let phase = std::mem::replace(&mut self.phase, Phase::Down { until: now });
+        let Phase::Up { mut running, control, watch, since } = phase else {
+            self.phase = phase;
+            return None;
+        };
+        control.shutdown();
+        let kill_at = if at_once {
+            running.kill();
+            None
+        } else {
+            Some(now + GRACE)
+        };
+        self.connected = false;
+        self.counters = Snapshot::default();
+        self.phase = Phase::Ending { running, since, kill_at };
+        Some(watch)
+    }
+
+    /// Whether the worker has ended though it is still listened to.
+    pub fn has_ended_unseen(&mut self) -> bool {
+        match &mut self.phase {
+            Phase::Up { running, .. } => running.try_wait().is_some(),
+            Phase::Ending { .. } | Phase::Down { .. } => false,
+        }
+    }
+
+    /// How a worker that was ending has ended. It is down from then on.
+    pub fn reap(&mut self, now: Instant) -> Option<String> {
+        let Phase::Ending { running, since, kill_at } = &mut self.phase else { return None };
+        if kill_at.is_some_and(|at| at <= now) {
+            *kill_at = None;
+            running.kill();
+        }
+        let how = running.try_wait()?;
+        self.phase = Phase::Down { until: self.backoff.after_death(*since, now) };
+        Some(how)
+    }
+
+    /// When to call [`Slot::start`] or [`Slot::reap`] at the latest.
+    pub fn deadline(&self, now: Instant) -> Option<Instant> {
+        match &self.phase {
+            Phase::Down { until } => Some(*until),
+            Phase::Up { .. } => None,
+            Phase::Ending { running: Running::Thread(_), .. } => Some(now + THREAD_PERIOD),
+            Phase::Ending { kill_at, .. } => *kill_at,
+        }
+    }
+
+    /// Kills a worker that didn't end when it was asked to.
+    pub fn kill(&mut self) {
+        if let Phase::Up { running, .. } | Phase::Ending { running, .. } = &mut self.phase {
+            error!(vm = self.vm.name, pid = running.pid(), "the worker didn't end in time: killed");
+            running.kill();
+        }
+    }
+
+    /// Whether there is no worker.
+    pub fn is_down(&self) -> bool {
+        matches!(self.phase, Phase::Down { .. })
+    }
+
+    /// For `wlproxy status`.
+    pub fn status(&self) -> VmStatus {
+        let pid = match &self.phase {
+            Phase::Up { running, .. } => Some(running.pid()),
+            Phase::Ending { .. } | Phase::Down { .. } => None,
+        };
+        VmStatus {
+            name: self.vm.name.clone(),
+            side: side_name(self.vm.side).to_owned(),
+            socket: self.vm.socket.clone(),
+            connected: self.connected,
+            pid,
+            restarts: self.backoff.restarts(),
+            counters: self.counters.clone(),
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! `wlproxy run`: the small process that starts the workers, keeps them running, and joins their streams.
+//!
+//! It holds no VM's memory and sees no byte of Wayland that a worker relays. One thread, one event loop; nothing in it
+//! waits for a worker.
+
+use crate::config::{Config, Isolation};
+use crate::control::{HostControl, Received, Request};
+use crate::device::Side;
+use crate::links::{HasLinks, Links};
+use crate::slot::Slot;
+use crate::sockets::{Listening, RuntimeDir};
+use crate::status::{self, CompositorStatus, Status};
+use anyhow::{Context as _, Result};
+use calloop::generic::Generic;
+use calloop::signals::{Signal, Signals};
+use calloop::{EventLoop, Interest, LoopHandle, Mode, PostAction, RegistrationToken};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::{Mode as FileMode, umask};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tracing::{debug, error, info, warn};
+
+/// How long workers may take to end when they are asked to; then they are killed.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a killed worker may take to be gone; then wlproxy ends without it.
+const KILL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Most messages taken from one worker before others get their turn.
+const MESSAGES_PER_TURN: usize = 32;
+
+/// What the event loop works on.
+struct Supervisor {
+    config: Config,
+    /// The filter of the workers' logs.
+    log: String,
+    handle: LoopHandle<'static, Self>,
+    links: Links<Self>,
+    slots: Vec<Slot>,
+    stopping: Option<Stopping>,
+}
+
+/// wlproxy was asked to end.
+struct Stopping {
+    until: Instant,
+    killed: bool,
+}
+
+impl HasLinks for Supervisor {
+    fn links(&mut self) -> &mut Links<Self> {
+        &mut self.links
+    }
+}
+
+/// Runs until SIGTERM, SIGINT or SIGHUP. `log` is the filter for the workers' logs.
+pub fn run(config: Config, log: &str) -> Result<()> {
+    // Sockets are this user's alone, wherever the configuration puts them.
+    umask(FileMode::S_IRWXG | FileMode::S_IRWXO);
+    raise_fd_limit();
+    let _claim = RuntimeDir::claim(&config.runtime_dir)?;
+    let mut events = EventLoop::<Supervisor>::try_new().context("can't make an event loop")?;
+    let handle = events.handle();
+    // Before any thread is started, so that all of them leave these signals alone.
+    watch_signals(&handle)?;
+    watch_status(&handle, Listening::bind(&config.control_socket())?)?;
+    let now = Instant::now();
+    let slots = config.vms.iter().map(|vm| Slot::new(vm.clone(), now));
+    let mut supervisor = Supervisor {
+        slots: slots.collect::<Result<_>>()?,
+        links: Links::new(config.compositor.clone(), handle.clone()),
+        config,
+        log: log.to_owned(),
+        handle,
+        stopping: None,
+    };
+    if supervisor.config.isolation == Isolation::None {
+        warn!("isolation = \"none\": all VMs' memories are in this one process");
+    }
+    info!(vms = supervisor.slots.len(), runtime_dir = %supervisor.config.runtime_dir.display(), "wlproxy runs");
+    while let Some(timeout) = supervisor.tick(Instant::now()) {
+        events.dispatch(timeout, &mut supervisor).context("the event loop failed")?;
+    }
+    info!("wlproxy ends");
+    Ok(())
+}
+
+/// Every client that waits costs an fd, and the usual limit is made for `select`.
+fn raise_fd_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        warn!(%error, "can't raise the limit of open files");
+    }
+}
+
+fn watch_signals(handle: &LoopHandle<'static, Supervisor>) -> Result<()> {
+    let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD];
+    let source = Signals::new(&signals).context("can't take signals")?;
+    let inserted = handle.insert_source(source, |event, (), supervisor| match event.signal() {
+        Signal::SIGCHLD => supervisor.look_for_dead_workers(),
+        signal => supervisor.stop(&format!("{signal:?}")),
+    });
+    inserted.map(drop).map_err(|error| error.error).context("can't take signals")
+}
+
+fn watch_status(handle: &LoopHandle<'static, Supervisor>, listening: Listening) -> Result<()> {
+    listening.listener().set_nonblocking(true)?;
+    let source = Generic::new(listening, Interest::READ, Mode::Level);
+    let inserted = handle.insert_source(source, |_, listening, supervisor| {
+        status::answer(listening.listener(), || supervisor.status());
+        Ok(PostAction::Continue)
+    });
+    inserted.map(drop).map_err(|error| error.error).context("can't watch the control socket")
+}
+
+fn watch_worker(
+    handle: &LoopHandle<'static, Supervisor>,
+    index: usize,
+    control: Rc<HostControl>,
+) -> Result<RegistrationToken> {
+    let source = Generic::new(control, Interest::READ, Mode::Level);
+    let inserted = handle.insert_source(source, move |_, _, supervisor| {
+        supervisor.read_worker(index);
+        Ok(PostAction::Continue)
+    });
+    inserted.map_err(|error| error.error).context("can't watch the worker's control socket")
+}
+
+impl Supervisor {
+    /// Does what is due; returns how long to sleep at most. `None`: wlproxy is done.
+    fn tick(&mut self, now: Instant) -> Option<Option<Duration>> {
+        let mut deadlines = vec![self.links.tick(now)];
+        self.reap(now);
+        if let Some(stopping) = &mut self.stopping {
+            let over = stopping.until <= now;
+            if self.slots.iter().all(Slot::is_down) || over && stopping.killed {
+                return None;
+            }
+            if over {
+                *stopping = Stopping { until: now + KILL_PATIENCE, killed: true };
+                self.slots.iter_mut().for_each(Slot::kill);
+            }
+            deadlines.push(Some(stopping.until));
+        } else {
+            self.start_workers(now);
+        }
+        let stopping = self.stopping.is_some();
+        let slots = self.slots.iter().filter(|slot| !(stopping && slot.is_down()));
+        deadlines.extend(slots.map(|slot| slot.deadline(now)));
+        let earliest = deadlines.into_iter().flatten().min();
+        Some(earliest.map(|at| at.saturating_duration_since(now)))
+    }
+
+    fn start_workers(&mut self, now: Instant) {
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            let watch = |control| watch_worker(&self.handle, index, control);
+            if let Err(error) = slot.start(self.config.isolation, &self.log, now, watch) {
+                error!(vm = slot.vm.name, "{error:#}; trying again later");
+            }
+        }
+    }
+
+    /// Takes what a worker says.
+    fn read_worker(&mut self, index: usize) {
+        for _ in 0..MESSAGES_PER_TURN {
+            let slot = &mut self.slots[index];
+            let Some(control) = slot.control() else { return };
+            match control.receive() {
+                Ok(Received::Message(Request::Open { ticket, target }, None)) => {
+                    let result = self.links.open(&slot.vm.name, slot.vm.side, target);
+                    if let Err(error) = slot.answer(ticket, result) {
+                        return self
+                            .cut(index, Some(&format!("it doesn't take its answers: {error}")));
+                    }
+                }
+                Ok(Received::Message(Request::Stats(counters), None)) => {
+                    slot.handle_counters(counters)
+                }
+                Ok(Received::Message(Request::Connected(connected), None)) => {
+                    slot.handle_connected(connected)
+                }
+                Ok(Received::Message(_, Some(_))) => {
+                    return self.cut(index, Some("it sends a file descriptor"));
+                }
+                Ok(Received::WouldBlock) => return,
+                Ok(Received::Eof) => return self.cut(index, None),
+                Err(error) => return self.cut(index, Some(&error.to_string())),
+            }
+        }
+    }
+
+    /// Ends a worker: for a fault of its own, or because it ends anyway.
+    fn cut(&mut self, index: usize, fault: Option<&str>) {
+        let slot = &mut self.slots[index];
+        if let Some(fault) = fault {
+            error!(vm = slot.vm.name, fault, "the worker misbehaves: killed");
+        }
+        if let Some(watch) = slot.cut(Instant::now(), fault.is_some()) {
+            self.handle.remove(watch);
+            if slot.vm.side == Side::Compositor {
+                self.links.compositor_worker_ended();
+            }
+        }
+    }
+
+    /// A child died: some worker's process.
+    fn look_for_dead_workers(&mut self) {
+        for index in 0..self.slots.len() {
+            if self.slots[index].has_ended_unseen() {
+                // What it said last stands in its socket; the end of that comes after.
+                self.read_worker(index);
+                self.cut(index, None);
+            }
+        }
+        self.reap(Instant::now());
+    }
+
+    fn reap(&mut self, now: Instant) {
+        for slot in &mut self.slots {
+            let Some(how) = slot.reap(now) else { continue };
+            match &self.stopping {
+                Some(_) => debug!(vm = slot.vm.name, how, "the worker ended"),
+                None => warn!(vm = slot.vm.name, how, "the worker died: it is started again"),
+            }
+        }
+    }
+
+    /// Asks everything to end. Asked again, it doesn't wait for the workers any more.
+    fn stop(&mut self, signal: &str) {
+        let now = Instant::now();
+        if let Some(stopping) = &mut self.stopping {
+            stopping.until = now;
+            return;
+        }
+        info!(signal, "asked to end");
+        self.stopping = Some(Stopping { until: now + STOP_PATIENCE, killed: false });
+        self.slots.iter_mut().for_each(Slot::ask_to_end);
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            version: status::VERSION,
+            pid: std::process::id(),
+            compositor: CompositorStatus::new(&self.config.compositor, self.links.is_ready()),
+            pending: self.links.pending(),
+            vms: self.slots.iter().map(Slot::status).collect(),
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! A worker: the device of one VM, and what it needs of wlproxy.
+//!
+//! It runs as a process of its own, or as threads of wlproxy (`isolation = "none"`): the same code, over the same kind
+//! of control socket. The device has a thread; the thread that calls [`run`] listens to wlproxy. The listening socket
+//! is wlproxy's, so a worker that dies leaves its VM's socket in place for the next.
+
+mod broker;
+
+use crate::control::{Order, Received, Request, WorkerControl};
+use crate::counters::{Counters, Snapshot};
+use crate::device::serve::{Ended, Stop, serve};
+use crate::device::{self, Side};
+use anyhow::{Context as _, Result, bail};
+use broker::Broker;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+use tracing::warn;
+use vhost::vhost_user::Listener;
+
+/// How often a worker tells what it counts, at most. Short beside a person's patience with `wlproxy status`, long
+/// beside the cost of a packet.
+const REPORT_PERIOD: Duration = Duration::from_millis(250);
+
+/// Pause after a frontend that could not be served, so that a lasting failure (no fds left) doesn't spin.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// Which VM a worker is for.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Name of the VM.
+    pub vm: String,
+    /// Whether it is the compositor VM.
+    pub side: Side,
+    /// Size of its window, in bytes.
+    pub window: u64,
+}
+
+/// Serves one VM until wlproxy says to end, or is gone. An error is the worker's own, or wlproxy talks nonsense.
+pub fn run(settings: Settings, listener: UnixListener, control: WorkerControl) -> Result<()> {
+    let control = Arc::new(control);
+    let _end = ShutdownOnDrop(control.clone());
+    let counters = Arc::new(Counters::default());
+    let broker = Arc::new(Broker::new(control.clone()));
+    let stop = Stop::new().context("can't make the device's stop signal")?;
+    let device = Device {
+        listener: listener.into(),
+        settings,
+        broker: broker.clone(),
+        counters: counters.clone(),
+        stop: stop.clone(),
+    };
+    let lost = Arc::new(AtomicBool::new(false));
+    let guard = DeviceGuard { lost: lost.clone(), control: control.clone() };
+    thread::Builder::new()
+        .name("device".to_owned())
+        .spawn(move || {
+            let _guard = guard;
+            device.serve();
+        })
+        .context("can't start the device's thread")?;
+    let mut report = Report {
+        control: &control,
+        counters: &counters,
+        sent: Snapshot::default(),
+        sent_connected: false,
+    };
+    let result = listen(&control, &broker, &mut report);
+    stop.stop();
+    report.send();
+    if lost.load(Ordering::Acquire) {
+        bail!("the device's thread ended");
+    }
+    result
+}
+
+/// Ends the control socket when [`run`] returns, though the device's thread may still hold it.
+struct ShutdownOnDrop(Arc<WorkerControl>);
+
+impl Drop for ShutdownOnDrop {
+    fn drop(&mut self) {
+        self.0.shutdown();
+    }
+}
+
+/// Ends the worker if the device's thread panics.
+struct DeviceGuard {
+    lost: Arc<AtomicBool>,
+    control: Arc<WorkerControl>,
+}
+
+impl Drop for DeviceGuard {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.lost.store(true, Ordering::Release);
+            self.control.shutdown();
+        }
+    }
+}
+
+/// Listens to wlproxy until it says to end, or is gone.
+fn listen(control: &WorkerControl, broker: &Broker, report: &mut Report<'_>) -> Result<()> {
+    let mut due = Instant::now() + REPORT_PERIOD;
+    loop {
+        if wait(control, due.saturating_duration_since(Instant::now()))? {
+            loop {
+                match control.receive().context("wlproxy talks nonsense")? {
+                    Received::Message(Order::Opened { ticket, role }, Some(fd)) => {
+                        broker.opened(ticket, fd, role);
+                    }
+                    Received::Message(Order::Refused { ticket, error }, None) => {
+                        broker.refused(ticket, error);
+                    }
+                    Received::Message(Order::Shutdown, None) | Received::Eof => return Ok(()),
+                    Received::Message(order, _) => {
+                        bail!("wlproxy sends an fd too many or too few: {order:?}")
+                    }
+                    Received::WouldBlock => break,
+                }
+            }
+        }
+        if Instant::now() >= due {
+            report.send();
+            due = Instant::now() + REPORT_PERIOD;
+        }
+    }
+}
+
+/// Waits until `fd` is readable: `true`, or `timeout` is over: `false`.
+fn wait(fd: &impl AsFd, timeout: impl TryInto<PollTimeout>) -> io::Result<bool> {
+    let timeout = timeout.try_into().unwrap_or(PollTimeout::MAX);
+    match poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], timeout) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::EINTR) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Tells wlproxy what changed.
+struct Report<'a> {
+    control: &'a WorkerControl,
+    counters: &'a Counters,
+    sent: Snapshot,
+    sent_connected: bool,
+}
+
+impl Report<'_> {
+    /// What can't be sent now is sent the next time.
+    fn send(&mut self) {
+        let connected = self.counters.frontends.get() > 0;
+        if connected != self.sent_connected
+            && self.control.send(&Request::Connected(connected), None).is_ok()
+        {
+            self.sent_connected = connected;
+        }
+        let now = self.counters.snapshot();
+        if now != self.sent && self.control.send(&Request::Stats(now.clone()), None).is_ok() {
+            self.sent = now;
+        }
+    }
+}
+
+/// What the device's thread owns.
+struct Device {
+    listener: Listener,
+    settings: Settings,
+    broker: Arc<Broker>,
+    counters: Arc<Counters>,
+    stop: Stop,
+}
+
+impl Device {
+    /// Serves one frontend after the other until it is stopped: a VM may come, go, and come again.
+    fn serve(mut self) {
+        let options = device::Options {
+            vm: self.settings.vm,
+            opener: self.broker,
+            counters: self.counters,
+            window_size: self.settings.window,
+            side: self.settings.side,
+        };
+        loop {
+            match serve(&mut self.listener, &options, &self.stop) {
+                Ok(Ended::Disconnected) => {}
+                Ok(Ended::Stopped) => return,
+                Err(error) => {
+                    warn!(vm = options.vm, %error, "the VM's frontend could not be served");
+                    thread::sleep(RETRY_PAUSE);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

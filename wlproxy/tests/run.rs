@@ -1,0 +1,268 @@
+//! `wlproxy run` as the process that it is: its workers, its sockets, its end.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+use wlproxy::status::{Status, VmStatus};
+
+/// Longest that anything here may take, on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn wlproxy(arguments: &[&str], config: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wlproxy"));
+    command.args(arguments).arg("--config").arg(config).env("RUST_LOG", "debug");
+    command
+}
+
+fn exists(pid: u32) -> bool {
+    kill(Pid::from_raw(pid as i32), None).is_ok()
+}
+
+fn signal(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(pid as i32), signal).unwrap();
+}
+
+/// A configuration in a directory of its own, which may have its wlproxy running.
+struct Rig {
+    temp: tempfile::TempDir,
+    running: Option<Child>,
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.running.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Rig {
+    fn new(isolation: &str) -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let rig = Self { temp, running: None };
+        let text = format!(
+            "runtime_dir = {:?}\nisolation = {isolation:?}\n[compositor]\nvm = \"gui\"\n[vm.gui]\n[vm.work]\n",
+            rig.runtime_dir()
+        );
+        fs::write(rig.config(), text).unwrap();
+        rig
+    }
+
+    fn running(isolation: &str) -> Self {
+        let mut rig = Self::new(isolation);
+        rig.start();
+        rig
+    }
+
+    fn start(&mut self) {
+        let child = wlproxy(&["run"], &self.config()).stdin(Stdio::null()).spawn().unwrap();
+        self.running = Some(child);
+        until("all workers are up", || {
+            self.status().filter(|s| s.vms.iter().all(|vm| vm.pid.is_some()))
+        });
+    }
+
+    fn config(&self) -> PathBuf {
+        self.temp.path().join("wlproxy.toml")
+    }
+
+    fn runtime_dir(&self) -> PathBuf {
+        self.temp.path().join("run")
+    }
+
+    fn files(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.runtime_dir()).unwrap().map(|entry| entry.unwrap());
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        wlproxy(arguments, &self.config()).output().unwrap()
+    }
+
+    fn status(&self) -> Option<Status> {
+        let output = self.run(&["status", "--json"]);
+        output.status.success().then(|| serde_json::from_slice(&output.stdout).unwrap())
+    }
+
+    fn vm(&self, name: &str) -> VmStatus {
+        self.status().expect("wlproxy runs").vms.into_iter().find(|vm| vm.name == name).unwrap()
+    }
+
+    fn pids(&self) -> Vec<u32> {
+        self.status().expect("wlproxy runs").vms.iter().filter_map(|vm| vm.pid).collect()
+    }
+
+    fn pid(&self) -> u32 {
+        self.running.as_ref().unwrap().id()
+    }
+
+    fn ended(&mut self) -> ExitStatus {
+        let child = self.running.as_mut().unwrap();
+        let status = until("wlproxy ends", || child.try_wait().unwrap());
+        self.running = None;
+        status
+    }
+}
+
+#[test]
+fn status_shows_who_is_connected() {
+    let rig = Rig::running("process");
+    let status = rig.status().unwrap();
+    assert_eq!((status.pid, status.pending, status.compositor.ready), (rig.pid(), 0, false));
+    assert_eq!(rig.vm("gui").side, "compositor");
+    assert!(!rig.vm("work").connected);
+    let frontend = UnixStream::connect(rig.runtime_dir().join("work.sock")).unwrap();
+    until("the frontend shows", || rig.vm("work").connected.then_some(()));
+    assert!(!rig.vm("gui").connected);
+    let table = String::from_utf8(rig.run(&["status"]).stdout).unwrap();
+    let line = table.lines().find(|line| line.starts_with("work")).unwrap();
+    assert!(line.contains("client") && line.contains("yes"), "{table}");
+    drop(frontend);
+    until("the frontend is gone", || (!rig.vm("work").connected).then_some(()));
+}
+
+#[test]
+fn a_killed_worker_comes_back_alone() {
+    let rig = Rig::running("process");
+    let (gui, socket) = (rig.vm("gui").pid, rig.runtime_dir().join("work.sock"));
+    for restarts in 1..=3 {
+        let old = rig.vm("work").pid.unwrap();
+        let frontend = UnixStream::connect(&socket).unwrap();
+        until("the frontend shows", || rig.vm("work").connected.then_some(()));
+        signal(old, Signal::SIGKILL);
+        let new = until("the worker is back", || rig.vm("work").pid.filter(|&pid| pid != old));
+        assert!(!exists(old) && exists(new));
+        assert_eq!((rig.vm("work").restarts, rig.vm("work").connected), (restarts, false));
+        drop(frontend);
+    }
+    assert_eq!((rig.vm("gui").pid, rig.vm("gui").restarts), (gui, 0));
+    let _frontend = UnixStream::connect(&socket).unwrap();
+    until("the frontend shows", || rig.vm("work").connected.then_some(()));
+}
+
+#[test]
+fn sigterm_leaves_nothing() {
+    for isolation in ["process", "none"] {
+        let mut rig = Rig::running(isolation);
+        let _frontend = UnixStream::connect(rig.runtime_dir().join("work.sock")).unwrap();
+        let pids = rig.pids();
+        assert_eq!(rig.files(), ["control.sock", "gui.sock", "work.sock"]);
+        signal(rig.pid(), Signal::SIGTERM);
+        assert_eq!(rig.ended().code(), Some(0), "{isolation}");
+        assert!(pids.iter().all(|&pid| !exists(pid)), "{isolation}");
+        assert!(rig.files().is_empty(), "{isolation}");
+    }
+}
+
+#[test]
+fn a_stopped_worker_does_not_hold_up_the_end() {
+    let mut rig = Rig::running("process");
+    let pid = rig.vm("work").pid.unwrap();
+    signal(pid, Signal::SIGSTOP);
+    signal(rig.pid(), Signal::SIGINT);
+    assert_eq!(rig.ended().code(), Some(0));
+    assert!(!exists(pid));
+}
+
+#[test]
+fn a_second_wlproxy_is_told_why_it_can_not_run() {
+    let rig = Rig::running("process");
+    let pids = rig.pids();
+    let output = rig.run(&["run"]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    let needles = ["another wlproxy", rig.temp.path().to_str().unwrap()];
+    assert!(needles.iter().all(|needle| error.contains(needle)), "{error}");
+    assert_eq!(rig.pids(), pids, "the first one goes on");
+}
+
+#[test]
+fn a_killed_wlproxy_takes_its_workers_along_and_the_next_one_starts() {
+    let mut rig = Rig::running("process");
+    let pids = rig.pids();
+    signal(rig.pid(), Signal::SIGKILL);
+    rig.ended();
+    until("the workers are gone", || pids.iter().all(|&pid| !exists(pid)).then_some(()));
+    let stale = rig.runtime_dir().join("work.sock");
+    assert!(fs::metadata(&stale).unwrap().file_type().is_socket());
+    rig.start();
+    UnixStream::connect(&stale).unwrap();
+}
+
+#[test]
+fn workers_inherit_nothing_but_their_two_fds() {
+    let rig = Rig::running("process");
+    for pid in rig.pids() {
+        let fds = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(|fd| fd.unwrap().path());
+        let links: Vec<_> = fds.filter_map(|fd| fs::read_link(fd).ok()).collect();
+        let sockets =
+            links.iter().filter(|link| link.to_string_lossy().starts_with("socket:")).count();
+        // The VM's listening socket is held twice, to be polled and to be accepted from.
+        assert!(sockets <= 3 + inherited_sockets(), "{links:?}");
+        let named = |link: &PathBuf| link.starts_with(rig.temp.path());
+        assert!(!links.iter().any(named), "{links:?}");
+    }
+}
+
+/// Standard streams of the test itself may be sockets.
+fn inherited_sockets() -> usize {
+    let is_socket = |fd: &i32| {
+        let link = fs::read_link(format!("/proc/self/fd/{fd}"));
+        link.is_ok_and(|link| link.to_string_lossy().starts_with("socket:"))
+    };
+    [0, 1, 2].iter().filter(|fd| is_socket(fd)).count()
+}
+
+#[test]
+fn threads_do_as_well() {
+    let rig = Rig::running("none");
+    assert_eq!(rig.pids(), [rig.pid(), rig.pid()]);
+    let _frontend = UnixStream::connect(rig.runtime_dir().join("work.sock")).unwrap();
+    until("the frontend shows", || rig.vm("work").connected.then_some(()));
+}
+
+#[test]
+fn check_and_errors() {
+    let rig = Rig::new("process");
+    let output = rig.run(&["check"]);
+    assert!(
+        output.status.success()
+            && String::from_utf8_lossy(&output.stdout).contains("compositor VM gui")
+    );
+    let output = rig.run(&["status"]);
+    assert!(
+        !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("doesn't run")
+    );
+    fs::write(rig.config(), "isolation = \"most\"").unwrap();
+    let output = rig.run(&["run"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && error.contains("wlproxy.toml:1: ") && error.contains("most"),
+        "{error}"
+    );
+    let worker =
+        ["worker", "--vm", "x", "--window", "1", "--listener-fd", "900", "--control-fd", "901"];
+    let output = Command::new(env!("CARGO_BIN_EXE_wlproxy")).args(worker).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("wlproxy alone starts workers"));
+}
