@@ -1,1 +1,38 @@
-//! x
+//! The harness of the whole-path tests: real compositors, real clients, real processes.
+//!
+//! A [`Desk`] is one of everything in one temporary directory. A scenario is a function over a [`Display`], so that it
+//! runs the same directly on the compositor and through the path. Nothing here sleeps to synchronise: everything waits
+//! for an event, with [`PATIENCE`] as its deadline.
+//!
+//! The programs are those of this tree, built first if need be; with `WLPROXY_TEST_PROGRAMS=FOLDER` in the environment
+//! those of `FOLDER`. Needed besides: sway, weston, grim, foot, and setpriv if the tests run as root.
+
+#![deny(unsafe_code)]
+
+mod binaries;
+mod bystander;
+mod client;
+mod compositor;
+mod desk;
+mod image;
+mod leak;
+mod map;
+mod model;
+mod process;
+mod raw;
+pub mod scenes;
+mod sway;
+mod wait;
+
+pub use bystander::Bystander;
+pub use client::{Buffer, Client, Pool, State, Toplevel, memfd, show};
+pub use compositor::{Compositor, Kind};
+pub use desk::{Desk, Display, Plan, Vm, Way};
+pub use image::Image;
+pub use leak::{Count, Leaks};
+pub use map::Mapping;
+pub use model::{Dice, Model, Rect};
+pub use process::Process;
+pub use raw::{Arg, Event, Fault, Raw, message};
+pub use sway::{Sway, Window};
+pub use wait::{PATIENCE, until};

@@ -9,11 +9,11 @@ use calloop::{EventLoop, Interest, LoopHandle, Mode, PostAction, RegistrationTok
 use guest_agent::channel::Error;
 use guest_agent::run::{Run, Socket};
 use guest_agent::stats::Stats;
-use nix::sys::signal::kill;
+use nix::sys::signal::{SigSet, kill};
 use nix::unistd::Pid;
 use std::ffi::OsString;
 use std::os::fd::AsFd;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, ExitStatus};
 use std::time::Duration;
@@ -90,10 +90,14 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
 
 fn spawn(app: &[OsString], socket: &Socket) -> Result<Child> {
     let (program, arguments) = app.split_first().context("no application was named")?;
-    Command::new(program)
-        .args(arguments)
-        .env("WAYLAND_DISPLAY", socket.display())
-        .env_remove("WAYLAND_SOCKET")
+    let mut command = Command::new(program);
+    command.args(arguments).env("WAYLAND_DISPLAY", socket.display()).env_remove("WAYLAND_SOCKET");
+    // SAFETY: between fork and exec only a system call is made.
+    unsafe {
+        // The signals that we take by fd are blocked here, and would stay so in the application.
+        command.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?));
+    }
+    command
         .spawn()
         .with_context(|| format!("can't start {}", program.display()))
 }

@@ -60,7 +60,7 @@ impl Surface {
             self.attached.take().map(|content| std::mem::replace(&mut self.content, content));
         let size = self.content.map(|key| key.geometry.size());
         let shows = (self.view, size);
-        let remapped = (self.shown != shows);
+        let remapped = std::mem::take(&mut self.moved) | (self.shown != shows);
         self.shown = shows;
         let posted = std::mem::take(&mut self.damage);
         let mut damage = std::mem::take(&mut self.buffer_damage);

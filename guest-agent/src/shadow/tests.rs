@@ -244,6 +244,37 @@ fn what_is_shown_stays_when_buffer_and_pool_are_gone() {
 }
 
 #[test]
+fn a_destroyed_buffer_is_not_read_but_its_damage_is_remembered() {
+    let mut client = Client::new(1 << 20);
+    client.buffer(5, 0, (100, 100));
+    client.show(X, 5);
+    client.show(Y, 5);
+    client.destroy_buffer(5);
+    for surface in [X, Y] {
+        client.shadows.damage(surface, Rect::new(0, 0, 10, 1));
+        assert_eq!(client.commit(surface), 0);
+    }
+    client.buffer(6, 0, (100, 100));
+    assert_eq!(client.commit(X), 40);
+    assert_eq!(client.commit(Y), 0, "the surfaces show the same");
+    client.end();
+}
+
+#[test]
+fn a_shadow_that_came_back_is_not_idle() {
+    let mut client = Client::new(1 << 20);
+    client.buffer(5, 0, (100, 100));
+    client.destroy_buffer(5);
+    client.buffer(5, 0, (100, 100));
+    for width in 1..10 {
+        client.buffer(6, 0, (width, 100));
+        client.destroy_buffer(6);
+    }
+    assert_eq!(client.show(X, 5), 40_000);
+    client.end();
+}
+
+#[test]
 fn ids_that_are_used_again_know_nothing() {
     let mut client = Client::new(1 << 20);
     client.buffer(5, 0, (100, 100));

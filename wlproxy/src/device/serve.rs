@@ -88,9 +88,7 @@ pub fn serve(listener: &mut Listener, options: &Options, stop: &Stop) -> io::Res
         daemon.request_shutdown();
     }
     tracing::info!(vm = options.vm, "a frontend connected");
-    options.counters.frontends.add(1);
     let result = daemon.wait();
-    options.counters.frontends.sub(1);
     let stopped = !stop.serves(None);
     match result {
         Ok(()) => {}
@@ -141,3 +139,6 @@ fn wait_for_frontend(listener: &Listener, stop: &Stop) -> io::Result<bool> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use crate::device::opener::Role;
 use driver::{Driver, Event, event, new};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use wlproxy_protocol::limits::{MAX_QUEUED, MAX_RECV, MAX_SEND};
 use wlproxy_unix::{Stream, memory};
@@ -152,7 +152,7 @@ fn a_hang_up_comes_after_everything_else() {
     assert_eq!(driver.kind(slot), OK);
 }
 
-/// Sends until an answer is held back; returns all slots that have no answer, and the bytes that were sent.
+/// Sends until an answer is held back. Returns its slot, and how many messages were sent.
 fn clog(driver: &mut Driver, id: u32) -> (u16, usize) {
     for count in 1.. {
         let slot = driver.send(id, &[count as u8; MAX_SEND], &[]);
@@ -473,7 +473,7 @@ fn nothing_is_touched_after_a_stop_and_nothing_is_left() {
 }
 
 #[test]
-fn a_hundred_fds_at_once_arrive_in_order() {
+fn sixty_fds_at_once_arrive_in_order() {
     let mut driver = Driver::new(Side::Client);
     let peer = driver.open(1, LINK);
     let fds: Vec<OwnedFd> = (1..=60).map(|n| memory::allocate("test", 4096 * n).unwrap()).collect();
@@ -501,16 +501,16 @@ fn fds_that_a_closed_context_still_had_to_bring_are_gone() {
     let mut driver = Driver::new(Side::Client);
     let (peer, _other) = (driver.open(1, LINK), driver.open(2, LINK));
     let mut held = Vec::new();
-    // Only one buffer is left to the context, so announcements are cut off in the middle.
-    while held.len() < 128 {
+    // Two more buffers and the context holds half of them: its announcements are cut off in the middle.
+    while held.len() < 126 {
         (&peer).write_all(b"x").unwrap();
         held.append(&mut driver.received());
     }
     give(&peer, b"pools", (0..5).map(|_| memory::allocate("test", 4096).unwrap()));
     held.append(&mut driver.received());
+    assert_eq!(held.len(), 128);
     assert_eq!(driver.counters.vfds.get(), 2 + 5);
     let slot = driver.close(1);
     assert_eq!(driver.kind(slot), OK);
     assert_eq!(driver.counters.vfds.get(), 1);
-    assert!(peer.as_fd().try_clone_to_owned().is_ok());
 }

@@ -1,0 +1,41 @@
+//! The programs under test, built from this tree.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The environment variable that names a folder with programs to be tested instead.
+const INSTALLED: &str = "WLPROXY_TEST_PROGRAMS";
+
+/// The path of a program of the workspace; builds the programs first, once per test process.
+///
+/// Cargo builds a package's programs only for that package's own tests, so without this the tests would run those of
+/// yesterday.
+pub(crate) fn binary(name: &str) -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let folder = BUILT.get_or_init(|| {
+        if let Some(installed) = std::env::var_os(INSTALLED) {
+            return installed.into();
+        }
+        let test = std::env::current_exe().expect("a test knows its own path");
+        // TARGET/PROFILE/deps/TEST
+        let profile = test.ancestors().nth(2).expect("a test lies in TARGET/PROFILE/deps");
+        build(profile);
+        profile.to_owned()
+    });
+    let path = folder.join(name);
+    assert!(path.exists(), "{} isn't there: cargo build -p wlproxy -p guest-agent", path.display());
+    path
+}
+
+fn build(profile: &Path) {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    cargo.args(["build", "--quiet", "--package", "wlproxy", "--package", "guest-agent"]);
+    cargo.arg("--manifest-path").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
+    cargo.arg("--target-dir").arg(profile.parent().expect("TARGET/PROFILE has a parent"));
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    let status = cargo.status().expect("cargo can be started");
+    assert!(status.success(), "cargo build of wlproxy and guest-agent failed: {status}");
+}

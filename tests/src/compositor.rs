@@ -1,0 +1,130 @@
+//! An unmodified compositor without a screen: sway or weston, drawing by pixman.
+
+use crate::process::{Process, output};
+use crate::sway::Sway;
+use crate::wait::{PATIENCE, until};
+use crate::{Image, leak};
+use nix::unistd::{Gid, Uid, chown};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Size of the only output, in pixels.
+const WIDTH: u32 = 800;
+/// Size of the only output, in pixels.
+const HEIGHT: u32 = 600;
+
+/// Who runs the compositor if the tests run as root: sway refuses to. Any user that isn't root does.
+const USER: u32 = 1000;
+
+/// Which compositor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// wlroots; can be asked and told things, and takes screenshots.
+    Sway,
+    /// libweston; without a seat.
+    Weston,
+}
+
+/// A running compositor.
+#[derive(Debug)]
+pub struct Compositor {
+    process: Process,
+    kind: Kind,
+    folder: PathBuf,
+    socket: PathBuf,
+}
+
+impl Compositor {
+    /// Starts one with `folder` as its XDG_RUNTIME_DIR, and waits until it takes connections.
+    ///
+    /// `debug`: its log gets every message that it receives and sends.
+    pub fn start(kind: Kind, folder: &Path, logs: &Path, marker: &str, debug: bool) -> Self {
+        fs::create_dir(folder).expect("a fresh folder");
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).expect("our own folder");
+        let mut command = as_user(folder);
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("HOME", folder).env("XDG_RUNTIME_DIR", folder).env(leak::MARKER, marker);
+        if debug {
+            command.env("WAYLAND_DEBUG", "server");
+        }
+        let socket = match kind {
+            Kind::Sway => sway(&mut command, folder),
+            Kind::Weston => weston(&mut command, folder),
+        };
+        let mut process = Process::spawn("compositor", command, logs, false);
+        until("the compositor's socket", || {
+            assert!(process.running(), "the compositor ended: {}", process.log());
+            UnixStream::connect(&socket).ok()
+        });
+        Self { process, kind, folder: folder.to_owned(), socket }
+    }
+
+    /// Its Wayland socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Everything it has logged.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// sway's control socket.
+    ///
+    /// # Panics
+    /// If it isn't sway.
+    pub fn sway(&self) -> Sway {
+        assert_eq!(self.kind, Kind::Sway);
+        Sway::connect(&self.folder.join("ipc"))
+    }
+
+    /// What is on the screen now.
+    pub fn screenshot(&self) -> Image {
+        let mut grim = Command::new("grim");
+        grim.args(["-t", "ppm", "-"]);
+        grim.env("WAYLAND_DISPLAY", &self.socket).env("XDG_RUNTIME_DIR", &self.folder);
+        Image::from_ppm(&output(&mut grim, PATIENCE)).expect("grim writes a PPM")
+    }
+}
+
+/// A command line to be completed with a program that doesn't run as root and owns `folder`.
+fn as_user(folder: &Path) -> Command {
+    let mut command = Command::new("env");
+    if Uid::effective().is_root() {
+        chown(folder, Some(Uid::from_raw(USER)), Some(Gid::from_raw(USER))).expect("root may");
+        command = Command::new("setpriv");
+        command.arg(format!("--reuid={USER}")).arg(format!("--regid={USER}")).arg("--clear-groups");
+    }
+    command
+}
+
+fn sway(command: &mut Command, folder: &Path) -> PathBuf {
+    let config = folder.join("sway.conf");
+    let text = format!(
+        "output HEADLESS-1 mode {WIDTH}x{HEIGHT}@60Hz\n\
+         default_border none\n\
+         default_floating_border none\n\
+         xwayland disable\n\
+         for_window [title=\".*\"] floating enable\n"
+    );
+    fs::write(&config, text).expect("a file in our own folder");
+    command.env("WLR_BACKENDS", "headless").env("WLR_RENDERER", "pixman");
+    command.env("WLR_LIBINPUT_NO_DEVICES", "1").env("SWAYSOCK", folder.join("ipc"));
+    command.arg("sway").arg("--config").arg(config);
+    folder.join("wayland-1")
+}
+
+fn weston(command: &mut Command, folder: &Path) -> PathBuf {
+    command.args(["weston", "--backend=headless-backend.so", "--use-pixman", "--no-config"]);
+    command.args([format!("--width={WIDTH}"), format!("--height={HEIGHT}")]);
+    command.args(["--idle-time=0", "--socket=weston"]);
+    folder.join("weston")
+}

@@ -1,0 +1,427 @@
+//! The whole: a compositor, `serve`, `wlproxy` and client VMs in one temporary directory.
+
+use crate::binaries::binary;
+use crate::leak::{self, Count, MARKER};
+use crate::process::{Process, output};
+use crate::wait::{PATIENCE, until};
+use crate::{Compositor, Image, Kind, Leaks, Raw, Sway};
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use tempfile::TempDir;
+
+/// How a client reaches the compositor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// It connects to the compositor's own socket.
+    Direct,
+    /// It runs in the client VM "work".
+    Through,
+}
+
+/// Where a client connects.
+#[derive(Debug, Clone)]
+pub struct Display {
+    /// The Wayland socket.
+    pub socket: PathBuf,
+}
+
+/// What a desk consists of.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The compositor.
+    pub compositor: Kind,
+    /// Client VMs; without any there is no wlproxy either.
+    pub vms: &'static [&'static str],
+    /// Whether the compositor stands in a VM of its own, or on the host.
+    pub compositor_vm: bool,
+    /// `isolation` in the config, if it is to be there.
+    pub isolation: Option<&'static str>,
+    /// Whether the compositor logs every message.
+    pub debug: bool,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            compositor: Kind::Sway,
+            vms: &["work"],
+            compositor_vm: true,
+            isolation: None,
+            debug: false,
+        }
+    }
+}
+
+/// One of everything. Ends all of it when dropped, and then fails the test if something is left.
+#[derive(Debug)]
+pub struct Desk {
+    way: Way,
+    plan: Plan,
+    extras: Vec<Process>,
+    vms: BTreeMap<String, Vm>,
+    serve: Option<Process>,
+    proxy: Option<Process>,
+    compositor: Compositor,
+    baseline: Option<Leaks>,
+    folder: TempDir,
+}
+
+/// A client VM: a `guest-agent run` whose only child waits for the test.
+#[derive(Debug)]
+pub struct Vm {
+    process: Process,
+    folder: PathBuf,
+    stats: PathBuf,
+}
+
+impl Desk {
+    /// sway, and for [`Way::Through`] also all that stands between it and the client VM "work".
+    pub fn new(way: Way) -> Self {
+        match way {
+            Way::Direct => Self::start(Plan { vms: &[], ..Plan::default() }),
+            Way::Through => Self::start(Plan::default()),
+        }
+    }
+
+    /// Starts all of `plan` and waits until a client is served in every client VM.
+    pub fn start(plan: Plan) -> Self {
+        let mut desk = Self::compositor_only(plan);
+        if !desk.plan.vms.is_empty() {
+            desk.start_proxy();
+        }
+        if !desk.plan.vms.is_empty() && desk.plan.compositor_vm {
+            desk.start_serve();
+        }
+        desk.plan.vms.iter().for_each(|vm| desk.start_vm(vm));
+        desk.take_baseline();
+        desk
+    }
+
+    /// wlproxy and client VMs, but nobody behind [`Desk::gui_channel`]: the test itself plays `serve`.
+    pub fn without_serve(plan: Plan) -> Self {
+        let mut desk = Self::compositor_only(plan);
+        desk.start_proxy();
+        desk.plan.vms.iter().for_each(|vm| desk.start_vm(vm));
+        desk
+    }
+
+    /// Nothing of `plan` but its compositor; the test starts the rest, in whatever order.
+    pub fn compositor_only(plan: Plan) -> Self {
+        let folder =
+            tempfile::Builder::new().prefix("wlp").tempdir_in("/tmp").expect("/tmp is writable");
+        // The compositor may run as somebody else, and has to pass through.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711))
+            .expect("our own folder");
+        for name in ["logs", "host"] {
+            fs::create_dir(folder.path().join(name)).expect("a fresh folder");
+        }
+        let marker = folder.path().to_str().expect("a temporary path is text").to_owned();
+        let (gui, logs) = (folder.path().join("gui"), folder.path().join("logs"));
+        let compositor = Compositor::start(plan.compositor, &gui, &logs, &marker, plan.debug);
+        Self {
+            way: if plan.vms.is_empty() { Way::Direct } else { Way::Through },
+            plan,
+            extras: Vec::new(),
+            vms: BTreeMap::new(),
+            serve: None,
+            proxy: None,
+            compositor,
+            baseline: None,
+            folder,
+        }
+    }
+
+    /// Starts `wlproxy run`.
+    pub fn start_proxy(&mut self) {
+        fs::write(self.config(), self.config_text()).expect("a file in our own folder");
+        let mut command = self.command(binary("wlproxy"));
+        command.arg("run").arg("--config").arg(self.config());
+        self.proxy = Some(Process::spawn("wlproxy", command, &self.logs(), false));
+    }
+
+    /// Starts `guest-agent serve` in the compositor VM.
+    pub fn start_serve(&mut self) {
+        let mut command = self.command(binary("guest-agent"));
+        command.arg("serve").arg("--channel").arg(channel(&self.gui_channel()));
+        command.arg("--compositor").arg(self.compositor.socket());
+        self.serve = Some(Process::spawn("serve", command, &self.logs(), false));
+    }
+
+    /// Starts a client VM: an agent that keeps its Wayland socket open until the desk ends.
+    pub fn start_vm(&mut self, name: &str) {
+        let (mut command, folder) = self.agent(name);
+        let stats = folder.join("stats.json");
+        command.args(["--socket", "wayland-0", "--stats"]).arg(&stats).args(["--", "cat"]);
+        let process = Process::spawn(&format!("run-{name}"), command, &self.logs(), true);
+        self.vms.insert(name.to_owned(), Vm { process, folder, stats });
+    }
+
+    /// Ends a client VM.
+    pub fn stop_vm(&mut self, name: &str) {
+        let mut vm = self.vms.remove(name).expect("a VM of this desk");
+        assert!(vm.process.finish().success(), "guest-agent run failed");
+    }
+
+    /// Runs an application in a client VM that isn't running, as its only one; how `guest-agent run` ended.
+    pub fn run(&mut self, name: &str, application: &[&str]) -> ExitStatus {
+        let (mut command, _) = self.agent(name);
+        command.arg("--").args(application);
+        Process::spawn(&format!("run-{name}"), command, &self.logs(), false).wait()
+    }
+
+    /// `guest-agent run` in a client VM, and the VM's XDG_RUNTIME_DIR.
+    fn agent(&self, name: &str) -> (Command, PathBuf) {
+        let folder = self.path(&format!("vm-{name}"));
+        fs::create_dir_all(&folder).expect("our own folder");
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("our own folder");
+        let mut command = self.command(binary("guest-agent"));
+        command.env("XDG_RUNTIME_DIR", &folder);
+        command.arg("run").arg("--channel").arg(channel(&self.path(&format!("host/{name}.sock"))));
+        (command, folder)
+    }
+
+    /// Waits until a client VM's Wayland socket takes connections.
+    pub fn ready(&mut self, name: &str) {
+        self.vms.get_mut(name).expect("a VM of this desk").ready();
+    }
+
+    /// Waits until a client is served on every way, then notes what there is, to be compared at the end.
+    ///
+    /// Everything that only happens once happens before.
+    pub fn take_baseline(&mut self) {
+        self.vms.values_mut().for_each(Vm::ready);
+        Raw::connect(&self.direct()).sync();
+        self.vms.keys().for_each(|name| Raw::connect(&self.through(name)).sync());
+        if self.plan.compositor == Kind::Sway {
+            self.screenshot();
+        }
+        self.baseline = Some(Leaks::baseline(self.folder.path(), false));
+    }
+
+    /// Where the clients of this desk's [`Way`] connect.
+    pub fn display(&self) -> Display {
+        match self.way {
+            Way::Direct => self.direct(),
+            Way::Through => self.through("work"),
+        }
+    }
+
+    /// The compositor's own socket.
+    pub fn direct(&self) -> Display {
+        Display { socket: self.compositor.socket().to_owned() }
+    }
+
+    /// The socket in a client VM.
+    pub fn through(&self, vm: &str) -> Display {
+        Display { socket: self.vms[vm].folder.join("wayland-0") }
+    }
+
+    /// The vhost-user socket of the compositor VM.
+    pub fn gui_channel(&self) -> PathBuf {
+        self.path("host/gui.sock")
+    }
+
+    /// A client VM.
+    pub fn vm(&self, name: &str) -> &Vm {
+        &self.vms[name]
+    }
+
+    /// The compositor.
+    pub fn compositor(&mut self) -> &mut Compositor {
+        &mut self.compositor
+    }
+
+    /// `wlproxy run`.
+    pub fn proxy(&mut self) -> &mut Process {
+        self.proxy.as_mut().expect("wlproxy was started")
+    }
+
+    /// A new connection to sway's control socket.
+    pub fn sway(&self) -> Sway {
+        self.compositor.sway()
+    }
+
+    /// What is on the screen now.
+    pub fn screenshot(&self) -> Image {
+        self.compositor.screenshot()
+    }
+
+    /// One number of a VM from `wlproxy status`, such as "requests".
+    pub fn status(&self, vm: &str, key: &str) -> u64 {
+        let mut command = self.command(binary("wlproxy"));
+        command.arg("status").arg("--config").arg(self.config()).arg("--json");
+        let status: Value = serde_json::from_slice(&output(&mut command, PATIENCE)).expect("JSON");
+        status["vms"][vm][key].as_u64().unwrap_or_else(|| panic!("no {key} of {vm} in {status}"))
+    }
+
+    /// A baseline of everything, also of memory.
+    pub fn leaks(&self) -> Leaks {
+        Leaks::baseline(self.folder.path(), true)
+    }
+
+    /// The temporary directory of it all.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A command that belongs to this desk.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command
+            .env("HOME", self.folder.path())
+            .env("LANG", "C.UTF-8")
+            .env(MARKER, self.folder.path());
+        command.env("RUST_LOG", std::env::var_os("RUST_LOG").unwrap_or("info".into()));
+        command.env("RUST_BACKTRACE", "1");
+        command
+    }
+
+    /// Starts an unmodified application on `display`. It is killed at the end, or by [`Desk::close`].
+    pub fn app(&mut self, display: &Display, name: &str, arguments: &[&str]) {
+        let mut command = self.command(name);
+        command.args(arguments).env("WAYLAND_DISPLAY", &display.socket);
+        command.env("XDG_RUNTIME_DIR", display.socket.parent().expect("a socket lies somewhere"));
+        self.adopt(name, command, false);
+    }
+
+    /// Starts `command`, which belongs to this desk; `piped`: with pipes as stdin and stdout.
+    pub fn adopt(&mut self, name: &str, command: Command, piped: bool) -> &mut Process {
+        self.extras.push(Process::spawn(name, command, &self.logs(), piped));
+        self.extras.last_mut().expect("just pushed")
+    }
+
+    /// Ends all applications that [`Desk::app`] has started.
+    pub fn close(&mut self) {
+        for app in &mut self.extras {
+            app.terminate();
+        }
+        self.extras.clear();
+    }
+
+    /// Kills them instead.
+    pub fn kill_apps(&mut self) {
+        // Killed and reaped as they are dropped.
+        self.extras.clear();
+    }
+
+    fn config(&self) -> PathBuf {
+        self.path("wlproxy.toml")
+    }
+
+    fn config_text(&self) -> String {
+        let mut text = format!("runtime_dir = {:?}\n", self.path("host"));
+        if let Some(isolation) = self.plan.isolation {
+            let _ = writeln!(text, "isolation = {isolation:?}");
+        }
+        text += "[compositor]\n";
+        let _ = match self.plan.compositor_vm {
+            true => writeln!(text, "vm = \"gui\"\n[vm.gui]"),
+            false => writeln!(text, "socket = {:?}", self.compositor.socket()),
+        };
+        for vm in self.plan.vms {
+            let _ = writeln!(text, "[vm.{vm}]");
+        }
+        text
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn logs(&self) -> PathBuf {
+        self.path("logs")
+    }
+
+    /// Ends everything in order; what went wrong.
+    fn stop(&mut self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let mut ended = |process: &mut Process, end: fn(&mut Process) -> ExitStatus| {
+            let status = end(process);
+            if !status.success() {
+                wrong.push(format!("{} ended with {status}", process.name()));
+            }
+        };
+        self.vms.values_mut().for_each(|vm| ended(&mut vm.process, Process::finish));
+        let others = [&mut self.serve, &mut self.proxy].into_iter().flatten();
+        others.for_each(|process| ended(process, Process::terminate));
+        ended(self.compositor.process(), Process::terminate);
+        let left = Leaks::after_all(self.folder.path()).find();
+        wrong.extend(left.into_iter().map(|left| format!("left at the end: {left}")));
+        wrong
+    }
+
+    fn show_logs(&self) {
+        let mut paths: Vec<_> =
+            fs::read_dir(self.logs()).into_iter().flatten().flatten().map(|e| e.path()).collect();
+        paths.sort();
+        for path in paths {
+            let tail = Process::tail(&path).unwrap_or_default();
+            eprintln!("---- {} ----\n{tail}", path.file_name().unwrap_or_default().display());
+        }
+        eprintln!("---- there was ----\n{:#?}", Count::take(self.folder.path()));
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.show_logs();
+            // Our own children are killed as the fields are dropped; this is for theirs.
+            return leak::kill(self.folder.path());
+        }
+        self.close();
+        let mut wrong = Vec::new();
+        if let Some(baseline) = self.baseline.take() {
+            let found = baseline.find();
+            wrong.extend(found.into_iter().map(|found| format!("left by clients: {found}")));
+        }
+        wrong.extend(self.stop());
+        if !wrong.is_empty() {
+            self.show_logs();
+            panic!("{}", wrong.join("; "));
+        }
+    }
+}
+
+impl Vm {
+    /// The agent starts its child when its socket takes connections, and the child says back what it is told.
+    fn ready(&mut self) {
+        let child = self.process.child();
+        let told = child.stdin.as_mut().expect("piped").write_all(b"?");
+        let output = child.stdout.as_mut().expect("piped");
+        let mut poll_fds = [PollFd::new(output.as_fd(), PollFlags::POLLIN)];
+        let in_time = poll(&mut poll_fds, PATIENCE.as_millis() as u16) == Ok(1);
+        let heard = in_time && output.read_exact(&mut [0]).is_ok();
+        assert!(told.is_ok() && heard, "guest-agent run never served its child, or has ended");
+    }
+
+    /// One number of what the agent counts, such as "copied_bytes".
+    pub fn stats(&self, key: &str) -> u64 {
+        let _ = fs::remove_file(&self.stats);
+        self.process.signal(Signal::SIGUSR1);
+        let stats: Value = until("the agent's stats", || {
+            // Until it is all there.
+            serde_json::from_slice(&fs::read(&self.stats).ok()?).ok()
+        });
+        stats[key].as_u64().unwrap_or_else(|| panic!("no {key} in {stats}"))
+    }
+
+    /// The agent.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+fn channel(socket: &Path) -> String {
+    format!("process:{}", socket.display())
+}

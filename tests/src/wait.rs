@@ -1,0 +1,24 @@
+//! Waiting with a deadline.
+
+use std::time::{Duration, Instant};
+
+/// How long a test waits for anything before it fails. Generous: a loaded machine isn't a bug.
+pub const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How often [`until`] looks. Only for what the kernel announces to nobody, such as another process's fds.
+const GLANCE: Duration = Duration::from_millis(5);
+
+/// Looks until `look` finds something.
+///
+/// # Panics
+/// After [`PATIENCE`], naming `what`.
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain for {what}");
+        std::thread::sleep(GLANCE);
+    }
+}
