@@ -54,7 +54,13 @@ impl Agent {
     }
 
     /// Joins a local socket and a context. `name` stands in the log.
-    pub fn connect(&mut self, name: String, local: Stream, context: VfdId, role: Box<dyn Role>) -> io::Result<()> {
+    pub fn connect(
+        &mut self,
+        name: String,
+        local: Stream,
+        context: VfdId,
+        role: Box<dyn Role>,
+    ) -> io::Result<()> {
         let key = match self.world.watch(local.as_fd()) {
             Ok(key) => key,
             Err(error) => {

@@ -155,7 +155,9 @@ impl Connection {
             }
             let mut bytes = Vec::new();
             match world.channel.receive(self.context, &mut bytes)? {
-                Received::Message(vfds) => self.role.from_remote(&bytes, vfds, &mut self.link, world)?,
+                Received::Message(vfds) => {
+                    self.role.from_remote(&bytes, vfds, &mut self.link, world)?
+                }
                 Received::Nothing => return Ok(false),
                 Received::HangUp => {
                     tracing::debug!(connection = self.name, "the other side hung up");

@@ -1,10 +1,10 @@
 //! Content that never changes: keymaps, format tables. One allocation, or one file, per content.
 
+use crate::channel::VfdId;
 use crate::channel::{Allocation, Channel};
 use crate::memory;
 use crate::stats::Stats;
 use crate::world::CarryError;
-use crate::channel::VfdId;
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,7 +22,11 @@ pub(crate) struct Constants {
 
 impl Constants {
     /// A sealed, read-only file with the first `size` bytes of an allocation. All who ask for it share it.
-    pub(crate) fn file_of(&mut self, allocation: &OwnedFd, size: u64) -> Result<OwnedFd, CarryError> {
+    pub(crate) fn file_of(
+        &mut self,
+        allocation: &OwnedFd,
+        size: u64,
+    ) -> Result<OwnedFd, CarryError> {
         let content = memory::read_allocation(allocation.as_fd(), size)?;
         if let Some(file) = self.files.get(&content) {
             return Ok(file.try_clone()?);

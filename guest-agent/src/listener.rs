@@ -48,7 +48,11 @@ impl Listener {
     }
 
     /// Takes in what arrived and appends the records. Doesn't block.
-    pub fn dispatch(&mut self, channel: &mut dyn Channel, records: &mut Vec<Record>) -> Result<(), ListenError> {
+    pub fn dispatch(
+        &mut self,
+        channel: &mut dyn Channel,
+        records: &mut Vec<Record>,
+    ) -> Result<(), ListenError> {
         self.out.flush(channel, self.main)?;
         loop {
             let vfds = match channel.receive(self.main, &mut self.unread)? {
@@ -93,7 +97,11 @@ impl Listener {
             }
             Err(error @ Error::Lost(_)) => Err(error),
             Err(error) => {
-                let refusal = if matches!(error, Error::OutOfMemory) { Refusal::Limit } else { Refusal::Open };
+                let refusal = if matches!(error, Error::OutOfMemory) {
+                    Refusal::Limit
+                } else {
+                    Refusal::Open
+                };
                 self.answer(channel, record, Err(refusal))?;
                 Err(error)
             }
@@ -101,7 +109,12 @@ impl Listener {
     }
 
     /// Doesn't take the client of a record: the host disconnects it.
-    pub fn refuse(&mut self, channel: &mut dyn Channel, record: &Record, refusal: Refusal) -> Result<(), Error> {
+    pub fn refuse(
+        &mut self,
+        channel: &mut dyn Channel,
+        record: &Record,
+        refusal: Refusal,
+    ) -> Result<(), Error> {
         self.answer(channel, record, Err(refusal))
     }
 

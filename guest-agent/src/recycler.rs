@@ -18,7 +18,12 @@ pub struct Recycler {
 impl Recycler {
     /// Memory of at least `size` bytes: one that was kept, or a new one. Old content may stand in it, of clients of
     /// this VM only.
-    pub fn take(&mut self, size: u64, channel: &mut dyn Channel, stats: &mut Stats) -> Result<Allocation, Error> {
+    pub fn take(
+        &mut self,
+        size: u64,
+        channel: &mut dyn Channel,
+        stats: &mut Stats,
+    ) -> Result<Allocation, Error> {
         let size = size.next_multiple_of(PAGE_SIZE);
         if let Some(allocation) = self.idle.get_mut(&size).and_then(Vec::pop) {
             self.idle_bytes -= allocation.size;
@@ -45,7 +50,12 @@ impl Recycler {
     }
 
     /// Gives an allocation back to the host. The compositor may go on reading it: it keeps what it has mapped.
-    pub fn discard(&mut self, allocation: Allocation, channel: &mut dyn Channel, stats: &mut Stats) {
+    pub fn discard(
+        &mut self,
+        allocation: Allocation,
+        channel: &mut dyn Channel,
+        stats: &mut Stats,
+    ) {
         stats.allocations -= 1;
         stats.allocation_bytes -= allocation.size;
         channel.close(allocation.vfd);

@@ -50,8 +50,9 @@ impl Run {
             }
         };
         tracing::debug!(connection = name, "connected");
-        let connected = Stream::new(client)
-            .and_then(|local| self.agent.connect(name.clone(), local, context, Box::<Client>::default()));
+        let connected = Stream::new(client).and_then(|local| {
+            self.agent.connect(name.clone(), local, context, Box::<Client>::default())
+        });
         if let Err(error) = connected {
             tracing::warn!(connection = name, "it can't be watched: {error}");
         }

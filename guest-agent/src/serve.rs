@@ -63,7 +63,10 @@ impl Serve {
             Ok(local) => local,
             Err(error) => {
                 let socket = self.compositor.display();
-                tracing::warn!(connection = name, "no compositor listens on {socket} ({error}): client refused");
+                tracing::warn!(
+                    connection = name,
+                    "no compositor listens on {socket} ({error}): client refused"
+                );
                 return self.listener.refuse(channel, record, Refusal::NoCompositor);
             }
         };

@@ -49,8 +49,11 @@ pub trait Memory {
     /// At least `size` bytes, a multiple of the page size. Fails when the host grants no more.
     fn allocate(&mut self, size: u64) -> Result<Allocation, Error>;
 
-    /// Takes an allocation that no client request refers to any more.
-    fn release(&mut self, allocation: Allocation);
+    /// Takes an allocation that nobody reads any more: it may be used again at once.
+    fn reuse(&mut self, allocation: Allocation);
+
+    /// Takes an allocation that the compositor may still read: it must not be used again.
+    fn discard(&mut self, allocation: Allocation);
 }
 
 /// Where the compositor finds a shadow.
@@ -187,6 +190,13 @@ impl Shadows {
         }
     }
 
+    /// wl_buffer.release, an event: the compositor doesn't read it any more.
+    pub fn released(&mut self, id: u32) {
+        if let Some(&key) = self.buffers.get(&id) {
+            self.store.released(key);
+        }
+    }
+
     /// Whether a wl_buffer has a shadow. Others exist: of single pixels, of dmabufs.
     pub fn is_buffer(&self, id: u32) -> bool {
         self.buffers.contains_key(&id)
@@ -291,7 +301,10 @@ impl Shadows {
     /// Another request than attach names this wl_buffer: copies all of it, now.
     pub fn refresh(&mut self, buffer: u32) -> Result<Copied, ClientError> {
         match self.buffers.get(&buffer) {
-            Some(&key) => Ok(Copied { copied: self.copy(key, None)?, damaged: 0 }),
+            Some(&key) => {
+                self.store.read(key);
+                Ok(Copied { copied: self.copy(key, None)?, damaged: 0 })
+            }
             None => Ok(Copied::default()),
         }
     }

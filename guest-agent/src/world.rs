@@ -93,7 +93,10 @@ impl World {
     /// Watches a local fd, edge-triggered both ways. Returns its key.
     pub(crate) fn watch(&mut self, fd: impl AsFd) -> io::Result<u64> {
         self.last_key += 1;
-        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
+        let flags = EpollFlags::EPOLLIN
+            | EpollFlags::EPOLLOUT
+            | EpollFlags::EPOLLRDHUP
+            | EpollFlags::EPOLLET;
         self.epoll.add(fd, EpollEvent::new(flags, self.last_key))?;
         Ok(self.last_key)
     }
@@ -140,7 +143,8 @@ impl World {
     /// The vfd of a page that nothing is ever drawn in, shared by all clients.
     pub(crate) fn placeholder(&mut self) -> Result<VfdId, Error> {
         if self.placeholder.is_none() {
-            self.placeholder = Some(self.memory.take(PAGE_SIZE, &mut *self.channel, &mut self.stats)?);
+            self.placeholder =
+                Some(self.memory.take(PAGE_SIZE, &mut *self.channel, &mut self.stats)?);
         }
         Ok(self.placeholder.as_ref().expect("just made").vfd)
     }
@@ -180,7 +184,11 @@ impl World {
     }
 
     /// A constant file with the first `size` bytes of an allocation that arrived.
-    pub fn constant_file(&mut self, allocation: &Allocation, size: u64) -> Result<OwnedFd, CarryError> {
+    pub fn constant_file(
+        &mut self,
+        allocation: &Allocation,
+        size: u64,
+    ) -> Result<OwnedFd, CarryError> {
         if size == 0 || size > allocation.size.min(MAX_CONSTANT) {
             return Err(CarryError::Limit("its memory has, or 16 MiB"));
         }

@@ -188,6 +188,11 @@ impl Slot {
         matches!(self.phase, Phase::Down { .. })
     }
 
+    /// Name of the VM.
+    pub fn name(&self) -> &str {
+        &self.vm.name
+    }
+
     /// For `wlproxy status`.
     pub fn status(&self) -> VmStatus {
         let pid = match &self.phase {
@@ -195,7 +200,6 @@ impl Slot {
             Phase::Ending { .. } | Phase::Down { .. } => None,
         };
         VmStatus {
-            name: self.vm.name.clone(),
             side: side_name(self.vm.side).to_owned(),
             socket: self.vm.socket.clone(),
             connected: self.connected,

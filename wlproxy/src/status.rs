@@ -9,6 +9,7 @@ use crate::device::Side;
 use crate::sockets;
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -39,8 +40,8 @@ pub struct Status {
     pub compositor: CompositorStatus,
     /// Clients that wait for the compositor VM now.
     pub pending: usize,
-    /// All VMs, sorted by name.
-    pub vms: Vec<VmStatus>,
+    /// All VMs, by name.
+    pub vms: BTreeMap<String, VmStatus>,
 }
 
 /// Where the compositor is.
@@ -67,8 +68,6 @@ impl CompositorStatus {
 /// One VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VmStatus {
-    /// Its name.
-    pub name: String,
     /// `client` or `compositor`.
     pub side: String,
     /// Its vhost-user socket.
@@ -79,7 +78,8 @@ pub struct VmStatus {
     pub pid: Option<u32>,
     /// How often its worker died.
     pub restarts: u64,
-    /// What its worker counts since it was started; at most a second old.
+    /// What its worker counts since it was started; at most a second old. The numbers stand beside the fields above.
+    #[serde(flatten)]
     pub counters: Snapshot,
 }
 
@@ -162,12 +162,12 @@ pub fn table(document: &str) -> Result<String> {
         "violations",
         "restarts",
     ];
-    let rows = status.vms.iter().map(|vm| {
+    let rows = status.vms.iter().map(|(name, vm)| {
         let c = &vm.counters;
         let connected = if vm.connected { "yes" } else { "no" };
         let numbers = [c.contexts, c.requests, c.events, c.commits, c.vfds].map(|n| n.to_string());
         let rest = [c.maps, c.violations, vm.restarts].map(|n| n.to_string());
-        let mut row = vec![vm.name.clone(), vm.side.clone(), connected.to_owned()];
+        let mut row = vec![name.clone(), vm.side.clone(), connected.to_owned()];
         row.extend(numbers);
         row.push(bytes(c.allocation_bytes));
         row.extend(rest);
@@ -209,14 +209,16 @@ mod tests {
     fn status(vms: usize) -> Status {
         let counters =
             Snapshot { allocation_bytes: 3 << 19, requests: u64::MAX, ..Snapshot::default() };
-        let vm = |n: usize| VmStatus {
-            name: format!("{n:->64}"),
-            side: side_name(Side::Client).to_owned(),
-            socket: format!("/{n:s>106}").into(),
-            connected: true,
-            pid: Some(u32::MAX),
-            restarts: u64::MAX,
-            counters: counters.clone(),
+        let vm = |n: usize| {
+            let status = VmStatus {
+                side: side_name(Side::Client).to_owned(),
+                socket: format!("/{n:s>106}").into(),
+                connected: true,
+                pid: Some(u32::MAX),
+                restarts: u64::MAX,
+                counters: counters.clone(),
+            };
+            (format!("{n:->64}"), status)
         };
         let compositor = CompositorStatus::new(&Compositor::Vm("gui".to_owned()), false);
         Status { version: VERSION, pid: 1, compositor, pending: 3, vms: (0..vms).map(vm).collect() }

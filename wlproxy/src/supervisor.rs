@@ -243,7 +243,7 @@ impl Supervisor {
             pid: std::process::id(),
             compositor: CompositorStatus::new(&self.config.compositor, self.links.is_ready()),
             pending: self.links.pending(),
-            vms: self.slots.iter().map(Slot::status).collect(),
+            vms: self.slots.iter().map(|slot| (slot.name().to_owned(), slot.status())).collect(),
         }
     }
 }

@@ -76,7 +76,7 @@ impl Rig {
         let child = wlproxy(&["run"], &self.config()).stdin(Stdio::null()).spawn().unwrap();
         self.running = Some(child);
         until("all workers are up", || {
-            self.status().filter(|s| s.vms.iter().all(|vm| vm.pid.is_some()))
+            self.status().filter(|s| s.vms.values().all(|vm| vm.pid.is_some()))
         });
     }
 
@@ -106,11 +106,11 @@ impl Rig {
     }
 
     fn vm(&self, name: &str) -> VmStatus {
-        self.status().expect("wlproxy runs").vms.into_iter().find(|vm| vm.name == name).unwrap()
+        self.status().expect("wlproxy runs").vms.remove(name).unwrap()
     }
 
     fn pids(&self) -> Vec<u32> {
-        self.status().expect("wlproxy runs").vms.iter().filter_map(|vm| vm.pid).collect()
+        self.status().expect("wlproxy runs").vms.values().filter_map(|vm| vm.pid).collect()
     }
 
     fn pid(&self) -> u32 {

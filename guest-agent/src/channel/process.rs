@@ -31,9 +31,7 @@ use virtio_bindings::bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use vmm::Vmm;
 use wlproxy_protocol::accept::{Token, Way, Ways};
 use wlproxy_protocol::limits::{MAX_ALLOCATION, PAGE_SIZE};
-use wlproxy_protocol::virtio_wl::{
-    F_TRANS_FLAGS, F_USE_SHMEM, Header, VfdNew, flags, message,
-};
+use wlproxy_protocol::virtio_wl::{F_TRANS_FLAGS, F_USE_SHMEM, Header, VfdNew, flags, message};
 
 /// What the VM's driver is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -226,7 +224,9 @@ impl Channel for ProcessChannel {
 
     fn open(&mut self, way: Way, token: Token) -> Result<VfdId, Error> {
         if way != Way::Name {
-            return Err(Error::Refused(format!("a virtio_wl device doesn't open streams by {way:?}")));
+            return Err(Error::Refused(format!(
+                "a virtio_wl device doesn't open streams by {way:?}"
+            )));
         }
         let header = Header::new(message::VFD_NEW_CTX_NAMED);
         let flags = flags::READ | flags::WRITE;
@@ -238,7 +238,8 @@ impl Channel for ProcessChannel {
         if size == 0 {
             return Err(Error::Refused("an allocation of 0 bytes".into()));
         }
-        let rounded = size.checked_next_multiple_of(PAGE_SIZE).filter(|&size| size <= MAX_ALLOCATION);
+        let rounded =
+            size.checked_next_multiple_of(PAGE_SIZE).filter(|&size| size <= MAX_ALLOCATION);
         let size = rounded.and_then(|size| u32::try_from(size).ok()).ok_or(Error::OutOfMemory)?;
         let new = VfdNew { header: Header::new(message::VFD_NEW), size, ..VfdNew::default() };
         let (vfd, answer) = self.create(Kind::Memory { offset: 0, size: 0 }, new)?;

@@ -58,11 +58,18 @@ struct State {
 }
 
 pub(crate) fn main(args: Args) -> Result<ExitCode> {
-    let mut events: EventLoop<'static, State> = EventLoop::try_new().context("can't make an event loop")?;
+    let mut events: EventLoop<'static, State> =
+        EventLoop::try_new().context("can't make an event loop")?;
     let handle = events.handle();
     // Before any thread is made: signals are blocked per thread.
-    let signals = Signals::new(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD, Signal::SIGUSR1])
-        .context("can't take signals")?;
+    let signals = Signals::new(&[
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGCHLD,
+        Signal::SIGUSR1,
+    ])
+    .context("can't take signals")?;
     let socket = Socket::bind(args.socket.as_deref())?;
     let child = spawn(&args.app, &socket)?;
     let mut state = State {
@@ -77,7 +84,9 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
         exit: None,
         handle: handle.clone(),
     };
-    handle.insert_source(signals, |event, _, state| state.signal(event.signal())).map_err(|e| e.error)?;
+    handle
+        .insert_source(signals, |event, _, state| state.signal(event.signal()))
+        .map_err(|e| e.error)?;
     handle.insert_source(Timer::immediate(), |_, _, state| state.open()).map_err(|e| e.error)?;
     while state.exit.is_none() {
         events.dispatch(None, &mut state).context("the event loop failed")?;
@@ -97,9 +106,7 @@ fn spawn(app: &[OsString], socket: &Socket) -> Result<Child> {
         // The signals that we take by fd are blocked here, and would stay so in the application.
         command.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?));
     }
-    command
-        .spawn()
-        .with_context(|| format!("can't start {}", program.display()))
+    command.spawn().with_context(|| format!("can't start {}", program.display()))
 }
 
 impl State {
@@ -124,7 +131,11 @@ impl State {
 
     fn start(&mut self, run: Run) -> Result<()> {
         let agent = Generic::new(run.poll_fd().try_clone_to_owned()?, Interest::READ, Mode::Level);
-        let clients = Generic::new(self.socket.listener.as_fd().try_clone_to_owned()?, Interest::READ, Mode::Level);
+        let clients = Generic::new(
+            self.socket.listener.as_fd().try_clone_to_owned()?,
+            Interest::READ,
+            Mode::Level,
+        );
         self.run = Some(run);
         let token = self.handle.insert_source(agent, |_, _, state| {
             state.turn(Run::dispatch);
@@ -155,7 +166,8 @@ impl State {
         if let Err(error) = work(run) {
             tracing::warn!("{error}; clients are disconnected, and the host is waited for");
             self.stop();
-            let retry = self.handle.insert_source(Timer::from_duration(RETRY), |_, _, state| state.open());
+            let retry =
+                self.handle.insert_source(Timer::from_duration(RETRY), |_, _, state| state.open());
             if let Err(error) = retry {
                 tracing::error!("can't wait for the host: {}", error.error);
             }
@@ -182,11 +194,14 @@ impl State {
     fn pause_accepting(&mut self) {
         let Some(&clients) = self.sources.last() else { return };
         if self.handle.disable(&clients).is_ok() {
-            let _ = self.handle.insert_source(Timer::from_duration(RETRY), move |_, _, state: &mut State| {
-                // If the channel was lost meanwhile, the source is gone, and that is right.
-                let _ = state.handle.enable(&clients);
-                TimeoutAction::Drop
-            });
+            let _ = self.handle.insert_source(
+                Timer::from_duration(RETRY),
+                move |_, _, state: &mut State| {
+                    // If the channel was lost meanwhile, the source is gone, and that is right.
+                    let _ = state.handle.enable(&clients);
+                    TimeoutAction::Drop
+                },
+            );
         }
     }
 
@@ -199,10 +214,13 @@ impl State {
                 self.signal_child(kind);
                 if !self.asked_to_end {
                     self.asked_to_end = true;
-                    let _ = self.handle.insert_source(Timer::from_duration(GRACE), |_, _, state: &mut State| {
-                        state.signal_child(Signal::SIGKILL);
-                        TimeoutAction::Drop
-                    });
+                    let _ = self.handle.insert_source(
+                        Timer::from_duration(GRACE),
+                        |_, _, state: &mut State| {
+                            state.signal_child(Signal::SIGKILL);
+                            TimeoutAction::Drop
+                        },
+                    );
                 }
             }
         }

@@ -40,7 +40,8 @@ struct State {
 }
 
 pub(crate) fn main(args: Args) -> Result<ExitCode> {
-    let mut events: EventLoop<'static, State> = EventLoop::try_new().context("can't make an event loop")?;
+    let mut events: EventLoop<'static, State> =
+        EventLoop::try_new().context("can't make an event loop")?;
     let handle = events.handle();
     // Before any thread is made: signals are blocked per thread.
     let signals = Signals::new(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1])
@@ -81,7 +82,8 @@ fn in_runtime_dir(socket: PathBuf) -> Result<PathBuf> {
 impl State {
     /// Opens the channel and a main context, or tries again later.
     fn open(&mut self) -> TimeoutAction {
-        let serve = self.channel.open().and_then(|channel| Serve::new(channel, self.compositor.clone()));
+        let serve =
+            self.channel.open().and_then(|channel| Serve::new(channel, self.compositor.clone()));
         let serve = match serve {
             Ok(serve) => serve,
             Err(error) => {
@@ -99,7 +101,8 @@ impl State {
     }
 
     fn start(&mut self, serve: Serve) -> Result<()> {
-        let source = Generic::new(serve.poll_fd().try_clone_to_owned()?, Interest::READ, Mode::Level);
+        let source =
+            Generic::new(serve.poll_fd().try_clone_to_owned()?, Interest::READ, Mode::Level);
         let token = self.handle.insert_source(source, |_, _, state| {
             state.turn();
             Ok(PostAction::Continue)
@@ -118,7 +121,8 @@ impl State {
         self.past.connections_now = 0;
         self.serve = None;
         self.handle.remove(token);
-        let retry = self.handle.insert_source(Timer::from_duration(RETRY), |_, _, state| state.open());
+        let retry =
+            self.handle.insert_source(Timer::from_duration(RETRY), |_, _, state| state.open());
         if let Err(error) = retry {
             tracing::error!("can't wait for the host: {}", error.error);
             self.done = true;

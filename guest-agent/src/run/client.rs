@@ -9,7 +9,9 @@ use crate::world::World;
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use wlproxy_protocol::limits::{MAX_EVENT, MAX_REQUEST};
-use wlproxy_protocol::wayland::objects::{Event, IMPLEMENTATION, INVALID_METHOD, INVALID_OBJECT, NO_MEMORY};
+use wlproxy_protocol::wayland::objects::{
+    Event, IMPLEMENTATION, INVALID_METHOD, INVALID_OBJECT, NO_MEMORY,
+};
 use wlproxy_protocol::wayland::wire::{self, WireError};
 use wlproxy_protocol::wayland::{
     Arg, Call, Inbox, Message, Objects, Violation, WL_DISPLAY, WL_DISPLAY_DELETE_ID,
@@ -132,11 +134,14 @@ impl Client {
         };
         let wanted = call.fds();
         if vfds.len() < wanted {
-            return Err(call.violation(IMPLEMENTATION, "the compositor's file descriptor is missing").into());
+            return Err(call
+                .violation(IMPLEMENTATION, "the compositor's file descriptor is missing")
+                .into());
         }
         let arrived: Vec<Arrived> = vfds.drain(..wanted).collect();
         match call.name() {
             ("wl_shm", "format") if !is_drawable(&call) => return Ok(()),
+            ("wl_buffer", "release") => self.shadows.released(call.object()),
             _ => {}
         }
         let mut arrived = arrived.into_iter();
@@ -211,13 +216,22 @@ impl shadow::Memory for Memory<'_> {
         self.recycler.take(size, self.channel, self.stats)
     }
 
-    fn release(&mut self, allocation: Allocation) {
+    fn reuse(&mut self, allocation: Allocation) {
+        self.recycler.give(allocation, self.channel, self.stats);
+    }
+
+    fn discard(&mut self, allocation: Allocation) {
         self.recycler.discard(allocation, self.channel, self.stats);
     }
 }
 
 fn unreadable((object, error): (u32, WireError)) -> Violation {
-    Violation { object, code: INVALID_METHOD, subject: format!("object {object}"), reason: error.to_string() }
+    Violation {
+        object,
+        code: INVALID_METHOD,
+        subject: format!("object {object}"),
+        reason: error.to_string(),
+    }
 }
 
 fn stuffed() -> Violation {

@@ -15,13 +15,17 @@ const LAST_DISPLAY: u32 = 32;
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// Nothing says where sockets belong.
-    #[error("XDG_RUNTIME_DIR is not set: log in through a session manager, or set it to a directory of your own")]
+    #[error(
+        "XDG_RUNTIME_DIR is not set: log in through a session manager, or set it to a directory of your own"
+    )]
     NoRuntimeDir,
     /// Another program has it.
     #[error("{0} is in use by another program: choose another name with --socket")]
     InUse(PathBuf),
     /// All names are taken.
-    #[error("wayland-1 to wayland-{LAST_DISPLAY} are all in use in {0}: choose a name with --socket")]
+    #[error(
+        "wayland-1 to wayland-{LAST_DISPLAY} are all in use in {0}: choose a name with --socket"
+    )]
     AllInUse(PathBuf),
     /// A system call failed.
     #[error("can't make {path}: {error}")]
@@ -49,7 +53,9 @@ impl Socket {
         if let Some(path) = name.filter(|name| name.is_absolute()) {
             return Self::bind_at(path.to_owned());
         }
-        let directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).ok_or(SocketError::NoRuntimeDir)?;
+        let directory = std::env::var_os("XDG_RUNTIME_DIR")
+            .map(PathBuf::from)
+            .ok_or(SocketError::NoRuntimeDir)?;
         if let Some(name) = name {
             return Self::bind_at(directory.join(name));
         }
@@ -65,7 +71,13 @@ impl Socket {
     fn bind_at(path: PathBuf) -> Result<Self, SocketError> {
         let failed = |error| SocketError::Io { path: path.clone(), error };
         let lock_path = lock_path(&path);
-        let lock = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o660).open(&lock_path);
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o660)
+            .open(&lock_path);
         let lock = match Flock::lock(lock.map_err(failed)?, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => lock,
             Err((_, Errno::EWOULDBLOCK)) => return Err(SocketError::InUse(path)),

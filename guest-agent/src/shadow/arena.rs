@@ -50,14 +50,18 @@ impl Block {
             }
             (mapping, _) => {
                 let got = allocation.size;
-                memory.release(allocation);
+                memory.reuse(allocation);
                 Err(mapping.err().map_or(NoPlace::TooLarge(got), NoPlace::Unmappable))
             }
         }
     }
 
-    fn release(self, memory: &mut dyn Memory) {
-        memory.release(self.allocation);
+    /// `read`: the compositor may still read it.
+    fn give_back(self, read: bool, memory: &mut dyn Memory) {
+        match read {
+            true => memory.discard(self.allocation),
+            false => memory.reuse(self.allocation),
+        }
     }
 }
 
@@ -74,6 +78,8 @@ struct Chunk {
     block: Block,
     /// Free ranges, by where they begin; no two of them touch.
     free: BTreeMap<usize, usize>,
+    /// Bytes of places that were given back while the compositor might read them. They are not used again.
+    retired: usize,
 }
 
 impl Chunk {
@@ -96,7 +102,11 @@ impl Chunk {
     }
 
     fn is_unused(&self) -> bool {
-        self.free.get(&0) == Some(&CHUNK)
+        self.free.values().sum::<usize>() + self.retired == CHUNK
+    }
+
+    fn give_back(self, memory: &mut dyn Memory) {
+        self.block.give_back(self.retired > 0, memory);
     }
 }
 
@@ -120,35 +130,36 @@ impl Arena {
             None => {
                 let block = Block::new(CHUNK, memory)?;
                 let chunk = block.allocation.vfd;
-                self.chunks
-                    .insert(chunk, Chunk { block, free: BTreeMap::from([(len, CHUNK - len)]) });
+                self.chunks.insert(
+                    chunk,
+                    Chunk { block, free: BTreeMap::from([(len, CHUNK - len)]), retired: 0 },
+                );
                 (chunk, 0)
             }
         };
         Ok(Place(Kind::Shared { chunk, offset, len }))
     }
 
-    /// Gives a place back. One unused chunk is kept.
-    pub(super) fn free(&mut self, place: Place, memory: &mut dyn Memory) {
-        match place.0 {
-            Kind::Own(block) => block.release(memory),
-            Kind::Shared { chunk, offset, len } => {
-                let several = self.chunks.len() > 1;
-                let Some(shared) = self.chunks.get_mut(&chunk) else { return };
-                shared.put(offset, len);
-                if several && shared.is_unused() {
-                    self.chunks
-                        .remove(&chunk)
-                        .into_iter()
-                        .for_each(|chunk| chunk.block.release(memory));
-                }
-            }
+    /// Gives a place back. `read`: the compositor may still read it. One unused chunk is kept.
+    pub(super) fn free(&mut self, place: Place, read: bool, memory: &mut dyn Memory) {
+        let (chunk, offset, len) = match place.0 {
+            Kind::Own(block) => return block.give_back(read, memory),
+            Kind::Shared { chunk, offset, len } => (chunk, offset, len),
+        };
+        let several = self.chunks.len() > 1;
+        let Some(shared) = self.chunks.get_mut(&chunk) else { return };
+        match read {
+            true => shared.retired += len,
+            false => shared.put(offset, len),
+        }
+        if shared.is_unused() && (several || shared.retired > 0) {
+            self.chunks.remove(&chunk).into_iter().for_each(|chunk| chunk.give_back(memory));
         }
     }
 
     /// Gives all chunks back, whatever is in them.
     pub(super) fn release(self, memory: &mut dyn Memory) {
-        self.chunks.into_values().for_each(|chunk| chunk.block.release(memory));
+        self.chunks.into_values().for_each(|chunk| chunk.give_back(memory));
     }
 
     fn block<'a>(&'a mut self, place: &'a mut Place) -> (&'a mut Block, usize) {
@@ -196,9 +207,9 @@ mod tests {
         assert_eq!((at_a.offset, at_b.offset, at_c.offset), (0, 128, 0));
         assert_eq!((at_a.pool_size, at_b.vfd, at_c.pool_size), (1 << 20, at_a.vfd, 65536 + 4096));
         assert_ne!(at_c.vfd, at_a.vfd);
-        arena.free(c, &mut host);
+        arena.free(c, false, &mut host);
         assert_eq!(host.held(), 1);
-        arena.free(a, &mut host);
+        arena.free(a, false, &mut host);
         arena.release(&mut host);
         assert_eq!(host.held(), 0);
     }
@@ -211,9 +222,26 @@ mod tests {
             let mut places: Vec<_> =
                 (0..16).map(|_| Some(arena.place(MAX_SHARED, &mut host).unwrap())).collect();
             assert_eq!(host.held(), 1);
-            order.iter().for_each(|&i| arena.free(places[i].take().unwrap(), &mut host));
+            order.iter().for_each(|&i| arena.free(places[i].take().unwrap(), false, &mut host));
         }
         assert!(arena.chunks.values().all(Chunk::is_unused));
+    }
+
+    #[test]
+    fn what_the_compositor_may_read_is_not_used_again() {
+        let (mut arena, mut host) = (Arena::default(), Host::default());
+        let (a, at_a) = shared(&mut arena, MAX_SHARED, &mut host);
+        arena.free(a, true, &mut host);
+        assert_eq!(host.held(), 0, "a chunk in which nothing is used but something is read goes");
+        let (a, _) = shared(&mut arena, MAX_SHARED, &mut host);
+        let (b, at_b) = shared(&mut arena, MAX_SHARED, &mut host);
+        arena.free(a, true, &mut host);
+        let (c, at_c) = shared(&mut arena, MAX_SHARED, &mut host);
+        assert_eq!(at_c.vfd, at_b.vfd);
+        assert!(at_c.offset > at_b.offset && at_b.offset > at_a.offset);
+        arena.free(b, false, &mut host);
+        arena.free(c, false, &mut host);
+        assert_eq!((host.held(), host.discarded), (0, 2));
     }
 
     #[test]
@@ -221,7 +249,7 @@ mod tests {
         let (mut arena, mut host) = (Arena::default(), Host::default());
         let places: Vec<_> = (0..40).map(|_| arena.place(MAX_SHARED, &mut host).unwrap()).collect();
         assert_eq!(host.held(), 3);
-        places.into_iter().for_each(|place| arena.free(place, &mut host));
+        places.into_iter().for_each(|place| arena.free(place, false, &mut host));
         assert_eq!(host.held(), 1);
     }
 

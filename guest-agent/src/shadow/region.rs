@@ -218,7 +218,7 @@ mod tests {
             for (x, y) in pixels() {
                 let expected = first.iter().chain(&second).any(|rect| contains(rect, x, y))
                     && clip.first().is_none_or(|clip| contains(clip, x, y));
-                prop_assert_eq!(a.iter().filter(|rect| contains(rect, x, y)).count(), expected.into(), "{} {}", x, y);
+                prop_assert_eq!(a.iter().filter(|rect| contains(rect, x, y)).count(), usize::from(expected), "{} {}", x, y);
             }
             prop_assert!(a.iter().all(|rect| rect.area() > 0));
             prop_assert_eq!(a.area(), pixels().filter(|&(x, y)| a.iter().any(|rect| contains(&rect, x, y))).count() as u64);

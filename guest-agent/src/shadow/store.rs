@@ -39,6 +39,8 @@ struct Shadow {
     users: usize,
     /// Surfaces that show it, perhaps after its wl_buffer is gone. The compositor may read it at any time.
     shown: usize,
+    /// The compositor got it, and hasn't released it since.
+    read: bool,
     /// Its stale region by surface, as far as that is known. Where it isn't, all of it is stale.
     stale: HashMap<u32, Region>,
 }
@@ -87,7 +89,13 @@ impl Store {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 let place = self.arena.place(key.geometry.bytes(), memory)?;
-                entry.insert(Shadow { place, users: 0, shown: 0, stale: HashMap::new() })
+                entry.insert(Shadow {
+                    place,
+                    users: 0,
+                    shown: 0,
+                    read: false,
+                    stale: HashMap::new(),
+                })
             }
         };
         shadow.users += 1;
@@ -124,6 +132,21 @@ impl Store {
     pub(super) fn show(&mut self, key: Key) {
         if let Some(shadow) = self.shadows.get_mut(&key) {
             shadow.shown += 1;
+            shadow.read = true;
+        }
+    }
+
+    /// The compositor may read a shadow from now on.
+    pub(super) fn read(&mut self, key: Key) {
+        if let Some(shadow) = self.shadows.get_mut(&key) {
+            shadow.read = true;
+        }
+    }
+
+    /// The compositor released a wl_buffer of this shadow. If there are more of them, it may still read those.
+    pub(super) fn released(&mut self, key: Key) {
+        if let Some(shadow) = self.shadows.get_mut(&key).filter(|shadow| shadow.users == 1) {
+            shadow.read = false;
         }
     }
 
@@ -162,7 +185,7 @@ impl Store {
 
     fn free(&mut self, key: Key, memory: &mut dyn Memory) {
         if let Some(shadow) = self.shadows.remove(&key) {
-            self.arena.free(shadow.place, memory);
+            self.arena.free(shadow.place, shadow.read, memory);
         }
     }
 
@@ -214,7 +237,8 @@ impl Store {
 
     /// Gives all memory back.
     pub(super) fn release(mut self, memory: &mut dyn Memory) {
-        self.shadows.into_values().for_each(|shadow| self.arena.free(shadow.place, memory));
+        let arena = &mut self.arena;
+        self.shadows.into_values().for_each(|shadow| arena.free(shadow.place, shadow.read, memory));
         self.arena.release(memory);
     }
 }

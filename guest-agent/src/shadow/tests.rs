@@ -16,6 +16,7 @@ const Y: u32 = 11;
 pub(super) struct Host {
     limit: usize,
     made: u32,
+    pub(super) discarded: usize,
     held: BTreeMap<VfdId, File>,
 }
 
@@ -27,7 +28,7 @@ impl Default for Host {
 
 impl Host {
     pub(super) fn granting(limit: usize) -> Self {
-        Self { limit, made: 0, held: BTreeMap::new() }
+        Self { limit, made: 0, held: BTreeMap::new(), discarded: 0 }
     }
 
     /// Allocations that clients have.
@@ -54,12 +55,14 @@ impl Memory for Host {
         Ok(Allocation { vfd, fd, size })
     }
 
-    fn release(&mut self, allocation: Allocation) {
-        assert!(
-            self.held.remove(&allocation.vfd).is_some(),
-            "{} was released before",
-            allocation.vfd
-        );
+    fn reuse(&mut self, allocation: Allocation) {
+        let known = self.held.remove(&allocation.vfd);
+        assert!(known.is_some(), "{} was given back before", allocation.vfd);
+    }
+
+    fn discard(&mut self, allocation: Allocation) {
+        self.reuse(allocation);
+        self.discarded += 1;
     }
 }
 
@@ -454,4 +457,22 @@ fn bad_requests_name_object_code_and_reason() {
     }
     assert!(client.shadows.is_buffer(5) && !client.shadows.is_buffer(6));
     client.end();
+}
+
+#[test]
+fn memory_is_used_again_only_after_the_compositor_released_it() {
+    for (release, discarded) in [(true, 0), (false, 1)] {
+        let (mut shadows, mut host) = (Shadows::default(), Host::default());
+        shadows.create_pool(3, file("pool", 1 << 20).into(), 1 << 20).unwrap();
+        shadows.create_buffer(3, 4, 0, 256, 256, 1024, 0, &mut host).unwrap();
+        shadows.attach(5, Some(4), 0, 0, &mut host);
+        shadows.commit(5, &mut host).unwrap();
+        if release {
+            shadows.released(4);
+        }
+        shadows.destroy_buffer(4, &mut host);
+        shadows.destroy_pool(3, &mut host);
+        shadows.destroy_surface(5, &mut host);
+        assert_eq!((host.held(), host.discarded), (0, discarded));
+    }
 }

@@ -64,6 +64,9 @@ pub enum WireError {
     /// An argument that must be there is null.
     #[error("argument {0} must not be null")]
     Null(usize),
+    /// A new object has no id.
+    #[error("argument {0} must be a new id, not 0")]
+    NewId(usize),
 }
 
 /// Takes a message off the front of `bytes`; `None` if it isn't complete yet. `max` is the largest size, in bytes.
@@ -140,7 +143,7 @@ impl<'a> Args<'a> {
                 id => Arg::Object(id),
             },
             ArgumentType::NewId => match self.word()? {
-                0 => return Err(WireError::Null(self.index)),
+                0 => return Err(WireError::NewId(self.index)),
                 id => Arg::NewId(id),
             },
             ArgumentType::Array => {

@@ -12,6 +12,8 @@ pub(super) struct Allocation {
     fd: OwnedFd,
     /// Bytes that count for this VM: 0 if another one made it.
     own: u64,
+    /// The context that it came over, if another one made it.
+    pub(super) context: Option<u32>,
     /// Where it is mapped. Taken when the vfd is closed.
     pub(super) lease: Option<Lease>,
 }
@@ -25,13 +27,14 @@ impl Allocation {
         Some(memory::allocate("wlproxy-allocation", size).map(|fd| Self {
             fd,
             own: size,
+            context: None,
             lease: None,
         }))
     }
 
-    /// Memory that came with a stream.
-    pub(super) fn received(fd: OwnedFd) -> Self {
-        Self { fd, own: 0, lease: None }
+    /// Memory that came over a context.
+    pub(super) fn received(fd: OwnedFd, context: u32) -> Self {
+        Self { fd, own: 0, context: Some(context), lease: None }
     }
 
     /// Bytes that this VM made.

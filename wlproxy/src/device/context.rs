@@ -3,11 +3,13 @@
 use super::flow::{Incoming, Sent};
 use super::opener::{Opened, Role};
 use super::poller::{Poller, Watched};
+use crate::counters::Counters;
 use crate::relay::{Relay, Violation};
 use nix::sys::epoll::EpollFlags;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use wlproxy_protocol::accept::Token;
 use wlproxy_protocol::limits::{MAX_QUEUED, MAX_RECV};
 use wlproxy_protocol::wayland::Batch;
@@ -62,18 +64,25 @@ pub(super) struct Context {
     /// On its way into the stream; fds wait here for a byte to go with.
     out: Batch<OwnedFd>,
     queued_fds: usize,
+    counters: Arc<Counters>,
 }
 
 impl Context {
     /// A context over a stream that was just opened.
-    pub(super) fn new(opened: Opened, poller: &Poller, key: u64) -> io::Result<Self> {
+    pub(super) fn new(
+        opened: Opened,
+        poller: &Poller,
+        key: u64,
+        counters: Arc<Counters>,
+    ) -> io::Result<Self> {
         let (kind, connection) = match opened.role {
             Role::Link { connection } => (Kind::Link(Box::default()), Some(connection)),
             Role::Main => (Kind::Plain, None),
             Role::Accepted { connection, token } => (Kind::Unproven(token, 0), Some(connection)),
         };
         let stream = Some(poller.watched(key, Stream::new(opened.stream)?));
-        Ok(Self { kind, connection, stream, deaf: false, out: Batch::default(), queued_fds: 0 })
+        let out = Batch::default();
+        Ok(Self { kind, connection, stream, deaf: false, out, queued_fds: 0, counters })
     }
 
     /// Number of the connection; the main context has none.
@@ -89,7 +98,11 @@ impl Context {
         }
         let before = self.out.fds.len();
         let violation = match &mut self.kind {
-            Kind::Link(relay) => relay.from_client(bytes, fds, &mut self.out).err(),
+            Kind::Link(relay) => {
+                let relayed = relay.from_client(bytes, fds, &mut self.out);
+                count(relay, &self.counters);
+                relayed.err()
+            }
             kind => {
                 let bytes = prove(kind, bytes)?;
                 if bytes.is_empty() && !fds.is_empty() {
@@ -142,7 +155,9 @@ impl Context {
         }
         match &mut self.kind {
             Kind::Link(relay) => {
-                relay.from_compositor(&bytes, fds, batch).map_err(End::Violation)?
+                let relayed = relay.from_compositor(&bytes, fds, batch);
+                count(relay, &self.counters);
+                relayed.map_err(End::Violation)?;
             }
             _ => {
                 batch.bytes = bytes;
@@ -171,6 +186,13 @@ impl Context {
     fn is_link(&self) -> bool {
         matches!(self.kind, Kind::Link(_))
     }
+}
+
+fn count(relay: &mut Relay<OwnedFd>, counters: &Counters) {
+    let tally = relay.take_tally();
+    counters.requests.add(tally.requests);
+    counters.events.add(tally.events);
+    counters.commits.add(tally.commits);
 }
 
 /// Swallows the token at the start of an accepted stream.

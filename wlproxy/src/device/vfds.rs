@@ -103,7 +103,7 @@ impl Vfds {
 
     /// A stream that was opened becomes context `id`.
     pub(super) fn add_context(&mut self, id: u32, opened: Opened) -> io::Result<()> {
-        let context = Context::new(opened, &self.poller, id.into())?;
+        let context = Context::new(opened, &self.poller, id.into(), self.counters.clone())?;
         self.counters.contexts_opened.add(1);
         self.insert(id, Vfd::Context(context));
         Ok(())
@@ -123,14 +123,14 @@ impl Vfds {
         Ok(())
     }
 
-    /// Makes a vfd of an fd that came with a stream, under an id of the host's. Memory is not mapped yet.
-    pub(super) fn adopt(&mut self, fd: OwnedFd) -> Result<u32, VfdError> {
+    /// Makes a vfd of an fd that came over a context, under an id of the host's. Memory is not mapped yet.
+    pub(super) fn adopt(&mut self, fd: OwnedFd, context: u32) -> Result<u32, VfdError> {
         if !self.has_room() {
             return Err(VfdError::TooMany);
         }
         let id = self.fresh_host_id();
         let vfd = if memory::size_if_sealed(&fd).is_some() {
-            Vfd::Allocation(Allocation::received(fd))
+            Vfd::Allocation(Allocation::received(fd, context))
         } else {
             let direction = Pipe::direction_of(fd.as_fd()).ok_or(VfdError::Kind)?;
             Vfd::Pipe(Pipe::of(direction, fd, &self.poller, id.into())?)
@@ -157,7 +157,7 @@ impl Vfds {
         };
         let lease = match allocation.lease.take() {
             Some(lease) => lease,
-            None => self.window.map(allocation.as_fd())?,
+            None => self.window.map(allocation.as_fd(), allocation.context)?,
         };
         let place = (self.window.pfn(&lease), lease.length());
         allocation.lease = Some(lease);
@@ -190,6 +190,7 @@ impl Vfds {
         self.uncount(&vfd);
         match &mut vfd {
             Vfd::Context(context) => {
+                self.window.end_context(id);
                 if let Some(stream) = context.finish() {
                     self.linger(stream);
                 }

@@ -1,7 +1,8 @@
 //! The window: which memory is mapped where.
 //!
-//! Mapping is expensive and unmapping worse, so memory that no vfd uses any more stays mapped for a while. All of it
-//! is forgotten when the rings stop: the frontend drops its mappings then, and may not be asked to.
+//! Mapping is expensive and unmapping worse, and memory that came over a context is likely to come over it again. So
+//! it stays mapped when no vfd uses it any more, as long as the context lives. All of it is forgotten when the rings
+//! stop: the frontend drops its mappings then, and may not be asked to.
 
 use super::frontend::Frontend;
 use super::ranges::Ranges;
@@ -57,6 +58,8 @@ struct Memory {
 struct Mapping {
     offset: u64,
     users: usize,
+    /// The context that it came over last, if that lives: it is kept for its sake.
+    kept_for: Option<u32>,
     /// Keeps the inode, by which it is found, from being used again.
     _fd: OwnedFd,
 }
@@ -125,8 +128,13 @@ impl Window {
         if self.base == Base::Window { self.size / PAGE_SIZE } else { 0 }
     }
 
-    /// Maps the memory behind `fd`, or finds it mapped. Blocks until the guest can see it.
-    pub(super) fn map(&mut self, fd: BorrowedFd<'_>) -> Result<Lease, MapError> {
+    /// Maps the memory behind `fd`, or finds it mapped. Blocks until the guest can see it. It came over `context`, or
+    /// was made for this VM.
+    pub(super) fn map(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        context: Option<u32>,
+    ) -> Result<Lease, MapError> {
         let memory = judge(fd)?;
         if self.base == Base::Unknown {
             return Err(MapError::NoBase);
@@ -136,13 +144,19 @@ impl Window {
                 self.idle.retain(|&idle| idle != memory);
             }
             mapping.users += 1;
+            mapping.kept_for = context.or(mapping.kept_for);
         } else {
-            self.map_anew(memory, fd)?;
+            self.map_anew(memory, fd, context)?;
         }
         Ok(Lease(memory))
     }
 
-    fn map_anew(&mut self, memory: Memory, fd: BorrowedFd<'_>) -> Result<(), MapError> {
+    fn map_anew(
+        &mut self,
+        memory: Memory,
+        fd: BorrowedFd<'_>,
+        context: Option<u32>,
+    ) -> Result<(), MapError> {
         let kept = fd.try_clone_to_owned()?;
         let offset = loop {
             match self.free.take(memory.length) {
@@ -157,7 +171,7 @@ impl Window {
         }
         self.counters.maps.add(1);
         self.counters.window_bytes.add(memory.length);
-        self.mappings.insert(memory, Mapping { offset, users: 1, _fd: kept });
+        self.mappings.insert(memory, Mapping { offset, users: 1, kept_for: context, _fd: kept });
         if self.base == Base::Unlearned {
             self.base = self.frontend.window_base(offset, fd).map_or(Base::Unknown, Base::Guest);
             if self.base == Base::Unknown {
@@ -188,10 +202,28 @@ impl Window {
         if mapping.users > 0 {
             return;
         }
+        if mapping.kept_for.is_none() {
+            return self.unmap(lease.0);
+        }
         self.idle.push_back(lease.0);
         while self.idle.len() > MAX_IDLE || self.idle_bytes() > MAX_IDLE_BYTES {
             self.evict();
         }
+    }
+
+    /// A context is gone: what came over it isn't kept any more.
+    pub(super) fn end_context(&mut self, context: u32) {
+        for mapping in
+            self.mappings.values_mut().filter(|mapping| mapping.kept_for == Some(context))
+        {
+            mapping.kept_for = None;
+        }
+        let is_kept = |memory: &Memory| {
+            self.mappings.get(memory).is_some_and(|mapping| mapping.kept_for.is_some())
+        };
+        let (kept, surplus): (Vec<_>, Vec<_>) = self.idle.drain(..).partition(is_kept);
+        self.idle = kept.into();
+        surplus.into_iter().for_each(|memory| self.unmap(memory));
     }
 
     fn idle_bytes(&self) -> u64 {
@@ -200,8 +232,12 @@ impl Window {
 
     /// Unmaps the memory that was unused the longest. `false` if there is none.
     fn evict(&mut self) -> bool {
-        let Some(memory) = self.idle.pop_front() else { return false };
-        let Some(mapping) = self.mappings.remove(&memory) else { return true };
+        let longest = self.idle.pop_front();
+        longest.map(|memory| self.unmap(memory)).is_some()
+    }
+
+    fn unmap(&mut self, memory: Memory) {
+        let Some(mapping) = self.mappings.remove(&memory) else { return };
         self.counters.window_bytes.sub(memory.length);
         match self.frontend.unmap(mapping.offset, memory.length) {
             Ok(()) => self.free.give(mapping.offset, memory.length),
@@ -209,7 +245,6 @@ impl Window {
                 tracing::warn!("a range of the window is lost until the device is reset: {error}")
             }
         }
-        true
     }
 }
 

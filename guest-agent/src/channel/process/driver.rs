@@ -184,7 +184,12 @@ impl Driver {
     }
 
     /// Memory that the device answered with.
-    pub(super) fn allocated(&mut self, id: u32, asked: u64, answer: &Answer) -> Result<Allocation, Error> {
+    pub(super) fn allocated(
+        &mut self,
+        id: u32,
+        asked: u64,
+        answer: &Answer,
+    ) -> Result<Allocation, Error> {
         let VfdNew { pfn, size, .. } = answer.new;
         let memory = self.memory(pfn, size).filter(|_| {
             answer.new.header.kind == message::RESP_VFD_NEW
@@ -192,7 +197,9 @@ impl Driver {
                 && u64::from(size) >= asked
         });
         let Some((offset, size)) = memory else {
-            return Err(Error::Refused(format!("it answered {asked} bytes with {size} bytes at pfn {pfn:#x}")));
+            return Err(Error::Refused(format!(
+                "it answered {asked} bytes with {size} bytes at pfn {pfn:#x}"
+            )));
         };
         let fd = self.window.file(offset, size).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => {
@@ -209,7 +216,11 @@ impl Driver {
     /// As [`super::Channel::send`].
     pub(super) fn send(&mut self, id: u32, bytes: &[u8], vfds: &[VfdId]) -> Result<Sent, Error> {
         if bytes.len() > MAX_SEND || vfds.len() > MAX_FDS {
-            return Err(Error::Refused(format!("{} bytes and {} vfds are too many", bytes.len(), vfds.len())));
+            return Err(Error::Refused(format!(
+                "{} bytes and {} vfds are too many",
+                bytes.len(),
+                vfds.len()
+            )));
         }
         let open = |id: &u32| self.vfds.get(id).is_some_and(|vfd| vfd.state == State::Open);
         if !open(&id) || !vfds.iter().all(|vfd| open(&vfd.0)) {
@@ -454,7 +465,9 @@ impl Driver {
         let distinct = vfds.iter().enumerate().all(|(i, id)| !vfds[..i].contains(id));
         if !fits || !distinct || !vfds.iter().all(|id| is(id, State::Announced)) {
             if taker.is_none_or(|vfd| vfd.state != State::Closing) {
-                tracing::warn!("the device sent {len} bytes for vfd {id:#x} with {vfds:x?}: dropped");
+                tracing::warn!(
+                    "the device sent {len} bytes for vfd {id:#x} with {vfds:x?}: dropped"
+                );
             }
             let lost = vfds.into_iter().filter(|id| is(id, State::Announced)).collect();
             self.close_all(lost);
@@ -486,7 +499,8 @@ impl Driver {
 
     /// As [`super::Channel::receive`].
     pub(super) fn receive(&mut self, id: u32, bytes: &mut Vec<u8>) -> Result<Received, Error> {
-        let vfd = self.vfds.get(&id).filter(|vfd| vfd.state == State::Open).ok_or(Error::NotFound)?;
+        let vfd =
+            self.vfds.get(&id).filter(|vfd| vfd.state == State::Open).ok_or(Error::NotFound)?;
         let Some(message) = vfd.queue.front() else {
             return Ok(if vfd.hung_up { Received::HangUp } else { Received::Nothing });
         };

@@ -5,7 +5,8 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::Ordering;
 use vm_memory::{
-    AtomicAccess, Bytes, FileOffset, MmapRegion, VolatileMemory, VolatileSlice, mmap::MmapRegionError,
+    AtomicAccess, Bytes, FileOffset, MmapRegion, VolatileMemory, VolatileSlice,
+    mmap::MmapRegionError,
 };
 use wlproxy_unix::memory;
 

@@ -213,7 +213,8 @@ impl Ring {
         self.ram.read(self.layout.used + ELEMENTS + USED_ELEMENT * slot, &mut element);
         let [a, b, c, d, len @ ..] = element;
         let (id, written) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes(len));
-        let chain = self.chains.get_mut(id as usize).and_then(Option::take).ok_or(Broken::Chain(id))?;
+        let chain =
+            self.chains.get_mut(id as usize).and_then(Option::take).ok_or(Broken::Chain(id))?;
         if written > chain.writable {
             return Err(Broken::Length(written, chain.writable));
         }

@@ -104,7 +104,8 @@ impl Lab {
 
 #[test]
 fn bytes_go_there_and_back() {
-    for options in [Options::default(), TODAY, Options { trans_flags: false, ..Options::default() }] {
+    for options in [Options::default(), TODAY, Options { trans_flags: false, ..Options::default() }]
+    {
         let mut lab = Lab::new(options);
         let context = lab.channel.connect().unwrap();
         let most = vec![b'x'; wlproxy_protocol::limits::MAX_SEND];
@@ -384,9 +385,12 @@ fn a_reset_ends_everything_but_the_device() {
             assert!(matches!(lab.channel.send(context, b"x", &[]), Err(Error::NotFound)));
             assert!(matches!(lab.channel.receive(context, &mut Vec::new()), Err(Error::NotFound)));
             let size = lab.channel.vmm.window().size();
-            assert!((0..size).step_by(4096).take(1000).all(|offset| {
-                !lab.channel.vmm.window().contains(offset, allocation.size)
-            }));
+            assert!(
+                (0..size)
+                    .step_by(4096)
+                    .take(1000)
+                    .all(|offset| { !lab.channel.vmm.window().contains(offset, allocation.size) })
+            );
             lab.events.clear();
         }
         lab.context();
@@ -499,9 +503,18 @@ fn counts_what_is_left() {
 #[test]
 fn nothing_is_left() {
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "channel::process::tests::counts_what_is_left", "--ignored", "--nocapture"])
+        .args([
+            "--exact",
+            "channel::process::tests::counts_what_is_left",
+            "--ignored",
+            "--nocapture",
+        ])
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

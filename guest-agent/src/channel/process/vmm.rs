@@ -57,8 +57,9 @@ pub(super) struct Vmm {
 impl Vmm {
     /// Connects to a device and agrees with it on features. Its rings don't run yet.
     pub(super) fn connect(socket: &Path, options: &Options, ram: Arc<Ram>) -> Result<Self, Error> {
-        let stream = UnixStream::connect(socket)
-            .map_err(|error| Error::Lost(format!("can't connect to {}: {error}", socket.display())))?;
+        let stream = UnixStream::connect(socket).map_err(|error| {
+            Error::Lost(format!("can't connect to {}: {error}", socket.display()))
+        })?;
         let connection = OwnedFd::from(stream.try_clone().map_err(lost)?);
         let mut frontend = Frontend::from_stream(stream, NUM_QUEUES as u64);
 
@@ -102,7 +103,17 @@ impl Vmm {
             thread::Builder::new().name("window".into()).spawn(body).map_err(lost)?
         };
         let thread = Some(thread);
-        Ok(Self { frontend, connection, requests, thread, window, announcer, features, kicks, call })
+        Ok(Self {
+            frontend,
+            connection,
+            requests,
+            thread,
+            window,
+            announcer,
+            features,
+            kicks,
+            call,
+        })
     }
 
     /// The window.
@@ -169,7 +180,6 @@ impl Vmm {
         self.window.stop();
         Ok(())
     }
-
 }
 
 impl Drop for Vmm {
@@ -193,7 +203,9 @@ fn serve(mut requests: FrontendReqHandler<Window>, announcer: &Announcer) {
             // A refused request was answered; the channel goes on.
             Ok(_) | Err(vhost_user::Error::ReqHandlerError(_)) => announcer.announce(),
             Err(vhost_user::Error::Disconnected | vhost_user::Error::PartialMessage) => return,
-            Err(error) => return tracing::warn!("the device's requests can't be read any more: {error}"),
+            Err(error) => {
+                return tracing::warn!("the device's requests can't be read any more: {error}");
+            }
         }
     }
 }

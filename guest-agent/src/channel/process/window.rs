@@ -120,11 +120,16 @@ impl Window {
     /// All mappings and their offsets, if there was a change since this was last asked.
     pub(super) fn changed(&self) -> Option<Vec<(u64, Mapping)>> {
         let mut state = self.lock();
-        std::mem::take(&mut state.changed)
-            .then(|| state.mappings.iter().map(|(offset, mapping)| (*offset, mapping.clone())).collect())
+        std::mem::take(&mut state.changed).then(|| {
+            state.mappings.iter().map(|(offset, mapping)| (*offset, mapping.clone())).collect()
+        })
     }
 
-    fn map(&self, request: &VhostUserMMap, file: impl FnOnce() -> io::Result<OwnedFd>) -> Result<(), Refused> {
+    fn map(
+        &self,
+        request: &VhostUserMMap,
+        file: impl FnOnce() -> io::Result<OwnedFd>,
+    ) -> Result<(), Refused> {
         let mut state = self.lock();
         let (offset, len) = self.range(&state, request)?;
         let file_offset = request.fd_offset;

@@ -37,7 +37,9 @@ impl Client {
         let fds: Vec<OwnedFd> = fds.drain(..wanted).collect();
         world.stats.requests += 1;
         match call.interface.name {
-            "wl_shm" | "wl_shm_pool" | "wl_buffer" => return self.memory_request(&call, fds, link, world),
+            "wl_shm" | "wl_shm_pool" | "wl_buffer" => {
+                return self.memory_request(&call, fds, link, world);
+            }
             "wl_surface" => self.surface_request(&call, world)?,
             "wp_viewporter" | "wp_viewport" => self.viewport_request(&call),
             _ => self.refresh_buffers(&call, world)?,
@@ -57,8 +59,13 @@ impl Client {
             ("wl_shm", "create_pool") => self.create_pool(call, fds, link, world),
             ("wl_shm_pool", "create_buffer") => self.create_buffer(call, link, world),
             ("wl_shm_pool", "resize") => {
-                let Some(Arg::Int(size)) = call.args().next() else { return Err(mismatch(call).into()) };
-                Ok(self.shadows.resize_pool(call.object(), size).map_err(|error| at(call, error))?)
+                let Some(Arg::Int(size)) = call.args().next() else {
+                    return Err(mismatch(call).into());
+                };
+                Ok(self
+                    .shadows
+                    .resize_pool(call.object(), size)
+                    .map_err(|error| at(call, error))?)
             }
             ("wl_shm_pool", "destroy") => {
                 self.shadows.destroy_pool(call.object(), &mut Memory::of(world));
@@ -98,7 +105,12 @@ impl Client {
     }
 
     /// Makes the client's pool anew over the memory of the buffer's shadow, and the buffer in it.
-    fn create_buffer(&mut self, call: &Call<'_>, link: &mut Link, world: &mut World) -> Result<(), End> {
+    fn create_buffer(
+        &mut self,
+        call: &Call<'_>,
+        link: &mut Link,
+        world: &mut World,
+    ) -> Result<(), End> {
         let pool = call.object();
         let mut args = call.args();
         let (
@@ -112,14 +124,25 @@ impl Client {
         else {
             return Err(mismatch(call).into());
         };
-        let is_shm = |&shm: &u32| self.objects.interface(shm).is_some_and(|known| known.name == "wl_shm");
+        let is_shm =
+            |&shm: &u32| self.objects.interface(shm).is_some_and(|known| known.name == "wl_shm");
         let Some(shm) = self.pools.get(&pool).copied().filter(is_shm) else {
-            let reason = "the wl_shm of this pool was released, and the pool can't be made again without it";
+            let reason =
+                "the wl_shm of this pool was released, and the pool can't be made again without it";
             return Err(call.violation(IMPLEMENTATION, reason).into());
         };
         let placement = self
             .shadows
-            .create_buffer(pool, buffer, offset, width, height, stride, format, &mut Memory::of(world))
+            .create_buffer(
+                pool,
+                buffer,
+                offset,
+                width,
+                height,
+                stride,
+                format,
+                &mut Memory::of(world),
+            )
             .map_err(|error| at(call, error))?;
         let mut out = Batch::<()>::default();
         out.push(pool, opcode::WL_SHM_POOL_DESTROY, &[]);
@@ -147,8 +170,16 @@ impl Client {
                 let buffer = (buffer != 0).then_some(buffer);
                 self.shadows.attach(surface, buffer, dx, dy, &mut Memory::of(world));
             }
-            ("offset", Some(Arg::Int(dx)), Some(Arg::Int(dy)), ..) => self.shadows.offset(surface, dx, dy),
-            ("damage", Some(Arg::Int(x)), Some(Arg::Int(y)), Some(Arg::Int(width)), Some(Arg::Int(height))) => {
+            ("offset", Some(Arg::Int(dx)), Some(Arg::Int(dy)), ..) => {
+                self.shadows.offset(surface, dx, dy)
+            }
+            (
+                "damage",
+                Some(Arg::Int(x)),
+                Some(Arg::Int(y)),
+                Some(Arg::Int(width)),
+                Some(Arg::Int(height)),
+            ) => {
                 self.shadows.damage(surface, Rect::new(x, y, width, height));
             }
             (
@@ -158,7 +189,9 @@ impl Client {
                 Some(Arg::Int(width)),
                 Some(Arg::Int(height)),
             ) => self.shadows.damage_buffer(surface, Rect::new(x, y, width, height)),
-            ("set_buffer_scale", Some(Arg::Int(scale)), ..) => self.shadows.set_scale(surface, scale),
+            ("set_buffer_scale", Some(Arg::Int(scale)), ..) => {
+                self.shadows.set_scale(surface, scale)
+            }
             ("set_buffer_transform", Some(Arg::Int(transform)), ..) => {
                 self.shadows.set_transform(surface, transform.cast_unsigned());
             }
@@ -189,7 +222,12 @@ impl Client {
         match (call.desc.name, args) {
             (
                 "set_source",
-                (Some(Arg::Fixed(x)), Some(Arg::Fixed(y)), Some(Arg::Fixed(width)), Some(Arg::Fixed(height))),
+                (
+                    Some(Arg::Fixed(x)),
+                    Some(Arg::Fixed(y)),
+                    Some(Arg::Fixed(width)),
+                    Some(Arg::Fixed(height)),
+                ),
             ) => {
                 let source = [x, y, width, height];
                 let set = source != [UNSET_FIXED; 4];
@@ -231,7 +269,12 @@ fn count(copied: Copied, world: &mut World) {
 }
 
 /// Passes a request on as it is, with its fds as vfds.
-fn forward(call: &Call<'_>, fds: Vec<OwnedFd>, link: &mut Link, world: &mut World) -> Result<(), End> {
+fn forward(
+    call: &Call<'_>,
+    fds: Vec<OwnedFd>,
+    link: &mut Link,
+    world: &mut World,
+) -> Result<(), End> {
     let vfds: Result<Vec<_>, _> = fds.into_iter().map(|fd| world.carry_out(fd)).collect();
     link.out.queue(call.message.bytes, vfds?);
     Ok(())
@@ -248,5 +291,8 @@ fn at(call: &Call<'_>, error: ClientError) -> Violation {
 
 /// The tables and this file disagree about a request.
 fn mismatch(call: &Call<'_>) -> Violation {
-    call.violation(IMPLEMENTATION, "its arguments are not those that this version of the agent knows")
+    call.violation(
+        IMPLEMENTATION,
+        "its arguments are not those that this version of the agent knows",
+    )
 }

@@ -62,7 +62,7 @@ fn arguments_use_the_message_up() {
     );
     assert_eq!(args(b"\x01\0\0\0\x02\0\0\0", &[ArgumentType::Uint]), Err(WireError::Long(4)));
     assert_eq!(args(b"", &[ArgumentType::Fd]), Ok(vec![Arg::Fd]));
-    assert_eq!(args(b"\0\0\0\0", &[ArgumentType::NewId]), Err(WireError::Null(0)));
+    assert_eq!(args(b"\0\0\0\0", &[ArgumentType::NewId]), Err(WireError::NewId(0)));
     assert_eq!(args(b"\0\0\0\0", &[ArgumentType::Object(AllowNull::No)]), Err(WireError::Null(0)));
 }
 

@@ -192,7 +192,7 @@ impl VirtioWl {
         let mut vfds = Vec::with_capacity(batch.fds.len());
         let mut messages = VecDeque::new();
         for fd in batch.fds {
-            let announced = self.vfds.adopt(fd).and_then(|vfd| {
+            let announced = self.vfds.adopt(fd, id).and_then(|vfd| {
                 vfds.push(vfd);
                 self.announcement(vfd, message::VFD_NEW)
             });

@@ -129,7 +129,10 @@ fn with_event_idx_the_driver_is_called_for_the_next_after_none() {
     (0..4).for_each(|token| assert!(lab.ring.add(token, &[], &[part(1)])));
     let heads: Vec<u16> = std::iter::from_fn(|| lab.take()).map(|(head, _)| head).collect();
     lab.give(heads[0], 0);
-    assert!(lab.queue.needs_notification(&lab.memory).unwrap(), "a fresh driver waits for the first");
+    assert!(
+        lab.queue.needs_notification(&lab.memory).unwrap(),
+        "a fresh driver waits for the first"
+    );
     lab.give(heads[1], 0);
     assert!(!lab.queue.needs_notification(&lab.memory).unwrap(), "it was called already");
     while lab.ring.pop().unwrap().is_some() {}
@@ -145,7 +148,9 @@ fn with_event_idx_the_driver_is_called_for_the_next_after_none() {
 fn what_a_device_may_not_do_breaks_the_ring() {
     let fresh = || {
         let mut lab = Lab::new(false);
-        assert!(lab.ring.add(1, &[part(4)], &[part(16)]) && lab.ring.add(2, &[part(4)], &[part(16)]));
+        assert!(
+            lab.ring.add(1, &[part(4)], &[part(16)]) && lab.ring.add(2, &[part(4)], &[part(16)])
+        );
         lab
     };
     let broken = |id, len, index| {
@@ -161,7 +166,11 @@ fn what_a_device_may_not_do_breaks_the_ring() {
     let mut lab = fresh();
     lab.forge(0, 16, 2);
     assert_eq!(lab.ring.pop(), Ok(Some(Used { token: 1, written: 16 })));
-    lab.ram.store(Layout::new(0x1000, SIZE).used + ELEMENTS + USED_ELEMENT, 0u32, Ordering::Relaxed);
+    lab.ram.store(
+        Layout::new(0x1000, SIZE).used + ELEMENTS + USED_ELEMENT,
+        0u32,
+        Ordering::Relaxed,
+    );
     assert_eq!(lab.ring.pop(), Err(Broken::Chain(0)), "given back twice");
 }
 
@@ -176,7 +185,8 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        (0..3usize, 0..3usize).prop_filter_map("a part", |(r, w)| (r + w > 0).then_some(Step::Add(r, w))),
+        (0..3usize, 0..3usize)
+            .prop_filter_map("a part", |(r, w)| (r + w > 0).then_some(Step::Add(r, w))),
         Just(Step::Take),
         any::<usize>().prop_map(Step::Give),
         Just(Step::Pop),

@@ -19,7 +19,9 @@ use vm_memory::{
     GuestMemoryMmap, GuestMemoryRegion,
 };
 use vmm_sys_util::epoll::EventSet;
-use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier};
+use vmm_sys_util::event::{
+    EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier,
+};
 use wlproxy_protocol::accept::Token;
 use wlproxy_protocol::limits::PAGE_SIZE;
 use wlproxy_protocol::virtio_wl::{
@@ -110,7 +112,10 @@ impl Fake {
     }
 
     /// Listens at `socket` for one VM, whose connection is served once the thread is joined.
-    pub(super) fn listen(self: &Arc<Self>, socket: &Path) -> thread::JoinHandle<VhostUserDaemon<Arc<Self>>> {
+    pub(super) fn listen(
+        self: &Arc<Self>,
+        socket: &Path,
+    ) -> thread::JoinHandle<VhostUserDaemon<Arc<Self>>> {
         let mut listener = Listener::new(socket, true).unwrap();
         let memory = Memory::new(GuestMemoryMmap::new());
         let mut daemon = VhostUserDaemon::new("fake".into(), self.clone(), memory).unwrap();
@@ -170,7 +175,12 @@ impl Fake {
     }
 
     /// Does one request. `None` if there is no response now.
-    fn request(&self, state: &mut State, bytes: &[u8], place: (u16, GuestAddress)) -> Option<Vec<u8>> {
+    fn request(
+        &self,
+        state: &mut State,
+        bytes: &[u8],
+        place: (u16, GuestAddress),
+    ) -> Option<Vec<u8>> {
         let header: Header = virtio_wl::read(bytes).unwrap();
         if header.kind == message::VFD_SEND {
             return self.send(state, bytes, place).map(|kind| Header::new(kind).to_vec());
@@ -248,7 +258,8 @@ impl Fake {
                 state.end += PAGE_SIZE;
             }
             _ => {
-                let back: Vec<u32> = vfds.iter().map(|vfd| self.announce_again(state, *vfd)).collect();
+                let back: Vec<u32> =
+                    vfds.iter().map(|vfd| self.announce_again(state, *vfd)).collect();
                 state.recv(id, &back, bytes);
             }
         }
@@ -285,7 +296,8 @@ impl Fake {
                     vring.signal_used_queue().unwrap();
                 }
             }
-            let more: Vec<bool> = vrings.iter().map(|vring| vring.enable_notification().unwrap()).collect();
+            let more: Vec<bool> =
+                vrings.iter().map(|vring| vring.enable_notification().unwrap()).collect();
             if !more[QUEUE_OUT] && (!more[QUEUE_IN] || state.input.is_empty()) {
                 return;
             }
@@ -357,7 +369,12 @@ impl State {
     fn announce_pipe(&mut self, flags: u32) -> u32 {
         let id = self.host_id();
         self.vfds.insert(id, Object::Pipe);
-        self.announce(VfdNew { header: Header::new(message::VFD_NEW), id, flags, ..VfdNew::default() });
+        self.announce(VfdNew {
+            header: Header::new(message::VFD_NEW),
+            id,
+            flags,
+            ..VfdNew::default()
+        });
         id
     }
 }

@@ -16,7 +16,11 @@ fn memfd(pages: u64) -> OwnedFd {
 
 /// A request in pages.
 fn request(offset: u64, len: u64) -> VhostUserMMap {
-    VhostUserMMap { shm_offset: offset * PAGE_SIZE, len: len * PAGE_SIZE, ..VhostUserMMap::default() }
+    VhostUserMMap {
+        shm_offset: offset * PAGE_SIZE,
+        len: len * PAGE_SIZE,
+        ..VhostUserMMap::default()
+    }
 }
 
 fn map(window: &Window, offset: u64, len: u64) -> Result<(), Refused> {
