@@ -88,7 +88,9 @@ pub fn serve(listener: &mut Listener, options: &Options, stop: &Stop) -> io::Res
         daemon.request_shutdown();
     }
     tracing::info!(vm = options.vm, "a frontend connected");
+    options.counters.frontends.add(1);
     let result = daemon.wait();
+    options.counters.frontends.sub(1);
     let stopped = !stop.serves(None);
     match result {
         Ok(()) => {}
