@@ -98,8 +98,11 @@ impl Rect {
     }
 }
 
-/// A set of pixels: the exact union of the rectangles that were added, as far as it lies right of and below the
-/// origin, where surfaces and wl_buffers are.
+/// Where regions are. Surfaces and wl_buffers begin at the origin, but a crop shows what is left of and above it too.
+/// Ends and sizes within fit an `i32`.
+const PLANE: Rect = Rect { x: -(1 << 29), y: -(1 << 29), width: i32::MAX, height: i32::MAX };
+
+/// A set of pixels: the exact union of the rectangles that were added, as far as it lies in [`PLANE`].
 ///
 /// Beyond [`MAX_RECTS`] it becomes its bounding box: never less than the union, but then more.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -118,7 +121,7 @@ impl Region {
 
     /// Adds the pixels of a rectangle.
     pub(super) fn add(&mut self, rect: Rect) {
-        let Some(rect) = rect.intersection(&Rect::of_size((i32::MAX, i32::MAX))) else { return };
+        let Some(rect) = rect.intersection(&PLANE) else { return };
         let (mut new, mut rest) = (vec![rect], Vec::new());
         for known in &self.rects {
             for piece in new.drain(..) {
@@ -202,7 +205,7 @@ mod tests {
     }
 
     fn pixels() -> impl Iterator<Item = (i32, i32)> {
-        (0..3 * SIDE).flat_map(|y| (0..3 * SIDE).map(move |x| (x, y)))
+        (-SIDE..3 * SIDE).flat_map(|y| (-SIDE..3 * SIDE).map(move |x| (x, y)))
     }
 
     proptest! {
@@ -230,8 +233,7 @@ mod tests {
             for (x, y, width, height) in rects {
                 region.add(Rect::new(x, y, width, height));
             }
-            prop_assert!(region.iter().all(|rect| rect.x >= 0 && rect.y >= 0
-                && rect.right() <= i32::MAX.into() && rect.bottom() <= i32::MAX.into()));
+            prop_assert!(region.iter().all(|rect| rect.intersection(&PLANE) == Some(rect)));
             prop_assert!(region.rects.len() <= MAX_RECTS);
         }
     }
@@ -239,8 +241,8 @@ mod tests {
     #[test]
     fn infinite_damage_covers_everything() {
         let mut region = Region::default();
-        region.add(Rect::new(i32::MIN, i32::MIN, i32::MAX, i32::MAX));
-        assert_eq!(region, Region::default());
+        region.add(Rect::new(i32::MIN, i32::MIN, 1 << 29, i32::MAX));
+        assert_eq!(region, Region::default(), "left of the plane");
         region.add(Rect::new(3, 5, i32::MAX, i32::MAX));
         region.add(Rect::new(0, 0, i32::MAX, i32::MAX));
         region.clip(Rect::of_size((640, 480)));
