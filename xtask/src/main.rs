@@ -1,1 +1,61 @@
-fn main() {}
+//! The project's own commands: `cargo xtask demo` and `cargo xtask test`.
+
+#![deny(unsafe_code)]
+
+mod apt;
+mod build;
+mod demo;
+mod family;
+mod part;
+mod progress;
+mod supervisor;
+mod table;
+mod test;
+mod watch;
+
+use clap::{Parser, Subcommand};
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use supervisor::Interrupted;
+
+/// The project's own commands.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Shows real applications of two client VMs on one sway in a compositor VM, and takes a picture of it
+    Demo(demo::Options),
+    /// Builds everything and runs every test, the whole-path ones with real clients and compositors included
+    Test(test::Options),
+}
+
+/// The directory of the workspace: where it is now, if cargo tells, not where it was when this was built.
+fn root() -> PathBuf {
+    let manifest = env::var_os("CARGO_MANIFEST_DIR").unwrap_or(env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&manifest).parent().expect("xtask lies in the workspace").to_owned()
+}
+
+/// `path` as seen from the workspace: `cargo xtask` may be called in any of its folders.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn main() -> ExitCode {
+    let result = match Options::parse().command {
+        Command::Demo(options) => demo::run(&options).map(|()| ExitCode::SUCCESS),
+        Command::Test(options) => test::run(&options),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        match error.downcast_ref::<Interrupted>() {
+            Some(interrupted) => ExitCode::from(interrupted.exit_code()),
+            None => ExitCode::FAILURE,
+        }
+    })
+}

@@ -1,0 +1,162 @@
+//! The Debian packages that the demo and the tests need.
+
+use crate::progress::Progress;
+use anyhow::{Context, Result, bail};
+use std::env;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write, pipe};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// One package.
+#[derive(Debug)]
+struct Package {
+    name: &'static str,
+    /// It is there when all of these are.
+    proofs: &'static [Proof],
+    /// What it is needed for.
+    reason: &'static str,
+}
+
+#[derive(Debug)]
+enum Proof {
+    /// A program in `PATH`.
+    Program(&'static str),
+    /// A file.
+    File(&'static str),
+}
+
+use Proof::{File as Exists, Program};
+
+/// What the demo and the tests run.
+const PACKAGES: &[Package] = &[
+    Package { name: "sway", proofs: &[Program("sway")], reason: "a compositor, wlroots" },
+    Package { name: "swaybg", proofs: &[Program("swaybg")], reason: "paints sway's desktop" },
+    Package {
+        name: "weston",
+        proofs: &[Program("weston"), Program("weston-simple-shm"), Program("weston-flower")],
+        reason: "a compositor, libweston, and simple clients",
+    },
+    Package { name: "foot", proofs: &[Program("foot")], reason: "a client with text and damage" },
+    Package { name: "grim", proofs: &[Program("grim")], reason: "takes the pictures" },
+    Package {
+        name: "fonts-dejavu-core",
+        proofs: &[Exists("/usr/share/fonts/truetype/dejavu/DejaVuSansMono.ttf")],
+        reason: "the same text in every picture",
+    },
+    Package {
+        name: "util-linux",
+        proofs: &[Program("setpriv"), Program("setsid")],
+        reason: "lets root start sway, which refuses to run as root",
+    },
+];
+
+/// Options of every `apt-get` that is run: it asks nothing, and waits for another one to be done.
+const APT_OPTIONS: [&str; 3] = ["-y", "-o", "DPkg::Lock::Timeout=300"];
+
+/// Installs what isn't there. Tells so first; what apt says goes to `log`.
+pub(crate) fn ensure(log: &Path, progress: &mut Progress) -> Result<()> {
+    install(PACKAGES, log, progress)
+}
+
+fn install(packages: &[Package], log: &Path, progress: &mut Progress) -> Result<()> {
+    let missing: Vec<&Package> =
+        packages.iter().filter(|package| !package.missing().is_empty()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
+    progress.say("some Debian packages are missing and will be installed:");
+    for package in &missing {
+        progress.say(&format!("  {:<18} {}", package.name, package.reason));
+    }
+    let prefix = prefix(&names)?;
+    let mut log_file =
+        File::create(log).with_context(|| format!("can't write {}", log.display()))?;
+    progress.stage("apt-get update");
+    apt(prefix, &["update"], &mut log_file, log, progress)?;
+    progress.stage(format!("apt-get install {}", names.join(" ")));
+    let install = [&["install", "--no-install-recommends"], names.as_slice()].concat();
+    apt(prefix, &install, &mut log_file, log, progress)?;
+    progress.done();
+    for package in missing {
+        if let Some(proof) = package.missing().first() {
+            bail!("{} is installed, but {proof} is not there", package.name);
+        }
+    }
+    Ok(())
+}
+
+/// What stands before `apt-get` so that it may install.
+fn prefix(names: &[&str]) -> Result<&'static [&'static str]> {
+    if !in_path("apt-get") {
+        bail!(
+            "there is no apt-get here; install what holds {} by your own means",
+            names.join(", ")
+        );
+    }
+    if nix::unistd::geteuid().is_root() {
+        Ok(&[])
+    } else if in_path("sudo") {
+        Ok(&["sudo"])
+    } else {
+        bail!(
+            "only root may install packages, and there is no sudo; as root, run: \
+             apt-get update && apt-get install -y --no-install-recommends {}",
+            names.join(" ")
+        )
+    }
+}
+
+fn apt(
+    prefix: &[&str],
+    args: &[&str],
+    log: &mut File,
+    log_path: &Path,
+    progress: &mut Progress,
+) -> Result<()> {
+    let words: Vec<&str> = prefix
+        .iter()
+        .copied()
+        .chain(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"])
+        .chain(APT_OPTIONS)
+        .chain(args.iter().copied())
+        .collect();
+    let (output, input) = pipe()?;
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input);
+    let mut child = command.spawn().with_context(|| format!("can't run {}", words.join(" ")))?;
+    drop(command); // It holds the pipe open.
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line?;
+        log.write_all(&line)?;
+        log.write_all(b"\n")?;
+        progress.detail(String::from_utf8_lossy(&line).trim());
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        let said = fs::read_to_string(log_path).unwrap_or_default();
+        let lines: Vec<&str> = said.lines().collect();
+        let tail = lines[lines.len().saturating_sub(crate::supervisor::LOG_TAIL)..].join("\n");
+        bail!("{} failed ({status}):\n{tail}", words.join(" "));
+    }
+    Ok(())
+}
+
+impl Package {
+    /// What isn't there of it.
+    fn missing(&self) -> Vec<&'static str> {
+        self.proofs
+            .iter()
+            .filter_map(|proof| match proof {
+                Program(name) => (!in_path(name)).then_some(*name),
+                Exists(path) => (!Path::new(path).exists()).then_some(*path),
+            })
+            .collect()
+    }
+}
+
+fn in_path(program: &str) -> bool {
+    env::var_os("PATH")
+        .is_some_and(|path| env::split_paths(&path).any(|dir| dir.join(program).is_file()))
+}

@@ -1,0 +1,71 @@
+//! Builds with cargo, and finds what was built.
+
+use crate::part::end_with_caller;
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::env;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// The cargo that runs this.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(crate::root());
+    end_with_caller(&mut command);
+    command
+}
+
+/// Runs `cargo build ARGS` with its own progress on the terminal. Returns the programs, by name.
+pub(crate) fn build(args: &[&str]) -> Result<Vec<(String, PathBuf)>> {
+    let mut child = cargo()
+        .arg("build")
+        .args(args)
+        .arg("--message-format=json-render-diagnostics")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("can't run cargo")?;
+    let messages = BufReader::new(child.stdout.take().expect("it is piped"));
+    let mut programs = Vec::new();
+    for message in messages.lines() {
+        programs.extend(program(&message?));
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("cargo build {} failed ({status})", args.join(" "));
+    }
+    Ok(programs)
+}
+
+/// The program that a message of cargo tells of.
+fn program(message: &str) -> Option<(String, PathBuf)> {
+    let message: Value = serde_json::from_str(message).ok()?;
+    let is_program = message["target"]["kind"].as_array()?.iter().any(|kind| kind == "bin");
+    if message["reason"] != "compiler-artifact" || !is_program {
+        return None;
+    }
+    let name = message["target"]["name"].as_str()?.to_owned();
+    Some((name, message["executable"].as_str()?.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found_among_the_messages() {
+        let found = program(
+            r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"wlproxy"},"executable":"/t/wlproxy"}"#,
+        );
+        assert_eq!(found, Some(("wlproxy".to_owned(), "/t/wlproxy".into())));
+        for other in [
+            r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"wlproxy"},"executable":null}"#,
+            r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"wlproxy"},"executable":null}"#,
+            r#"{"reason":"build-finished","success":true}"#,
+            "Compiling wlproxy",
+        ] {
+            assert_eq!(program(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! `cargo xtask test`: everything that must be there, then every test.
+
+use crate::progress::Progress;
+use crate::{apt, build};
+use anyhow::{Context, Result};
+use clap::Args;
+use std::fs;
+use std::process::ExitCode;
+
+/// Tells the tests that time doesn't matter: more rounds, bigger sizes. Set by `--long`.
+const LONG_VARIABLE: &str = "WLPROXY_LONG_TESTS";
+
+/// Options of `cargo xtask test`.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Run the slow tests as well: those marked `#[ignore]`, and more rounds of others (WLPROXY_LONG_TESTS=1)
+    #[arg(long)]
+    long: bool,
+    /// Passed on to `cargo test`: a filter, or options such as `-p wlproxy-protocol`
+    #[arg(allow_hyphen_values = true)]
+    args: Vec<String>,
+    /// Passed on to the test programs, after `--`
+    #[arg(last = true)]
+    harness: Vec<String>,
+}
+
+/// Runs the command. The exit status is that of `cargo test`.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let mut progress = Progress::new();
+    let dir = crate::root().join("target/xtask");
+    fs::create_dir_all(&dir).with_context(|| format!("can't make {}", dir.display()))?;
+    apt::ensure(&dir.join("apt.log"), &mut progress)?;
+
+    // The whole-path tests run the programs, so these are built first, of every crate.
+    progress.stage("cargo build --workspace --all-targets");
+    progress.leave_line();
+    build::build(&["--workspace", "--all-targets"])?;
+    progress.done();
+
+    let mut command = build::cargo();
+    command.args(arguments(options));
+    if options.long {
+        command.env(LONG_VARIABLE, "1");
+    }
+    progress.say(&format!("... cargo {}", arguments(options).join(" ")));
+    let status = command.status().context("can't run cargo")?;
+    // A test program that a signal ended has no status of its own.
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, Into::into))
+}
+
+/// What `cargo` is given.
+fn arguments(options: &Options) -> Vec<String> {
+    let mut arguments = vec!["test".to_owned()];
+    let names_package =
+        |arg: &String| arg.starts_with("-p") || arg == "--package" || arg.starts_with("--package=");
+    if !options.args.iter().any(names_package) {
+        arguments.push("--workspace".to_owned());
+    }
+    arguments.extend(options.args.iter().cloned());
+    if options.long || !options.harness.is_empty() {
+        arguments.push("--".to_owned());
+    }
+    if options.long {
+        arguments.push("--include-ignored".to_owned());
+    }
+    arguments.extend(options.harness.iter().cloned());
+    arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: super::Options,
+    }
+
+    fn arguments(line: &str) -> String {
+        let line = Line::try_parse_from(line.split(' ')).unwrap();
+        super::arguments(&line.options).join(" ")
+    }
+
+    #[test]
+    fn arguments_reach_cargo_and_the_test_programs() {
+        for (line, expected) in [
+            ("test", "test --workspace"),
+            ("test shadow", "test --workspace shadow"),
+            ("test -p wlproxy --lib", "test -p wlproxy --lib"),
+            ("test --package=wlproxy", "test --package=wlproxy"),
+            ("test -- --nocapture", "test --workspace -- --nocapture"),
+            ("test --no-fail-fast x -- -q", "test --workspace --no-fail-fast x -- -q"),
+            ("test --long", "test --workspace -- --include-ignored"),
+            ("test --long -- a", "test --workspace -- --include-ignored a"),
+        ] {
+            assert_eq!(arguments(line), expected, "{line}");
+        }
+    }
+}
