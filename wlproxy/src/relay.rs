@@ -53,7 +53,6 @@ impl<F> Relay<F> {
     /// Takes bytes and fds of the client; appends to `out` what the compositor is to get.
     ///
     /// Incomplete messages wait inside.
-    #[expect(clippy::wrong_self_convention, reason = "it says where the bytes come from")]
     pub fn from_client(
         &mut self,
         bytes: &[u8],
@@ -80,7 +79,6 @@ impl<F> Relay<F> {
     /// Takes bytes and fds of the compositor; appends to `out` what the client is to get.
     ///
     /// Globals that can't cross are left out.
-    #[expect(clippy::wrong_self_convention, reason = "it says where the bytes come from")]
     pub fn from_compositor(
         &mut self,
         bytes: &[u8],
