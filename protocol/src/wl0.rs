@@ -16,13 +16,13 @@ pub const RECV: u32 = iow(b'w', 2, size_of::<TxnIoctl>());
 
 /// [`NewIoctl::kind`]: a context to the default socket.
 pub const NEW_CTX: u32 = 0;
-/// [`NewIoctl::kind`]: an allocation of [`NewIoctl::size`] bytes.
+/// [`NewIoctl::kind`]: an allocation of so many bytes, which stand first in [`NewIoctl::payload`].
 pub const NEW_ALLOC: u32 = 1;
 /// [`NewIoctl::kind`]: a pipe that the guest reads.
 pub const NEW_PIPE_READ: u32 = 2;
 /// [`NewIoctl::kind`]: a pipe that the guest writes.
 pub const NEW_PIPE_WRITE: u32 = 3;
-/// [`NewIoctl::kind`]: a context to the socket of [`NewIoctl::name`].
+/// [`NewIoctl::kind`]: a context to the socket that [`NewIoctl::payload`] names.
 pub const NEW_CTX_NAMED: u32 = 5;
 
 /// `struct virtwl_ioctl_new`, for what we ask of it. 48 bytes.

@@ -194,7 +194,10 @@ mod tests {
             cropped.to_buffer(Rect::new(0, 0, 99, 99), (40, 40)),
             Some(Rect::new(3, 0, 37, 40))
         );
-        assert_eq!(cropped.to_buffer(Rect::new(-1, 0, 1, 1), (40, 40)), Some(Rect::new(1, 0, 2, 2)));
+        assert_eq!(
+            cropped.to_buffer(Rect::new(-1, 0, 1, 1), (40, 40)),
+            Some(Rect::new(1, 0, 2, 2))
+        );
         // Both: 4 * 2 pixels on 16 units, half a pixel each.
         let both = View { destination: Some((16, 16)), ..cropped };
         assert_eq!(both.to_buffer(Rect::new(1, 1, 2, 2), (40, 40)), Some(Rect::new(3, 0, 2, 2)));

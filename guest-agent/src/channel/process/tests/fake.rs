@@ -335,7 +335,8 @@ impl Fake {
 fn flush(state: &mut State, memory: &GuestMemoryMmap, vring: &VringRwLock<Memory>) {
     while !state.input.is_empty() {
         // The rings may have been stopped just now.
-        let chain = vring.get_mut().get_queue_mut().iter(memory).ok().and_then(|mut chains| chains.next());
+        let chain =
+            vring.get_mut().get_queue_mut().iter(memory).ok().and_then(|mut chains| chains.next());
         let (Some(mut chain), false) = (chain, state.input.is_empty()) else {
             return;
         };
