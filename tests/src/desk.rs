@@ -4,7 +4,7 @@ use crate::binaries::binary;
 use crate::leak::{self, Count, MARKER};
 use crate::process::{Process, output};
 use crate::wait::{PATIENCE, until};
-use crate::{Compositor, Image, Kind, Leaks, Raw, Sway};
+use crate::{Compositor, Image, Kind, Leaks, Puppet, Raw, Sway};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -114,6 +114,20 @@ impl Desk {
         desk
     }
 
+    /// wlproxy and nothing in any VM: the test itself plays them all, as [`Puppet`]s.
+    ///
+    /// At the end there has to be what there was after each of them had come and gone once.
+    pub fn host_only(plan: Plan) -> Self {
+        let mut desk = Self::compositor_only(plan);
+        desk.start_proxy();
+        for name in desk.plan.vms.iter().copied().chain(["gui"]) {
+            drop(Puppet::start(&desk.channel(name)));
+            until("the end of a VM", || (desk.status(name, "frontends") == 0).then_some(()));
+        }
+        desk.baseline = Some(desk.leaks());
+        desk
+    }
+
     /// Nothing of `plan` but its compositor; the test starts the rest, in whatever order.
     pub fn compositor_only(plan: Plan) -> Self {
         let folder =
@@ -185,7 +199,7 @@ impl Desk {
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("our own folder");
         let mut command = self.command(binary("guest-agent"));
         command.env("XDG_RUNTIME_DIR", &folder);
-        command.arg("run").arg("--channel").arg(channel(&self.path(&format!("host/{name}.sock"))));
+        command.arg("run").arg("--channel").arg(channel(&self.channel(name)));
         (command, folder)
     }
 
@@ -227,7 +241,12 @@ impl Desk {
 
     /// The vhost-user socket of the compositor VM.
     pub fn gui_channel(&self) -> PathBuf {
-        self.path("host/gui.sock")
+        self.channel("gui")
+    }
+
+    /// The vhost-user socket of a VM.
+    pub fn channel(&self, vm: &str) -> PathBuf {
+        self.path(&format!("host/{vm}.sock"))
     }
 
     /// A client VM.
@@ -257,10 +276,19 @@ impl Desk {
 
     /// One number of a VM from `wlproxy status`, such as "requests".
     pub fn status(&self, vm: &str, key: &str) -> u64 {
+        let status = self.whole_status();
+        status["vms"][vm][key].as_u64().unwrap_or_else(|| panic!("no {key} of {vm} in {status}"))
+    }
+
+    /// Clients that wait for the compositor VM.
+    pub fn pending(&self) -> u64 {
+        self.whole_status()["pending"].as_u64().expect("a number")
+    }
+
+    fn whole_status(&self) -> Value {
         let mut command = self.command(binary("wlproxy"));
         command.arg("status").arg("--config").arg(self.config()).arg("--json");
-        let status: Value = serde_json::from_slice(&output(&mut command, PATIENCE)).expect("JSON");
-        status["vms"][vm][key].as_u64().unwrap_or_else(|| panic!("no {key} of {vm} in {status}"))
+        serde_json::from_slice(&output(&mut command, PATIENCE)).expect("JSON")
     }
 
     /// A baseline of everything, also of memory.
