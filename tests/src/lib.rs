@@ -5,7 +5,8 @@
 //! for an event, with [`PATIENCE`] as its deadline.
 //!
 //! The programs are those of this tree, built first if need be; with `WLPROXY_TEST_PROGRAMS=FOLDER` in the environment
-//! those of `FOLDER`. Needed besides: sway, weston, grim, foot, and setpriv if the tests run as root.
+//! those of `FOLDER`. Needed besides: sway, weston, grim, foot, wl-copy and wl-paste, and setpriv if the tests run as
+//! root.
 
 #![deny(unsafe_code)]
 

@@ -1,6 +1,6 @@
 //! A client VM without `guest-agent run`: its malformed requests meet the host, and nobody behind it.
 
-use guest_agent::channel::VfdId;
+use guest_agent::channel::{Channel, Received, VfdId};
 use wlproxy_tests::{Arg, Desk, Doorway, Plan, Puppet, message, until};
 
 /// Objects of a client that has bound wl_compositor and wl_shm, and made a surface.
@@ -135,19 +135,21 @@ fn vfds_without_a_request_end_their_context() {
     let (client, context) = world.client();
     let memory = world.work.allocate(4096);
     let vfds = [memory.vfd; 28];
-    // Until the host has had enough.
     let mut sent = 0;
-    let mut seen = Vec::new();
-    while world.desk.status("work", "violations") == 0 {
-        for _ in 0..8 {
-            world.work.send(client, &commit(), &vfds);
-            sent += 28;
+    let fault_bytes = loop {
+        world.work.send(client, &commit(), &vfds);
+        sent += 1;
+        assert!(sent * vfds.len() < 4096, "{sent} times {} vfds wait", vfds.len());
+        let channel = world.work.channel();
+        let mut bytes = Vec::new();
+        match channel.receive(client, &mut bytes).expect("an open vfd") {
+            Received::Message(_) => break bytes,
+            Received::Nothing | Received::HangUp => {}
         }
-        assert!(sent < 10_000, "{sent} vfds wait");
-    }
-    seen.extend(world.gui.rest(context));
-    assert!(seen.len() <= sent / 28 * 8);
-    let (_, _, text) = fault(&world.work.rest(client));
+    };
+    assert_eq!(world.work.rest(client), b"");
+    assert!(world.gui.rest(context).len() <= sent * commit().len());
+    let (_, _, text) = fault(&fault_bytes);
     assert!(text.contains("file descriptors"), "{text}");
     world.pass(beside, beside_context, &commit());
 }

@@ -25,7 +25,17 @@ fn refused(gui: &mut Puppet, token: Token) {
 /// The compositor VM resets between record and open, twice; each time the client is announced anew.
 #[test]
 fn the_compositor_vm_resets_between_record_and_open() {
-    let desk = Desk::host_only(Plan::default());
+    between_record_and_open(Plan::default());
+}
+
+/// The same with threads for workers.
+#[test]
+fn the_compositor_vm_resets_between_record_and_open_without_isolation() {
+    between_record_and_open(Plan { isolation: Some("none"), ..Plan::default() });
+}
+
+fn between_record_and_open(plan: Plan) {
+    let desk = Desk::host_only(plan);
     let mut gui = Puppet::start(&desk.channel("gui"));
     let mut work = Puppet::start(&desk.channel("work"));
     let client = work.connect();

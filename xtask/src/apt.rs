@@ -40,6 +40,11 @@ const PACKAGES: &[Package] = &[
     Package { name: "foot", proofs: &[Program("foot")], reason: "a client with text and damage" },
     Package { name: "grim", proofs: &[Program("grim")], reason: "takes the pictures" },
     Package {
+        name: "wl-clipboard",
+        proofs: &[Program("wl-copy"), Program("wl-paste")],
+        reason: "clients that copy and paste",
+    },
+    Package {
         name: "fonts-dejavu-core",
         proofs: &[Exists("/usr/share/fonts/truetype/dejavu/DejaVuSansMono.ttf")],
         reason: "the same text in every picture",

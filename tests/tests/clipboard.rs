@@ -1,0 +1,117 @@
+//! What is copied in one VM is pasted in another, or by a client of the compositor's own, and the other way round.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use wlproxy_tests::{Desk, Dice, Display, Plan, until};
+
+/// Much more than any pipe or socket takes at once.
+const SIZE: usize = 1 << 20;
+
+/// One copy after the other; each replaces the one before.
+struct Clipboard {
+    desk: Desk,
+    copies: u32,
+}
+
+impl Clipboard {
+    /// Something is copied: `content`. Returns its MIME type, by which it is told from what was copied before.
+    fn copy(&mut self, display: &Display, content: &[u8]) -> String {
+        self.copies += 1;
+        let kind = format!("application/x-copy-{}", self.copies);
+        let file = self.file("content");
+        fs::write(&file, content).expect("a file in our own folder");
+        // In the foreground it lives until something else is copied.
+        let script = "exec wl-copy --foreground --type \"$0\" < \"$1\"";
+        let file = file.to_str().expect("a temporary path is text");
+        self.desk.app(display, "sh", &["-c", script, &kind, file]);
+        kind
+    }
+
+    /// What was copied as `kind`, as soon as it can be pasted.
+    fn paste(&self, display: &Display, kind: &str) -> Vec<u8> {
+        let pasted = self.file("pasted");
+        until("something to paste", || {
+            let output = File::create(&pasted).expect("a file in our own folder");
+            let mut command = self.desk.command("wl-paste");
+            command.args(["--no-newline", "--type", kind]);
+            reach(&mut command, display);
+            command.stdin(Stdio::null()).stdout(output).stderr(Stdio::null());
+            let mut child = command.spawn().expect("wl-paste can be started");
+            let status = until("the end of wl-paste", || {
+                child.try_wait().expect("a child can be waited for")
+            });
+            status.success().then_some(())
+        });
+        fs::read(pasted).expect("it was just written")
+    }
+
+    /// Fails the test unless every transfer has ended.
+    fn idle(&self) {
+        for vm in ["work", "untrusted"] {
+            until("the end of all pipes", || (self.desk.vm(vm).stats("pipes") == 0).then_some(()));
+            assert_eq!(self.desk.status(vm, "violations"), 0);
+        }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.desk.folder().join(name)
+    }
+}
+
+/// Tells a command where its display is.
+fn reach(command: &mut Command, display: &Display) {
+    command.env("WAYLAND_DISPLAY", &display.socket);
+    command.env("XDG_RUNTIME_DIR", display.socket.parent().expect("a socket lies somewhere"));
+}
+
+/// `size` bytes that nobody can guess.
+fn random(dice: &mut Dice, size: usize) -> Vec<u8> {
+    (0..size).map(|_| dice.roll(256) as u8).collect()
+}
+
+#[test]
+fn copies_are_pasted_everywhere() {
+    let desk = Desk::start(Plan { vms: &["work", "untrusted"], ..Plan::default() });
+    let places = [desk.through("work"), desk.direct(), desk.through("untrusted")];
+    let mut dice = Dice::new(7);
+    let mut clipboard = Clipboard { desk, copies: 0 };
+    for from in 0..places.len() {
+        for size in [0, 1, SIZE] {
+            let content = random(&mut dice, size);
+            let kind = clipboard.copy(&places[from], &content);
+            for (to, place) in places.iter().enumerate() {
+                let pasted = clipboard.paste(place, &kind);
+                assert!(
+                    pasted == content,
+                    "place {from} to {to}: {size} bytes became {}",
+                    pasted.len()
+                );
+            }
+        }
+    }
+    clipboard.idle();
+}
+
+/// Whoever pastes reads one byte and leaves: the other side's pipe breaks, as it would on one machine.
+#[test]
+fn a_paste_that_is_cut_short_leaves_nothing() {
+    let desk = Desk::start(Plan { vms: &["work", "untrusted"], ..Plan::default() });
+    let places = [desk.through("work"), desk.direct(), desk.through("untrusted")];
+    let mut clipboard = Clipboard { desk, copies: 0 };
+    let content = random(&mut Dice::new(8), SIZE);
+    for from in &places {
+        let kind = clipboard.copy(from, &content);
+        for to in &places {
+            assert!(clipboard.paste(to, &kind) == content);
+            let script = "wl-paste --no-newline --type \"$0\" | head -c 1 > /dev/null";
+            let mut command = clipboard.desk.command("sh");
+            command.args(["-c", script, &kind]);
+            reach(&mut command, to);
+            clipboard.desk.adopt("cut", command, false).wait();
+        }
+    }
+    // Killed while somebody may still paste.
+    clipboard.desk.kill_apps();
+    clipboard.idle();
+}
