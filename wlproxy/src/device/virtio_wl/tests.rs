@@ -9,10 +9,77 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use wlproxy_protocol::limits::{MAX_QUEUED, MAX_RECV, MAX_SEND};
+use wlproxy_protocol::wayland::{Arg, wire};
 use wlproxy_unix::{Stream, memory};
 
 const LINK: Role = Role::Link { connection: 1 };
 const OK: Option<u32> = Some(message::RESP_OK);
+
+/// Objects that the client of [`link`] has.
+const REGISTRY: u32 = 2;
+const DATA_DEVICE_MANAGER: u32 = 3;
+const SEAT: u32 = 4;
+const VIRTUAL_KEYBOARD_MANAGER: u32 = 5;
+const DATA_SOURCE: u32 = 6;
+const VIRTUAL_KEYBOARD: u32 = 7;
+
+/// As many bytes as a request of [`say`] has room for, and some.
+const TEXT: usize = 4000;
+
+fn wayland(object: u32, opcode: u16, args: &[Arg<'_>]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    wire::encode(object, opcode, args, &mut bytes);
+    bytes
+}
+
+fn text(bytes: &[u8]) -> std::ffi::CString {
+    std::ffi::CString::new(bytes).unwrap()
+}
+
+/// A request with some text: wl_data_source.offer.
+fn say(bytes: &[u8]) -> Vec<u8> {
+    wayland(DATA_SOURCE, 0, &[Arg::Str(Some(&text(bytes)))])
+}
+
+/// A request with an fd: zwp_virtual_keyboard_v1.keymap.
+fn say_fd() -> Vec<u8> {
+    wayland(VIRTUAL_KEYBOARD, 0, &[Arg::Uint(1), Arg::Fd, Arg::Uint(1)])
+}
+
+/// An event with some text: wl_data_source.target.
+fn hear(bytes: &[u8]) -> Vec<u8> {
+    wayland(DATA_SOURCE, 0, &[Arg::Str(Some(&text(bytes)))])
+}
+
+/// An event with an fd: wl_data_source.send.
+fn hear_fd(bytes: &[u8]) -> Vec<u8> {
+    wayland(DATA_SOURCE, 1, &[Arg::Str(Some(&text(bytes))), Arg::Fd])
+}
+
+/// Opens context `id` as a link whose client has what [`say`] and its kin need.
+fn link(driver: &mut Driver, id: u32) -> UnixStream {
+    let mut peer = driver.open(id, LINK);
+    assert_eq!(driver.sent(id, &wayland(1, 1, &[Arg::NewId(REGISTRY)]), &[]), OK);
+    let globals = [
+        (c"wl_data_device_manager", 3, DATA_DEVICE_MANAGER),
+        (c"wl_seat", 5, SEAT),
+        (c"zwp_virtual_keyboard_manager_v1", 1, VIRTUAL_KEYBOARD_MANAGER),
+    ];
+    for (name, (interface, version, object)) in (1..).zip(globals) {
+        let global = [Arg::Uint(name), Arg::Str(Some(interface)), Arg::Uint(version)];
+        peer.write_all(&wayland(REGISTRY, 0, &global)).unwrap();
+        driver.events();
+        let bind =
+            [Arg::Uint(name), Arg::Str(Some(interface)), Arg::Uint(version), Arg::NewId(object)];
+        assert_eq!(driver.sent(id, &wayland(REGISTRY, 0, &bind), &[]), OK);
+    }
+    let source = wayland(DATA_DEVICE_MANAGER, 0, &[Arg::NewId(DATA_SOURCE)]);
+    let keyboard = [Arg::Object(SEAT), Arg::NewId(VIRTUAL_KEYBOARD)];
+    let keyboard = wayland(VIRTUAL_KEYBOARD_MANAGER, 0, &keyboard);
+    assert_eq!(driver.sent(id, &[source, keyboard].concat(), &[]), OK);
+    drain(&mut peer);
+    peer
+}
 
 fn drain(stream: &mut UnixStream) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -42,25 +109,26 @@ fn pipe(driver: &mut Driver, id: u32, flags: u32) {
 #[test]
 fn bytes_and_memory_reach_the_socket() {
     let mut driver = Driver::new(Side::Client);
-    let peer = driver.open(1, LINK);
+    let peer = link(&mut driver, 1);
     let made = driver.new_vfd(VfdNew { size: 5000, ..new(message::VFD_NEW, 2) });
     assert_eq!(
         (made.header.kind, made.id, made.size, made.flags),
         (message::RESP_VFD_NEW, 2, 8192, 0)
     );
     assert!(driver.frontend.mapped.lock().unwrap().contains_key(&(made.pfn * 4096)));
-    assert_eq!(driver.sent(1, b"create_pool", &[2]), OK);
+    assert_eq!(driver.sent(1, &say_fd(), &[2]), OK);
     let (bytes, fds) = take(&peer);
-    assert_eq!((&bytes[..], fds.len()), (&b"create_pool"[..], 1));
+    assert_eq!((&bytes[..], fds.len()), (&say_fd()[..], 1));
     assert_eq!(memory::size_if_sealed(&fds[0]), Some(8192));
 }
 
 #[test]
 fn vfds_are_announced_before_the_message_that_brings_them() {
     let mut driver = Driver::new(Side::Client);
-    let peer = driver.open(1, LINK);
+    let peer = link(&mut driver, 1);
     let (reader, writer) = nix::unistd::pipe().unwrap();
-    give(&peer, b"keymap", [memory::allocate("test", 4096).unwrap(), reader, writer]);
+    let sent = [hear_fd(b"memory"), hear_fd(b"one end"), hear_fd(b"the other")].concat();
+    give(&peer, &sent, [memory::allocate("test", 4096).unwrap(), reader, writer]);
     let events = driver.events();
     let [Event::New(memory), Event::New(reader), Event::New(writer), Event::Recv(1, vfds, bytes)] =
         &events[..]
@@ -70,7 +138,7 @@ fn vfds_are_announced_before_the_message_that_brings_them() {
     assert_eq!(vfds, &[memory.id, reader.id, writer.id]);
     assert!(vfds.iter().all(|id| id & HOST_ID != 0));
     assert_eq!((memory.size, reader.flags, writer.flags), (4096, flags::READ, flags::WRITE));
-    assert_eq!(bytes, b"keymap");
+    assert_eq!(bytes, &sent);
     // The pipe works: what is written to one vfd arrives at the other.
     assert_eq!(driver.sent(writer.id, b"text", &[]), OK);
     assert_eq!(driver.events(), [Event::Recv(reader.id, vec![], b"text".to_vec())]);
@@ -92,22 +160,26 @@ fn the_same_memory_is_mapped_once() {
 #[test]
 fn a_file_descriptor_that_cannot_cross_ends_that_context_only() {
     let mut driver = Driver::new(Side::Client);
-    let (peer, other) = (driver.open(1, LINK), driver.open(2, LINK));
-    give(&peer, b"before", []);
-    assert_eq!(driver.events(), [Event::Recv(1, vec![], b"before".to_vec())]);
+    let (peer, other) = (link(&mut driver, 1), link(&mut driver, 2));
+    give(&peer, &hear(b"before"), []);
+    assert_eq!(driver.events(), [Event::Recv(1, vec![], hear(b"before"))]);
     let good = memory::allocate("test", 4096).unwrap();
-    give(&peer, b"bad", [good, File::open("/dev/null").unwrap().into()]);
+    give(
+        &peer,
+        &[hear_fd(b"good"), hear_fd(b"bad")].concat(),
+        [good, File::open("/dev/null").unwrap().into()],
+    );
     assert_eq!(driver.events(), [Event::Hup(1)]);
     assert_eq!(driver.counters.vfds.get(), 2, "nothing is left of the rest");
-    give(&other, b"well", []);
-    assert_eq!(driver.events(), [Event::Recv(2, vec![], b"well".to_vec())]);
+    give(&other, &hear(b"well"), []);
+    assert_eq!(driver.events(), [Event::Recv(2, vec![], hear(b"well"))]);
 }
 
 #[test]
 fn an_unread_vfd_stalls_nobody_and_loses_nothing() {
     let mut driver = Driver::new(Side::Client);
-    let (mut stuck, mut other) = (driver.open(1, LINK), driver.open(2, LINK));
-    let sent: Vec<u8> = (0..2 << 20).map(|n| (n % 251) as u8).collect();
+    let (mut stuck, mut other) = (link(&mut driver, 1), link(&mut driver, 2));
+    let sent: Vec<u8> = (0..2000).flat_map(|n| hear(&[(n % 251 + 1) as u8; 1000])).collect();
     let (mut written, mut unread) = (0, Vec::new());
     // Until the socket is full too.
     while let Ok(count) = stuck.write(&sent[written..]) {
@@ -117,8 +189,8 @@ fn an_unread_vfd_stalls_nobody_and_loses_nothing() {
     unread.append(&mut driver.received());
     assert!(unread.len() <= 128, "{} of 256 buffers held by one vfd", unread.len());
     for _ in 0..1000 {
-        other.write_all(b"hello").unwrap();
-        assert_eq!(driver.events(), [Event::Recv(2, vec![], b"hello".to_vec())]);
+        other.write_all(&hear(b"hello")).unwrap();
+        assert_eq!(driver.events(), [Event::Recv(2, vec![], hear(b"hello"))]);
     }
     let mut got = Vec::new();
     while !unread.is_empty() {
@@ -129,14 +201,17 @@ fn an_unread_vfd_stalls_nobody_and_loses_nothing() {
         driver.give_back(unread);
         unread = driver.received();
     }
-    assert!(got == sent[..written], "{} of {written} bytes", got.len());
+    // Only whole messages pass.
+    let whole = written - written % hear(&[1; 1000]).len();
+    assert!(got == sent[..whole], "{} of {whole} bytes", got.len());
 }
 
 #[test]
 fn a_hang_up_comes_after_everything_else() {
     let mut driver = Driver::new(Side::Client);
-    let mut peer = driver.open(1, LINK);
-    let bytes = vec![7; 3 * MAX_RECV];
+    let mut peer = link(&mut driver, 1);
+    // Larger than one RECV, and than the largest request.
+    let bytes = hear(&vec![7; 60_000]);
     peer.write_all(&bytes).unwrap();
     drop(peer);
     let mut got = Vec::new();
@@ -144,6 +219,7 @@ fn a_hang_up_comes_after_everything_else() {
     assert_eq!(events.pop(), Some(Event::Hup(1)));
     for event in events {
         let Event::Recv(1, _, bytes) = event else { panic!("{event:?}") };
+        assert!(bytes.len() <= MAX_RECV);
         got.extend(bytes);
     }
     assert_eq!(got, bytes);
@@ -152,35 +228,40 @@ fn a_hang_up_comes_after_everything_else() {
     assert_eq!(driver.kind(slot), OK);
 }
 
+/// What [`clog`] sends as its `count`th message.
+fn filler(count: usize) -> Vec<u8> {
+    say(&[(count % 251 + 1) as u8; TEXT - 100])
+}
+
 /// Sends until an answer is held back. Returns its slot, and how many messages were sent.
 fn clog(driver: &mut Driver, id: u32) -> (u16, usize) {
-    for count in 1.. {
-        let slot = driver.send(id, &[count as u8; MAX_SEND], &[]);
+    for count in 1..1000 {
+        let slot = driver.send(id, &filler(count), &[]);
         if driver.kind(slot).is_none() {
             return (slot, count);
         }
     }
-    unreachable!()
+    panic!("nothing is held back");
 }
 
 #[test]
 fn a_link_holds_a_send_back_and_nobody_else() {
     let mut driver = Driver::new(Side::Client);
-    let (mut full, other) = (driver.open(1, LINK), driver.open(2, LINK));
+    let (mut full, other) = (link(&mut driver, 1), link(&mut driver, 2));
     let (first, count) = clog(&mut driver, 1);
-    let second = driver.send(1, b"second", &[]);
+    let second = driver.send(1, &say(b"second"), &[]);
     let close = driver.close(1);
     assert_eq!((driver.kind(second), driver.kind(close)), (None, None));
-    assert_eq!(driver.sent(2, b"free", &[]), OK);
-    assert_eq!(take(&other).0, b"free");
+    assert_eq!(driver.sent(2, &say(b"free"), &[]), OK);
+    assert_eq!(take(&other).0, say(b"free"));
 
     let mut got = drain(&mut full);
     for _ in 0..1000 {
         driver.turn();
         got.extend(drain(&mut full));
     }
-    let mut expected: Vec<u8> = (1..=count).flat_map(|n| vec![n as u8; MAX_SEND]).collect();
-    expected.extend(b"second");
+    let mut expected: Vec<u8> = (1..=count).flat_map(filler).collect();
+    expected.extend(say(b"second"));
     assert!(got == expected, "{} of {} bytes", got.len(), expected.len());
     assert_eq!([first, second, close].map(|slot| driver.kind(slot)), [OK; 3]);
     assert_eq!(full.read(&mut [0]).unwrap(), 0, "closed after its last byte");
@@ -189,26 +270,26 @@ fn a_link_holds_a_send_back_and_nobody_else() {
 #[test]
 fn memory_of_a_held_send_may_be_closed() {
     let mut driver = Driver::new(Side::Client);
-    let full = driver.open(1, LINK);
+    let full = link(&mut driver, 1);
     clog(&mut driver, 1);
     driver.new_vfd(VfdNew { size: 4096, ..new(message::VFD_NEW, 2) });
-    driver.send(1, b"pool", &[2]);
+    driver.send(1, &say_fd(), &[2]);
     let slot = driver.close(2);
     assert_eq!(driver.kind(slot), OK);
-    let mut fds = Vec::new();
-    while fds.is_empty() {
-        fds = take(&full).1;
+    let fds = (0..1000).find_map(|_| {
         driver.turn();
-    }
+        Some(take(&full).1).filter(|fds| !fds.is_empty())
+    });
+    let fds = fds.expect("the fd arrives");
     assert_eq!(memory::size_if_sealed(&fds[0]), Some(4096));
 }
 
 #[test]
 fn held_sends_are_answered_when_the_peer_dies() {
     let mut driver = Driver::new(Side::Client);
-    let full = driver.open(1, LINK);
+    let full = link(&mut driver, 1);
     let (first, _) = clog(&mut driver, 1);
-    let second = driver.send(1, b"second", &[]);
+    let second = driver.send(1, &say(b"second"), &[]);
     drop(full);
     driver.turn();
     assert_eq!([first, second].map(|slot| driver.kind(slot)), [OK; 2]);
@@ -260,11 +341,11 @@ fn a_closed_context_of_the_compositor_vm_says_its_last_words() {
 #[test]
 fn a_pipe_that_the_guest_reads() {
     let mut driver = Driver::new(Side::Client);
-    let peer = driver.open(1, LINK);
+    let peer = link(&mut driver, 1);
     pipe(&mut driver, 2, flags::READ);
-    assert_eq!(driver.sent(1, b"receive", &[2]), OK);
+    assert_eq!(driver.sent(1, &say_fd(), &[2]), OK);
     assert_eq!(
-        driver.sent(1, b"again", &[2]),
+        driver.sent(1, &say_fd(), &[2]),
         Some(message::RESP_INVALID_TYPE),
         "its end is given away"
     );
@@ -280,12 +361,12 @@ fn a_pipe_that_the_guest_reads() {
 #[test]
 fn a_pipe_that_the_guest_writes() {
     let mut driver = Driver::new(Side::Client);
-    let peer = driver.open(1, LINK);
+    let peer = link(&mut driver, 1);
     pipe(&mut driver, 2, flags::WRITE);
-    assert_eq!(driver.sent(1, b"offer", &[2]), OK);
+    assert_eq!(driver.sent(1, &say_fd(), &[2]), OK);
     let (slot, count) = clog(&mut driver, 2);
     let close = driver.close(2);
-    assert_eq!(driver.sent(1, b"free", &[]), OK);
+    assert_eq!(driver.sent(1, &say(b"free"), &[]), OK);
     let (_, mut fds) = take(&peer);
     let reader = File::from(fds.pop().unwrap());
     nix::fcntl::fcntl(&reader, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))
@@ -295,7 +376,7 @@ fn a_pipe_that_the_guest_writes() {
         let _ = (&reader).read_to_end(&mut got);
         driver.turn();
     }
-    assert_eq!(got.len(), count * MAX_SEND);
+    assert_eq!(got.len(), count * filler(1).len());
     assert_eq!([slot, close].map(|slot| driver.kind(slot)), [OK; 2]);
     assert_eq!((&reader).read(&mut [0]).unwrap(), 0, "the writer is gone");
 }
@@ -303,9 +384,9 @@ fn a_pipe_that_the_guest_writes() {
 #[test]
 fn a_writer_learns_that_nobody_reads() {
     let mut driver = Driver::new(Side::Client);
-    let peer = driver.open(1, LINK);
+    let peer = link(&mut driver, 1);
     pipe(&mut driver, 2, flags::WRITE);
-    assert_eq!(driver.sent(1, b"offer", &[2]), OK);
+    assert_eq!(driver.sent(1, &say_fd(), &[2]), OK);
     drop(take(&peer));
     assert_eq!(driver.events(), [Event::Hup(2)]);
     assert_eq!(driver.sent(2, b"text", &[]), OK);
@@ -314,7 +395,7 @@ fn a_writer_learns_that_nobody_reads() {
 #[test]
 fn ids_are_checked() {
     let mut driver = Driver::new(Side::Client);
-    let _peer = driver.open(1, LINK);
+    let _peer = link(&mut driver, 1);
     let mut made =
         |id| driver.new_vfd(VfdNew { size: 4096, ..new(message::VFD_NEW, id) }).header.kind;
     for id in [0, 1, HOST_ID, HOST_ID + 7, 0x8000_0001] {
@@ -446,7 +527,7 @@ fn an_accepted_stream_begins_with_its_token() {
 #[test]
 fn nothing_is_touched_after_a_stop_and_nothing_is_left() {
     let mut driver = Driver::new(Side::Client);
-    let (mut peer, full) = (driver.open(1, LINK), driver.open(2, LINK));
+    let (mut peer, full) = (link(&mut driver, 1), link(&mut driver, 2));
     driver.new_vfd(VfdNew { size: 4096, ..new(message::VFD_NEW, 3) });
     let slot = driver.submit(bytemuck::bytes_of(&new(message::VFD_NEW_CTX, 4)), 64);
     let (_, late) = driver.opener.0.lock().unwrap().pop_front().unwrap();
@@ -475,10 +556,11 @@ fn nothing_is_touched_after_a_stop_and_nothing_is_left() {
 #[test]
 fn sixty_fds_at_once_arrive_in_order() {
     let mut driver = Driver::new(Side::Client);
-    let peer = driver.open(1, LINK);
+    let peer = link(&mut driver, 1);
     let fds: Vec<OwnedFd> = (1..=60).map(|n| memory::allocate("test", 4096 * n).unwrap()).collect();
     let mut stream = Stream::new(peer).unwrap();
-    stream.queue(&[9; 100], fds);
+    let sent: Vec<u8> = (0..60).flat_map(|_| hear_fd(b"x")).collect();
+    stream.queue(&sent, fds);
     assert!(stream.flush().unwrap());
     let (mut sizes, mut order, mut bytes) = (std::collections::HashMap::new(), Vec::new(), 0);
     for event in driver.events() {
@@ -493,24 +575,67 @@ fn sixty_fds_at_once_arrive_in_order() {
         }
     }
     assert_eq!(order, (1..=60).map(|n| 4096 * n).collect::<Vec<_>>());
-    assert_eq!(bytes, 100);
+    assert_eq!(bytes, sent.len());
 }
 
 #[test]
 fn fds_that_a_closed_context_still_had_to_bring_are_gone() {
     let mut driver = Driver::new(Side::Client);
-    let (peer, _other) = (driver.open(1, LINK), driver.open(2, LINK));
+    let (peer, _other) = (link(&mut driver, 1), link(&mut driver, 2));
     let mut held = Vec::new();
     // Two more buffers and the context holds half of them: its announcements are cut off in the middle.
     while held.len() < 126 {
-        (&peer).write_all(b"x").unwrap();
+        (&peer).write_all(&hear(b"x")).unwrap();
         held.append(&mut driver.received());
     }
-    give(&peer, b"pools", (0..5).map(|_| memory::allocate("test", 4096).unwrap()));
+    give(
+        &peer,
+        &(0..5).flat_map(|_| hear_fd(b"x")).collect::<Vec<_>>(),
+        (0..5).map(|_| memory::allocate("test", 4096).unwrap()),
+    );
     held.append(&mut driver.received());
     assert_eq!(held.len(), 128);
     assert_eq!(driver.counters.vfds.get(), 2 + 5);
     let slot = driver.close(1);
     assert_eq!(driver.kind(slot), OK);
     assert_eq!(driver.counters.vfds.get(), 1);
+}
+
+#[test]
+fn a_violation_ends_its_link_with_a_reason() {
+    let mut driver = Driver::new(Side::Client);
+    let (mut peer, mut other) = (link(&mut driver, 1), link(&mut driver, 2));
+    let bad = [say(b"before"), wayland(99, 0, &[]), say(b"after")].concat();
+    assert_eq!(driver.sent(1, &bad, &[]), OK);
+    let events = driver.events();
+    let [Event::Recv(1, _, error), Event::Hup(1)] = &events[..] else { panic!("{events:?}") };
+    let error = String::from_utf8_lossy(error);
+    assert!(error.contains("object 99: no such object"), "{error}");
+    assert_eq!(drain(&mut peer), say(b"before"), "what stood before it, and nothing else");
+    assert_eq!(peer.read(&mut [0]).unwrap(), 0, "and then the end");
+    assert_eq!(driver.counters.violations.get(), 1);
+    assert_eq!(driver.sent(2, &say(b"well"), &[]), OK);
+    assert_eq!(drain(&mut other), say(b"well"));
+}
+
+#[test]
+fn a_compositor_that_breaks_the_protocol_ends_its_link() {
+    let mut driver = Driver::new(Side::Client);
+    let peer = link(&mut driver, 1);
+    give(&peer, &[hear(b"before"), wayland(99, 0, &[])].concat(), []);
+    let events = driver.events();
+    let [Event::Recv(1, _, first), .., Event::Hup(1)] = &events[..] else { panic!("{events:?}") };
+    assert!(first.starts_with(&hear(b"before")));
+}
+
+#[test]
+fn messages_are_counted() {
+    let mut driver = Driver::new(Side::Client);
+    let peer = link(&mut driver, 1);
+    let before = driver.counters.snapshot();
+    assert_eq!(driver.sent(1, &[say(b"one"), say(b"two")].concat(), &[]), OK);
+    give(&peer, &hear(b"three"), []);
+    driver.events();
+    let after = driver.counters.snapshot();
+    assert_eq!((after.requests - before.requests, after.events - before.events), (2, 1));
 }

@@ -141,13 +141,13 @@ fn a_ring_that_jumps_is_left_alone() {
 #[test]
 fn receive_buffers_that_are_too_small_come_back_empty() {
     let mut driver = Driver::new(Side::Client);
-    let peer = driver.open(1, LINK);
+    let peer = super::link(&mut driver, 1);
     let mut held = Vec::new();
     while held.len() < 128 {
-        super::give(&peer, b"x", []);
+        super::give(&peer, &super::hear(b"x"), []);
         held.append(&mut driver.received());
     }
-    super::give(&peer, b"y", []);
+    super::give(&peer, &super::hear(b"y"), []);
     driver.turn();
     driver.describe(super::driver::IN, 0, descriptor(ROOM, 100, WRITE, 0));
     driver.make_available(super::driver::IN, 0);
