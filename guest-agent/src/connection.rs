@@ -45,7 +45,7 @@ pub enum End {
 /// Translates between a local peer and a context.
 pub trait Role {
     /// Bytes and fds of the local peer arrived.
-    fn from_local(
+    fn take_local(
         &mut self,
         bytes: &[u8],
         fds: &mut VecDeque<OwnedFd>,
@@ -54,7 +54,7 @@ pub trait Role {
     ) -> Result<(), End>;
 
     /// Bytes and vfds arrived over the context.
-    fn from_remote(
+    fn take_remote(
         &mut self,
         bytes: &[u8],
         vfds: Vec<Arrived>,
@@ -156,7 +156,7 @@ impl Connection {
             let mut bytes = Vec::new();
             match world.channel.receive(self.context, &mut bytes)? {
                 Received::Message(vfds) => {
-                    self.role.from_remote(&bytes, vfds, &mut self.link, world)?
+                    self.role.take_remote(&bytes, vfds, &mut self.link, world)?
                 }
                 Received::Nothing => return Ok(false),
                 Received::HangUp => {
@@ -177,7 +177,7 @@ impl Connection {
             }
             bytes.clear();
             match self.link.local.read(&mut bytes, &mut fds, READ).unwrap_or(Read::Eof) {
-                Read::Bytes(_) => self.role.from_local(&bytes, &mut fds, &mut self.link, world)?,
+                Read::Bytes(_) => self.role.take_local(&bytes, &mut fds, &mut self.link, world)?,
                 Read::WouldBlock => return Ok(false),
                 Read::Eof => {
                     tracing::debug!(connection = self.name, "the local peer is gone");

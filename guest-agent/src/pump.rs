@@ -47,12 +47,12 @@ impl Pump {
     /// Moves what can be moved now.
     pub(crate) fn progress(&mut self, channel: &mut dyn Channel) -> Result<Progress, Error> {
         match self.end {
-            PipeEnd::Read => self.to_local(channel),
-            PipeEnd::Write => self.to_channel(channel),
+            PipeEnd::Read => self.feed_local(channel),
+            PipeEnd::Write => self.feed_channel(channel),
         }
     }
 
-    fn to_local(&mut self, channel: &mut dyn Channel) -> Result<Progress, Error> {
+    fn feed_local(&mut self, channel: &mut dyn Channel) -> Result<Progress, Error> {
         loop {
             while !self.held.is_empty() {
                 match write(&self.local, &self.held) {
@@ -74,7 +74,7 @@ impl Pump {
         }
     }
 
-    fn to_channel(&mut self, channel: &mut dyn Channel) -> Result<Progress, Error> {
+    fn feed_channel(&mut self, channel: &mut dyn Channel) -> Result<Progress, Error> {
         let mut ignored = Vec::new();
         if matches!(channel.receive(self.vfd, &mut ignored)?, Received::HangUp) {
             return Ok(Progress::Done);

@@ -91,7 +91,7 @@ impl Serve {
 pub struct Passage;
 
 impl Role for Passage {
-    fn from_local(
+    fn take_local(
         &mut self,
         bytes: &[u8],
         fds: &mut VecDeque<OwnedFd>,
@@ -103,7 +103,7 @@ impl Role for Passage {
         Ok(())
     }
 
-    fn from_remote(
+    fn take_remote(
         &mut self,
         bytes: &[u8],
         vfds: Vec<Arrived>,

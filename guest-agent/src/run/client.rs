@@ -39,7 +39,7 @@ pub(crate) struct Client {
 }
 
 impl Role for Client {
-    fn from_local(
+    fn take_local(
         &mut self,
         bytes: &[u8],
         fds: &mut VecDeque<OwnedFd>,
@@ -66,7 +66,7 @@ impl Role for Client {
         result
     }
 
-    fn from_remote(
+    fn take_remote(
         &mut self,
         bytes: &[u8],
         vfds: Vec<Arrived>,
