@@ -31,6 +31,21 @@ fn wlproxy(arguments: &[&str], config: &Path) -> Command {
     command
 }
 
+/// What a command says that ends by itself. It says less than a pipe holds.
+fn finished(command: &mut Command) -> Output {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("{command:?} goes on: {:?}", child.wait_with_output().unwrap());
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    child.wait_with_output().unwrap()
+}
+
 fn exists(pid: u32) -> bool {
     kill(Pid::from_raw(pid as i32), None).is_ok()
 }
@@ -97,7 +112,7 @@ impl Rig {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
-        wlproxy(arguments, &self.config()).output().unwrap()
+        finished(&mut wlproxy(arguments, &self.config()))
     }
 
     fn status(&self) -> Option<Status> {
@@ -263,6 +278,6 @@ fn check_and_errors() {
     );
     let worker =
         ["worker", "--vm", "x", "--window", "1", "--listener-fd", "900", "--control-fd", "901"];
-    let output = Command::new(env!("CARGO_BIN_EXE_wlproxy")).args(worker).output().unwrap();
+    let output = finished(Command::new(env!("CARGO_BIN_EXE_wlproxy")).args(worker));
     assert!(String::from_utf8_lossy(&output.stderr).contains("wlproxy alone starts workers"));
 }

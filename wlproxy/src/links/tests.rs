@@ -4,6 +4,9 @@ use std::os::unix::net::UnixListener;
 use std::time::Duration;
 use wlproxy_protocol::accept::{Answer, Hello, Record, Refusal, Ways};
 
+/// Longest that a read may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// An event loop with nothing but links in it.
 struct Host {
     links: Links<Self>,
@@ -41,6 +44,7 @@ impl Rig {
     fn client(&mut self) -> Result<(UnixStream, u64), OpenError> {
         let opened = self.host.links.open("work", Side::Client, Target::Default)?;
         let Role::Link { connection } = opened.role else { panic!("{:?}", opened.role) };
+        opened.stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Ok((opened.stream, connection))
     }
 
@@ -48,6 +52,7 @@ impl Rig {
     fn main(&mut self) -> UnixStream {
         let opened = self.host.links.open("gui", Side::Compositor, Target::Default).unwrap();
         assert_eq!(opened.role, Role::Main);
+        opened.stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut hello = [0; 12];
         (&opened.stream).read_exact(&mut hello).unwrap();
         assert_eq!(Hello::decode(&mut &hello[..]), Ok(Some(Hello { ways: Ways::NAME })));
@@ -59,6 +64,7 @@ impl Rig {
     fn pull(&mut self, token: Token) -> Result<UnixStream, OpenError> {
         let opened = self.host.links.open("gui", Side::Compositor, Target::Accepted(token))?;
         assert!(matches!(opened.role, Role::Accepted { token: t, .. } if t == token));
+        opened.stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Ok(opened.stream)
     }
 
@@ -230,7 +236,9 @@ fn a_compositor_on_the_host_is_connected_at_once() {
     assert_eq!(rig.client().unwrap_err(), OpenError::Failed);
     let listener = UnixListener::bind(&path).unwrap();
     let (mut client, _) = rig.client().unwrap();
+    listener.set_nonblocking(true).unwrap();
     let (mut compositor, _) = listener.accept().unwrap();
+    compositor.set_read_timeout(Some(PATIENCE)).unwrap();
     client.write_all(b"x").unwrap();
     compositor.read_exact(&mut [0]).unwrap();
     assert_eq!(rig.watched(), 0);

@@ -5,6 +5,9 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 
+/// Longest that anything here may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 type Answers = mpsc::Receiver<Result<Opened, OpenError>>;
 
 fn open(broker: &Broker, target: Target) -> Answers {
@@ -13,8 +16,14 @@ fn open(broker: &Broker, target: Target) -> Answers {
     receive
 }
 
+fn pair() -> (UnixStream, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_read_timeout(Some(PATIENCE)).unwrap();
+    (ours, theirs)
+}
+
 fn request(host: &HostControl) -> Request {
-    assert!(wait(host, Duration::from_secs(10)).unwrap(), "no request came");
+    assert!(wait(host, PATIENCE).unwrap(), "no request came");
     match host.receive().unwrap() {
         Received::Message(request, None) => request,
         other => panic!("{other:?}"),
@@ -32,14 +41,14 @@ fn answers_find_their_tickets() {
     assert_ne!(ticket, other);
     broker.refused(other, OpenError::Unknown);
     assert_eq!(second.try_recv().unwrap().unwrap_err(), OpenError::Unknown);
-    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let (mut ours, theirs) = pair();
     broker.opened(ticket, theirs.into(), Role::Main);
     let mut opened = first.try_recv().unwrap().unwrap();
     assert_eq!(opened.role, Role::Main);
     opened.stream.write_all(b"x").unwrap();
     ours.read_exact(&mut [0]).unwrap();
     // An answer to nothing is ignored, and its stream closed.
-    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let (mut ours, theirs) = pair();
     broker.opened(ticket, theirs.into(), Role::Main);
     assert_eq!(ours.read(&mut [0]).unwrap(), 0);
 }
@@ -86,7 +95,7 @@ impl Rig {
     }
 
     fn end(self) -> Result<()> {
-        self.ended.recv_timeout(Duration::from_secs(10)).expect("the worker ends")
+        self.ended.recv_timeout(PATIENCE).expect("the worker ends")
     }
 
     /// The next news about the frontend.

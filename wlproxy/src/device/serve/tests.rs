@@ -7,7 +7,9 @@ use crate::device::opener::{Answer, Opened, Opener, Role, Target};
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 use tempfile::TempDir;
 use vhost::vhost_user::message::{
     VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserMMap, VhostUserProtocolFeatures,
@@ -21,6 +23,8 @@ use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryBackend};
 use vmm_sys_util::eventfd::EventFd as Event;
 use wlproxy_protocol::virtio_wl::{F_TRANS_FLAGS, F_USE_SHMEM, Header, VfdNew, message, read};
 
+/// Longest that a whole test here may take, on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(30);
 const RAM: usize = 1 << 20;
 /// Where this VM's window stands: a backend has to find out.
 const WINDOW: u64 = 1 << 38;
@@ -240,9 +244,24 @@ fn new(kind: u32, id: u32) -> VfdNew {
     VfdNew { header: Header::new(kind), id, size: 8192, ..Default::default() }
 }
 
+/// Runs a test that blocks on what the device does.
+fn timed(test: impl FnOnce() + Send + 'static) {
+    let (sender, ended) = std::sync::mpsc::channel();
+    let thread = thread::spawn(move || {
+        // Dropped also by a panic.
+        let _sender = sender;
+        test();
+    });
+    let result = ended.recv_timeout(PATIENCE);
+    assert_eq!(result, Err::<(), _>(RecvTimeoutError::Disconnected), "not within {PATIENCE:?}");
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
 /// Blocks until the device has let go of a stream.
 fn assert_closed(mut stream: UnixStream) {
-    stream.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     match stream.read(&mut [0]) {
         Ok(0) => {}
         // It was closed with bytes of ours unread.
@@ -253,83 +272,91 @@ fn assert_closed(mut stream: UnixStream) {
 
 #[test]
 fn resets_and_reconnections_leave_nothing_behind() {
-    let host = host();
-    for _ in 0..2 {
-        let mut vmm = host.vmm(1 << F_USE_SHMEM);
-        let mut streams = Vec::new();
-        for run in 0..3 {
-            vmm.start();
-            assert_eq!(
-                vmm.command(new(message::VFD_NEW_CTX, 1)).header.kind,
-                message::RESP_VFD_NEW,
-                "run {run}"
-            );
-            let made = vmm.command(new(message::VFD_NEW, 2));
-            assert_eq!(
-                (made.header.kind, made.pfn),
-                (message::RESP_VFD_NEW, 1),
-                "the window is empty again"
-            );
-            streams.push(host.streams.recv().unwrap());
-            if run < 2 {
-                vmm.stop();
-                assert_closed(streams.pop().unwrap());
+    timed(|| {
+        let host = host();
+        for _ in 0..2 {
+            let mut vmm = host.vmm(1 << F_USE_SHMEM);
+            let mut streams = Vec::new();
+            for run in 0..3 {
+                vmm.start();
+                assert_eq!(
+                    vmm.command(new(message::VFD_NEW_CTX, 1)).header.kind,
+                    message::RESP_VFD_NEW,
+                    "run {run}"
+                );
+                let made = vmm.command(new(message::VFD_NEW, 2));
+                assert_eq!(
+                    (made.header.kind, made.pfn),
+                    (message::RESP_VFD_NEW, 1),
+                    "the window is empty again"
+                );
+                streams.push(host.streams.recv().unwrap());
+                if run < 2 {
+                    vmm.stop();
+                    assert_closed(streams.pop().unwrap());
+                }
             }
+            drop(vmm);
+            assert_closed(streams.pop().unwrap());
         }
-        drop(vmm);
-        assert_closed(streams.pop().unwrap());
-    }
-    host.stop.stop();
-    // A third `Disconnected` would be a frontend that nobody was.
-    assert_eq!(
-        host.thread.join().unwrap(),
-        [Ended::Disconnected, Ended::Disconnected, Ended::Stopped]
-    );
-    let now = host.counters.snapshot();
-    assert_eq!((now.vfds, now.contexts, now.allocation_bytes, now.window_bytes), (0, 0, 0, 0));
-    assert_eq!((now.contexts_opened, now.maps), (6, 6));
+        host.stop.stop();
+        // A third `Disconnected` would be a frontend that nobody was.
+        assert_eq!(
+            host.thread.join().unwrap(),
+            [Ended::Disconnected, Ended::Disconnected, Ended::Stopped]
+        );
+        let now = host.counters.snapshot();
+        assert_eq!((now.vfds, now.contexts, now.allocation_bytes, now.window_bytes), (0, 0, 0, 0));
+        assert_eq!((now.contexts_opened, now.maps), (6, 6));
+    });
 }
 
 #[test]
 fn the_window_is_found_by_its_announcement() {
-    let host = host();
-    let mut vmm = host.vmm(0);
-    for _ in 0..2 {
-        vmm.start();
-        let made = [1, 2].map(|id| vmm.command(new(message::VFD_NEW, id)));
-        assert_eq!(made.map(|new| new.pfn * 4096), [WINDOW + 4096, WINDOW + 3 * 4096]);
-        vmm.stop();
-    }
-    drop(vmm);
-    host.stop.stop();
-    host.thread.join().unwrap();
+    timed(|| {
+        let host = host();
+        let mut vmm = host.vmm(0);
+        for _ in 0..2 {
+            vmm.start();
+            let made = [1, 2].map(|id| vmm.command(new(message::VFD_NEW, id)));
+            assert_eq!(made.map(|new| new.pfn * 4096), [WINDOW + 4096, WINDOW + 3 * 4096]);
+            vmm.stop();
+        }
+        drop(vmm);
+        host.stop.stop();
+        host.thread.join().unwrap();
+    });
 }
 
 #[test]
 fn a_stop_ends_a_connection_that_is_served() {
-    let host = host();
-    let mut vmm = host.vmm(1 << F_USE_SHMEM);
-    vmm.start();
-    assert_eq!(vmm.command(new(message::VFD_NEW_CTX, 1)).header.kind, message::RESP_VFD_NEW);
-    host.stop.stop();
-    assert_eq!(host.thread.join().unwrap(), [Ended::Stopped]);
-    assert_closed(host.streams.recv().unwrap());
+    timed(|| {
+        let host = host();
+        let mut vmm = host.vmm(1 << F_USE_SHMEM);
+        vmm.start();
+        assert_eq!(vmm.command(new(message::VFD_NEW_CTX, 1)).header.kind, message::RESP_VFD_NEW);
+        host.stop.stop();
+        assert_eq!(host.thread.join().unwrap(), [Ended::Stopped]);
+        assert_closed(host.streams.recv().unwrap());
+    });
 }
 
 #[test]
 fn a_frontend_that_talks_nonsense_is_dropped() {
-    use std::io::Write;
-    let host = host();
-    let mut stream = UnixStream::connect(host.dir.path().join("device")).unwrap();
-    stream.write_all(&[0xff; 64]).unwrap();
-    assert_closed(stream);
-    drop(UnixStream::connect(host.dir.path().join("device")).unwrap());
-    let mut vmm = host.vmm(1 << F_USE_SHMEM);
-    vmm.start();
-    assert_eq!(vmm.command(new(message::VFD_NEW, 1)).header.kind, message::RESP_VFD_NEW);
-    host.stop.stop();
-    assert_eq!(
-        host.thread.join().unwrap(),
-        [Ended::Disconnected, Ended::Disconnected, Ended::Stopped]
-    );
+    timed(|| {
+        use std::io::Write;
+        let host = host();
+        let mut stream = UnixStream::connect(host.dir.path().join("device")).unwrap();
+        stream.write_all(&[0xff; 64]).unwrap();
+        assert_closed(stream);
+        drop(UnixStream::connect(host.dir.path().join("device")).unwrap());
+        let mut vmm = host.vmm(1 << F_USE_SHMEM);
+        vmm.start();
+        assert_eq!(vmm.command(new(message::VFD_NEW, 1)).header.kind, message::RESP_VFD_NEW);
+        host.stop.stop();
+        assert_eq!(
+            host.thread.join().unwrap(),
+            [Ended::Disconnected, Ended::Disconnected, Ended::Stopped]
+        );
+    });
 }

@@ -1,8 +1,10 @@
 //! A driver that does everything wrong.
 
 use super::driver::{Descriptor, Driver, INDIRECT, NEXT, OUT, WRITE, new, table};
+use super::wayland::{link, report, request};
 use super::{LINK, OK};
 use crate::device::Side;
+use crate::device::opener::{Opened, Role};
 use proptest::prelude::*;
 use wlproxy_protocol::virtio_wl::{Header, VfdTransfer, message};
 
@@ -10,7 +12,7 @@ const ROOM: u64 = 0x20_0000;
 
 /// The device still works for everyone else.
 fn assert_alive(driver: &mut Driver) {
-    assert_eq!(driver.sent(1, b"still there", &[]), OK);
+    assert_eq!(driver.sent(1, &request("still there"), &[]), OK);
 }
 
 fn chain(driver: &mut Driver, descriptors: &[Descriptor]) -> Option<u32> {
@@ -34,7 +36,7 @@ fn descriptor(address: u64, length: u32, flags: u16, next: u16) -> Descriptor {
 #[test]
 fn wrong_chains_come_back_and_harm_nobody() {
     let mut driver = Driver::new(Side::Client);
-    let _peer = driver.open(1, LINK);
+    let _peer = link(&mut driver, 1);
     let command = new(message::VFD_CLOSE, 7);
     driver.write(ROOM, bytemuck::bytes_of(&command));
     let answer = descriptor(ROOM + 4096, 64, WRITE, 0);
@@ -80,7 +82,7 @@ fn wrong_chains_come_back_and_harm_nobody() {
 #[test]
 fn a_command_in_an_indirect_table_is_a_command() {
     let mut driver = Driver::new(Side::Client);
-    let _peer = driver.open(1, LINK);
+    let _peer = link(&mut driver, 1);
     driver.write(ROOM, bytemuck::bytes_of(&new(message::VFD_CLOSE, 1)));
     let entry = |index: u64, address: u64, length: u32, flags: u16, next: u16| {
         driver.write(ROOM + 0x2000 + 16 * index, &address.to_le_bytes());
@@ -97,7 +99,7 @@ fn a_command_in_an_indirect_table_is_a_command() {
 #[test]
 fn commands_that_are_cut_short_are_refused() {
     let mut driver = Driver::new(Side::Client);
-    let _peer = driver.open(1, LINK);
+    let _peer = link(&mut driver, 1);
     for kind in 0x100..=0x10a {
         let bytes = bytemuck::bytes_of(&new(kind, 1)).to_vec();
         for length in 0..12 {
@@ -132,7 +134,7 @@ fn a_driver_that_takes_more_than_a_ring_holds_waits() {
 #[test]
 fn a_ring_that_jumps_is_left_alone() {
     let mut driver = Driver::new(Side::Client);
-    let _peer = driver.open(1, LINK);
+    let _peer = link(&mut driver, 1);
     driver.write(table(OUT) + 0x4002, &9000u16.to_le_bytes());
     driver.turn();
     assert_eq!(driver.take_used(OUT), []);
@@ -141,13 +143,14 @@ fn a_ring_that_jumps_is_left_alone() {
 #[test]
 fn receive_buffers_that_are_too_small_come_back_empty() {
     let mut driver = Driver::new(Side::Client);
-    let peer = super::link(&mut driver, 1);
+    let peer = link(&mut driver, 1);
     let mut held = Vec::new();
-    while held.len() < 128 {
-        super::give(&peer, &super::hear(b"x"), []);
+    for count in 1..=128 {
+        super::give(&peer, &report("x"), []);
         held.append(&mut driver.received());
+        assert_eq!(held.len(), count);
     }
-    super::give(&peer, &super::hear(b"y"), []);
+    super::give(&peer, &report("y"), []);
     driver.turn();
     driver.describe(super::driver::IN, 0, descriptor(ROOM, 100, WRITE, 0));
     driver.make_available(super::driver::IN, 0);
@@ -172,7 +175,8 @@ proptest! {
             let asked = driver.opener.0.lock().unwrap().pop_front();
             if let Some((_, answer)) = asked {
                 let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-                answer(Ok(crate::device::opener::Opened { stream: ours, role: LINK }));
+                let role = [LINK, Role::Main][peers.len() % 2];
+                answer(Ok(Opened { stream: ours, role }));
                 peers.push(theirs);
             }
             driver.turn();
@@ -190,7 +194,7 @@ proptest! {
             (prop::collection::vec((0..5u8, 0..0x3000u32, 0..8u16, 0..6u16), 1..5), 0..260u16), 0..30)
     ) {
         let mut driver = Driver::new(Side::Client);
-        let _peer = driver.open(1, LINK);
+        let _peer = link(&mut driver, 1);
         for (descriptors, head) in chains {
             for (index, &(place, length, flags, next)) in descriptors.iter().enumerate() {
                 let address = [0, ROOM, table(OUT), 32 << 20, u64::MAX - 100][usize::from(place)];

@@ -1,0 +1,197 @@
+//! Links: what the relay's verdicts mean for the guest and for the compositor, and SENDs that are held back.
+
+use super::driver::{Driver, Event, new};
+use super::wayland::{self, link, request};
+use super::{OK, clog, drain, filler, give, take};
+use crate::device::Side;
+use std::io::{Read, Write};
+use wlproxy_protocol::limits::{MAX_EVENT, MAX_RECV, MAX_SEND};
+use wlproxy_protocol::virtio_wl::{VfdNew, flags, message};
+use wlproxy_unix::memory;
+
+#[test]
+fn a_bad_request_ends_its_link_alone() {
+    let mut driver = Driver::new(Side::Client);
+    let (mut peer, other) = (link(&mut driver, 1), link(&mut driver, 2));
+    let good = request("good");
+    let sent = [good.clone(), wayland::bad_request(), request("never")].concat();
+    assert_eq!(driver.sent(1, &sent, &[]), OK, "the hang-up tells it");
+    assert_eq!(drain(&mut peer), good);
+    assert_eq!(peer.read(&mut [0]).unwrap(), 0, "closed after what came before");
+    let complaint = Event::Recv(1, vec![], wayland::complaint());
+    assert_eq!(driver.events(), [complaint, Event::Hup(1)]);
+    assert_eq!(driver.counters.violations.get(), 1);
+    assert_eq!(driver.sent(1, &good, &[]), OK, "a race, not an error");
+    assert_eq!(driver.counters.violations.get(), 1);
+
+    assert_eq!(driver.sent(2, &good, &[]), OK);
+    assert_eq!(take(&other).0, good);
+    give(&other, &wayland::report("well"), []);
+    assert_eq!(driver.events(), [Event::Recv(2, vec![], wayland::report("well"))]);
+    let slot = driver.close(1);
+    assert_eq!(driver.kind(slot), OK);
+}
+
+#[test]
+fn what_came_before_a_bad_request_reaches_a_slow_compositor() {
+    let mut driver = Driver::new(Side::Client);
+    let mut peer = link(&mut driver, 1);
+    let (_, count) = clog(&mut driver, 1, filler);
+    drain(&mut peer);
+    driver.turn();
+    drain(&mut peer);
+    let mut expected: Vec<u8> = (1..count).flat_map(filler).collect();
+    for part in expected.chunks(MAX_SEND) {
+        assert_eq!(driver.sent(1, part, &[]), OK, "the socket takes as much as before");
+    }
+    let more: Vec<u8> = (0..8).flat_map(filler).collect();
+    let bad = driver.send(1, &[more.clone(), wayland::bad_request()].concat(), &[]);
+    assert_eq!(driver.kind(bad), OK);
+    let slot = driver.close(1);
+    assert_eq!(driver.kind(slot), OK);
+    expected.extend(more);
+    let mut got = Vec::new();
+    for _ in 0..1000 {
+        got.extend(drain(&mut peer));
+        driver.turn();
+    }
+    assert!(got == expected, "{} of {} bytes", got.len(), expected.len());
+    assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn a_bad_request_that_waits_is_found_when_its_turn_comes() {
+    let mut driver = Driver::new(Side::Client);
+    let mut peer = link(&mut driver, 1);
+    let (first, count) = clog(&mut driver, 1, filler);
+    let bad = driver.send(1, &wayland::bad_request(), &[]);
+    let late = driver.send(1, &request("late"), &[]);
+    assert_eq!([first, bad, late].map(|slot| driver.kind(slot)), [None; 3]);
+    assert_eq!(driver.events(), []);
+    let mut got = Vec::new();
+    for _ in 0..1000 {
+        got.extend(drain(&mut peer));
+        driver.turn();
+    }
+    assert!(got == (1..=count).flat_map(filler).collect::<Vec<_>>(), "{} bytes", got.len());
+    assert_eq!([first, bad, late].map(|slot| driver.kind(slot)), [OK; 3]);
+    let complaint = Event::Recv(1, vec![], wayland::complaint());
+    assert_eq!(driver.events(), [complaint, Event::Hup(1)]);
+    assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn a_bad_event_ends_the_link() {
+    let mut driver = Driver::new(Side::Client);
+    let (mut peer, _other) = (link(&mut driver, 1), link(&mut driver, 2));
+    let good = wayland::report("good");
+    peer.write_all(&[good.clone(), wayland::bad_event()].concat()).unwrap();
+    let complaint = wayland::error(99, 0, "object 99: event of an unknown object");
+    let expected = [good, complaint].map(|bytes| Event::Recv(1, vec![], bytes));
+    let [good, complaint] = expected;
+    assert_eq!(driver.events(), [good, complaint, Event::Hup(1)]);
+    assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+    assert_eq!(driver.counters.violations.get(), 1);
+    assert_eq!(driver.sent(2, &request("free"), &[]), OK);
+}
+
+#[test]
+fn the_largest_event_arrives_whole() {
+    let mut driver = Driver::new(Side::Client);
+    let peer = link(&mut driver, 1);
+    let mime: String = ('a'..='z').cycle().take(MAX_EVENT - wayland::REQUEST).collect();
+    let event = wayland::send(&mime);
+    assert_eq!(event.len(), MAX_EVENT);
+    let (_reader, writer) = nix::unistd::pipe().unwrap();
+    give(&peer, &event[..MAX_RECV], [writer]);
+    assert_eq!(driver.events(), [], "the rest is not there");
+    give(&peer, &event[MAX_RECV..], []);
+    let mut events = driver.events().into_iter();
+    let Some(Event::New(pipe)) = events.next() else { panic!("the pipe comes first") };
+    assert_eq!(pipe.flags, flags::WRITE);
+    let mut brought = vec![pipe.id];
+    let mut got = Vec::new();
+    for event in events {
+        let Event::Recv(1, vfds, bytes) = event else { panic!("{event:?}") };
+        assert_eq!(vfds, std::mem::take(&mut brought), "with the first piece");
+        assert!(bytes.len() <= MAX_RECV, "{} bytes", bytes.len());
+        got.extend(bytes);
+    }
+    assert!(got == event, "{} of {MAX_EVENT} bytes", got.len());
+}
+
+#[test]
+fn what_passes_is_counted() {
+    let mut driver = Driver::new(Side::Client);
+    let (peer, _other) = (link(&mut driver, 1), link(&mut driver, 2));
+    let count = |driver: &Driver| {
+        let now = driver.counters.snapshot();
+        let before = (2 * wayland::REQUESTS, 2 * wayland::EVENTS);
+        (now.requests - before.0, now.events - before.1, now.commits, now.violations)
+    };
+    assert_eq!(count(&driver), (0, 0, 0, 0));
+    let sent = [wayland::commit(), request("text"), wayland::commit()].concat();
+    assert_eq!(driver.sent(1, &sent[..sent.len() - 1], &[]), OK);
+    assert_eq!(count(&driver), (2, 0, 1, 0), "the last one is cut short");
+    assert_eq!(driver.sent(1, &sent[sent.len() - 1..], &[]), OK);
+    assert_eq!(count(&driver), (3, 0, 2, 0));
+    give(&peer, &[wayland::report("one"), wayland::report("two")].concat(), []);
+    driver.events();
+    assert_eq!(count(&driver), (3, 2, 2, 0));
+    let sent = [wayland::commit(), wayland::bad_request(), wayland::commit()].concat();
+    assert_eq!(driver.sent(1, &sent, &[]), OK);
+    assert_eq!(count(&driver), (4, 2, 3, 1), "only what was passed on");
+}
+
+#[test]
+fn a_link_holds_a_send_back_and_nobody_else() {
+    let mut driver = Driver::new(Side::Client);
+    let (mut full, other) = (link(&mut driver, 1), link(&mut driver, 2));
+    let (first, count) = clog(&mut driver, 1, filler);
+    let second = driver.send(1, &request("second"), &[]);
+    let close = driver.close(1);
+    assert_eq!((driver.kind(second), driver.kind(close)), (None, None));
+    assert_eq!(driver.sent(2, &request("free"), &[]), OK);
+    assert_eq!(take(&other).0, request("free"));
+
+    let mut got = drain(&mut full);
+    for _ in 0..1000 {
+        driver.turn();
+        got.extend(drain(&mut full));
+    }
+    let mut expected: Vec<u8> = (1..=count).flat_map(filler).collect();
+    expected.extend(request("second"));
+    assert!(got == expected, "{} of {} bytes", got.len(), expected.len());
+    assert_eq!([first, second, close].map(|slot| driver.kind(slot)), [OK; 3]);
+    assert_eq!(full.read(&mut [0]).unwrap(), 0, "closed after its last byte");
+}
+
+#[test]
+fn memory_of_a_held_send_may_be_closed() {
+    let mut driver = Driver::new(Side::Client);
+    let full = link(&mut driver, 1);
+    let (_, count) = clog(&mut driver, 1, filler);
+    driver.new_vfd(VfdNew { size: 4096, ..new(message::VFD_NEW, 2) });
+    driver.send(1, &wayland::create_pool(wayland::FREE), &[2]);
+    let slot = driver.close(2);
+    assert_eq!(driver.kind(slot), OK);
+    let mut fds = Vec::new();
+    for _ in 0..=count {
+        fds.extend(take(&full).1);
+        driver.turn();
+    }
+    let [fd] = &fds[..] else { panic!("{fds:?}") };
+    assert_eq!(memory::size_if_sealed(fd), Some(4096));
+}
+
+#[test]
+fn held_sends_are_answered_when_the_peer_dies() {
+    let mut driver = Driver::new(Side::Client);
+    let full = link(&mut driver, 1);
+    let (first, _) = clog(&mut driver, 1, filler);
+    let second = driver.send(1, &request("second"), &[]);
+    drop(full);
+    driver.turn();
+    assert_eq!([first, second].map(|slot| driver.kind(slot)), [OK; 2]);
+    assert_eq!(driver.events(), [Event::Hup(1)]);
+}
