@@ -9,6 +9,9 @@ use wlproxy_tests::{Buffer, Client, Desk, Dice, Display, Image, Model, Rect, Top
 /// The buffers' size in pixels: neither square nor a power of two.
 const SIZE: (i32, i32) = (240, 168);
 
+/// Where the window is.
+const PLACE: (i64, i64) = (100, 100);
+
 /// How a client tells what it has changed, and how its buffer gets onto the surface.
 #[derive(Debug, Clone, Copy)]
 struct Posting {
@@ -92,6 +95,14 @@ impl Posting {
         Ok(())
     }
 
+    /// Whether the compositor draws other pixels than those that are shown by the protocol.
+    ///
+    /// wlroots 0.15 with pixman draws a viewport's source from the buffer's first pixel, wherever the source begins.
+    /// What it repaints then depends on how many commits it takes for one frame, for damage is where it should be.
+    fn drawn_elsewhere(self) -> bool {
+        self.viewport.is_some_and(|(x, y, _, _)| (x, y) != (0, 0))
+    }
+
     /// The surface's size.
     fn surface(self) -> (i32, i32) {
         use Transform::{Flipped90, Flipped270};
@@ -158,7 +169,7 @@ fn sequence(
         window.show(&buffers[0]);
         Ok(())
     };
-    let mut placed = place(desk, display, "sequence", first, (100, 100))?;
+    let mut placed = place(desk, display, "sequence", first, PLACE)?;
     check(model.commit(0, &[]), "the first commit");
 
     let mut canvas: Vec<Rect> = Vec::new();
@@ -178,6 +189,9 @@ fn sequence(
         placed.settle()?;
         check(model.commit(current, &damage), &format!("step {step}"));
         if step % 6 == 5 {
+            if posting.drawn_elsewhere() {
+                repaint(desk, placed.id);
+            }
             images.push(desk.screenshot());
             // The same buffer again, and nothing has changed.
             buffers[current].commit(&placed.window.surface);
@@ -188,6 +202,14 @@ fn sequence(
     drop(placed);
     desk.sway().empty();
     Ok(images)
+}
+
+/// Has the compositor repaint a whole window at its next frame.
+fn repaint(desk: &Desk, window: u64) {
+    let (x, y) = PLACE;
+    let mut sway = desk.sway();
+    sway.place(window, x + 1, y);
+    sway.place(window, x, y);
 }
 
 /// All that was drawn until now, in order.
@@ -218,7 +240,7 @@ fn compare((posting, count, seed): Sequence) {
 #[test]
 fn sequences_are_reproducible() {
     let desk = Desk::new(Way::Direct);
-    for (posting, count, seed) in [THREE, VIEWPORT] {
+    for (posting, count, seed) in [THREE, VIEWPORT, CROPPED, BEHIND] {
         let run = || sequence(&desk, &desk.direct(), None, posting, count, seed).unwrap();
         let first = run();
         assert!(first.windows(2).all(|pair| pair[0] != pair[1]), "nothing changes");
@@ -233,8 +255,17 @@ type Sequence = (Posting, usize, u64);
 
 const THREE: Sequence = (PLAIN, 3, 3);
 const VIEWPORT: Sequence = {
+    let viewport = Some((0, 0, 160, 120));
+    (Posting { viewport, by_surface: true, ..PLAIN }, 2, 7)
+};
+const CROPPED: Sequence = {
     let viewport = Some((20, 8, 160, 120));
     (Posting { viewport, by_surface: true, ..PLAIN }, 2, 7)
+};
+const BEHIND: Sequence = {
+    let viewport = Some((8, 20, 60, 80));
+    let transform = Transform::_270;
+    (Posting { scale: 2, transform, viewport, by_surface: false }, 3, 8)
 };
 
 #[test]
@@ -269,8 +300,11 @@ fn damage_of_a_surface_with_a_viewport() {
 }
 
 #[test]
+fn damage_of_a_cropped_surface() {
+    compare(CROPPED);
+}
+
+#[test]
 fn damage_of_buffers_behind_all_of_it() {
-    let viewport = Some((8, 20, 60, 80));
-    let transform = Transform::_270;
-    compare((Posting { scale: 2, transform, viewport, by_surface: false }, 3, 8));
+    compare(BEHIND);
 }
