@@ -46,7 +46,7 @@ impl Stream {
 
     /// Reads once: appends up to `max` bytes to `bytes`, and the fds that came with them to `fds`.
     ///
-    /// A peer that died with our bytes unread is an [`Read::Eof`] like any other.
+    /// A peer that died with our bytes unread is an [`Read::Eof`] like any other. `EMFILE` means that fds were lost.
     pub fn read(
         &mut self,
         bytes: &mut Vec<u8>,
@@ -132,6 +132,10 @@ fn receive(
             // SAFETY: the kernel just installed these fds for us, and nothing else knows their numbers.
             fds.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
         }
+    }
+    if message.flags.contains(MsgFlags::MSG_CTRUNC) {
+        // There is room for all that a message can bring, so this process is out of fds, and some are lost.
+        return Err(Errno::EMFILE);
     }
     Ok(message.bytes)
 }
