@@ -4,8 +4,7 @@
 //! are. It does no I/O, reads no clock and keeps nothing of what has passed but the objects.
 
 use wlproxy_protocol::limits::{MAX_EVENT, MAX_REQUEST};
-use wlproxy_protocol::wayland::objects::{Event, IMPLEMENTATION, INVALID_METHOD, INVALID_OBJECT};
-use wlproxy_protocol::wayland::wire::WireError;
+use wlproxy_protocol::wayland::objects::{Event, IMPLEMENTATION, INVALID_METHOD};
 use wlproxy_protocol::wayland::{Batch, Inbox, Objects};
 
 pub use wlproxy_protocol::wayland::Violation;
@@ -60,9 +59,13 @@ impl<F> Relay<F> {
         out: &mut Batch<F>,
     ) -> Result<(), Violation> {
         if !self.requests.push(bytes, fds) {
-            return Err(stuffed());
+            return Err(Violation::stuffed());
         }
-        while let Some((message, fds)) = self.requests.next(MAX_REQUEST).map_err(unreadable)? {
+        while let Some((message, fds)) = self
+            .requests
+            .next(MAX_REQUEST)
+            .map_err(|(object, error)| Violation::unreadable(object, error))?
+        {
             let call = self.objects.request(message)?;
             let wanted = call.fds();
             if fds.len() < wanted {
@@ -86,9 +89,13 @@ impl<F> Relay<F> {
         out: &mut Batch<F>,
     ) -> Result<(), Violation> {
         if !self.events.push(bytes, fds) {
-            return Err(stuffed());
+            return Err(Violation::stuffed());
         }
-        while let Some((message, fds)) = self.events.next(MAX_EVENT).map_err(unreadable)? {
+        while let Some((message, fds)) = self
+            .events
+            .next(MAX_EVENT)
+            .map_err(|(object, error)| Violation::unreadable(object, error))?
+        {
             match self.objects.event(message)? {
                 Event::Pass(call) => {
                     let wanted = call.fds();
@@ -113,20 +120,6 @@ impl<F> Relay<F> {
     pub fn take_tally(&mut self) -> Tally {
         std::mem::take(&mut self.tally)
     }
-}
-
-fn unreadable((object, error): (u32, WireError)) -> Violation {
-    Violation {
-        object,
-        code: INVALID_METHOD,
-        subject: format!("object {object}"),
-        reason: error.to_string(),
-    }
-}
-
-fn stuffed() -> Violation {
-    let reason = "more file descriptors than messages take".to_owned();
-    Violation { object: 1, code: INVALID_OBJECT, subject: "wl_display@1".to_owned(), reason }
 }
 
 #[cfg(test)]

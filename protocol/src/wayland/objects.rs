@@ -47,6 +47,27 @@ pub const NO_MEMORY: u32 = 2;
 pub const IMPLEMENTATION: u32 = 3;
 
 impl Violation {
+    /// A message that can't be told from the next one, of the object in its header.
+    pub fn unreadable(object: u32, error: WireError) -> Self {
+        Self {
+            object,
+            code: INVALID_METHOD,
+            subject: format!("object {object}"),
+            reason: error.to_string(),
+        }
+    }
+
+    /// More fds than the messages take: [`super::inbox::MAX_PENDING_FDS`] wait.
+    pub fn stuffed() -> Self {
+        let reason = "more file descriptors than messages take".to_owned();
+        Self::of_display(INVALID_OBJECT, reason)
+    }
+
+    /// Something that no object of the client's but `wl_display` is concerned with.
+    pub fn of_display(code: u32, reason: String) -> Self {
+        Self { object: WL_DISPLAY, code, subject: format!("wl_display@{WL_DISPLAY}"), reason }
+    }
+
     /// The `wl_display.error` that tells the client.
     pub fn to_event(&self) -> Vec<u8> {
         // An interior NUL can't be: names come from the tables, reasons from us.
