@@ -124,6 +124,7 @@ impl Desk {
             drop(Puppet::start(&desk.channel(name)));
             until("the end of a VM", || (desk.status(name, "frontends") == 0).then_some(()));
         }
+        desk.warm_up();
         desk.baseline = Some(desk.leaks());
         desk
     }
@@ -213,12 +214,17 @@ impl Desk {
     /// Everything that only happens once happens before.
     pub fn take_baseline(&mut self) {
         self.vms.values_mut().for_each(Vm::ready);
-        Raw::connect(&self.direct()).sync();
+        self.warm_up();
         self.vms.keys().for_each(|name| Raw::connect(&self.through(name)).sync());
+        self.baseline = Some(Leaks::baseline(self.folder.path(), false));
+    }
+
+    /// The compositor's first client, and its first frame.
+    fn warm_up(&self) {
+        Raw::connect(&self.direct()).sync();
         if self.plan.compositor == Kind::Sway {
             self.screenshot();
         }
-        self.baseline = Some(Leaks::baseline(self.folder.path(), false));
     }
 
     /// Where the clients of this desk's [`Way`] connect.
