@@ -26,11 +26,21 @@ impl Puppet {
     /// The same with a driver like `options`.
     pub fn with(socket: &Path, options: Options) -> Self {
         let name = socket.file_stem().expect("NAME.sock").to_string_lossy().into_owned();
-        // wlproxy may have to make the socket first.
-        until(&format!("the device of {name}"), || socket.exists().then_some(()));
-        let socket = socket.to_owned();
-        let channel = within(&name, "the start", move || ProcessChannel::connect(&socket, options))
-            .unwrap_or_else(|error| panic!("{name} doesn't start: {error}"));
+        let mut last = None;
+        let channel = until(&format!("the device of {name}"), || {
+            let socket = socket.to_owned();
+            match within(&name, "the start", move || ProcessChannel::connect(&socket, options)) {
+                Ok(channel) => Some(channel),
+                // wlproxy may have to make the socket first.
+                Err(Error::Lost(why)) => {
+                    if last.replace(why.clone()).as_ref() != Some(&why) {
+                        eprintln!("{name} doesn't start: {why}");
+                    }
+                    None
+                }
+                Err(error) => panic!("{name} doesn't start: {error}"),
+            }
+        });
         Self { name, channel: Some(channel) }
     }
 
