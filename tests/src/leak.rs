@@ -103,8 +103,8 @@ impl Count {
         self
     }
 
-    /// What there is in `self` beyond `baseline`; empty if nothing has leaked.
-    pub fn beyond(&self, baseline: &Self) -> Vec<String> {
+    /// What there is in `self` beyond `baseline`, and beyond `kept` more pieces of memory; empty if nothing has leaked.
+    pub fn beyond(&self, baseline: &Self, kept: usize) -> Vec<String> {
         let mut found = Vec::new();
         for (id, name) in &self.processes {
             if !baseline.processes.contains_key(id) {
@@ -117,7 +117,8 @@ impl Count {
         let name = |id: &u32| self.processes.get(id).map_or("?", String::as_str);
         for (key, &now) in &self.fds {
             let before = baseline.fds.get(key).copied().unwrap_or_default();
-            if now > before {
+            let kept = if key.1 == "memfd" { kept } else { 0 };
+            if now > before + kept {
                 found.push(format!(
                     "{before} -> {now} fds of kind {} in {} ({})",
                     key.1,
@@ -128,12 +129,12 @@ impl Count {
         }
         for (id, &now) in &self.mappings {
             let before = baseline.mappings.get(id).copied().unwrap_or_default();
-            if now > before {
+            if now > before + kept {
                 found.push(format!("{before} -> {now} mappings in {id} ({})", name(id)));
             }
         }
         // Memory is replaced by memory of the same kind, so here the number counts.
-        if self.memfds.len() > baseline.memfds.len() {
+        if self.memfds.len() > baseline.memfds.len() + kept {
             let (before, now) = (baseline.memfds.len(), self.memfds.len());
             let new = self.memfds.iter().filter(|(inode, _)| !baseline.memfds.contains_key(inode));
             let names: Vec<_> = new.map(|(_, name)| name.as_str()).collect();
@@ -149,6 +150,7 @@ pub struct Leaks {
     folder: PathBuf,
     baseline: Count,
     memory: bool,
+    kept: usize,
 }
 
 impl Leaks {
@@ -157,12 +159,18 @@ impl Leaks {
     /// `memory`: whether mappings and memfds count. They do after a client has left and the same one has come again:
     /// allocations are kept for reuse.
     pub fn baseline(folder: &Path, memory: bool) -> Self {
-        Self { folder: folder.to_owned(), baseline: Count::settled(folder), memory }
+        Self { folder: folder.to_owned(), baseline: Count::settled(folder), memory, kept: 0 }
+    }
+
+    /// The same, with up to `kept` more pieces of memory that are no leak: kept for reuse since clients needed more of
+    /// it at once than those before.
+    pub fn but_kept(self, kept: usize) -> Self {
+        Self { kept, ..self }
     }
 
     /// Nothing at all: what a desk leaves behind.
     pub(crate) fn after_all(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), baseline: Count::default(), memory: true }
+        Self { folder: folder.to_owned(), baseline: Count::default(), memory: true, kept: 0 }
     }
 
     /// What there is too much of after a while; empty as soon as there is no more than there was.
@@ -176,7 +184,7 @@ impl Leaks {
         until("an answer", || {
             let count = Count::take(&self.folder);
             let count = if self.memory { count } else { count.without_memory() };
-            let found = count.beyond(&self.baseline);
+            let found = count.beyond(&self.baseline, self.kept);
             (found.is_empty() || Instant::now() >= deadline).then_some(found)
         })
     }

@@ -147,6 +147,9 @@ fn windows_leave_nothing_on_a_compositor_on_the_host() {
 }
 
 /// Unmodified applications, killed in the middle of their work.
+///
+/// How many buffers one draws in depends on how soon they are released, and all but those shown are kept for reuse: what
+/// is kept differs from round to round, by less than one for each of many rounds. A leak is one for each.
 #[test]
 fn killed_applications_leave_nothing() {
     let mut desk = Desk::new(Way::Through);
@@ -160,8 +163,9 @@ fn killed_applications_leave_nothing() {
         desk.kill_apps();
         desk.sway().empty();
     };
+    const ROUNDS: usize = 20;
     round(&mut desk);
-    let leaks = desk.leaks();
-    round(&mut desk);
+    let leaks = desk.leaks().but_kept(ROUNDS - 1);
+    (0..ROUNDS).for_each(|_| round(&mut desk));
     leaks.check();
 }
