@@ -4,20 +4,21 @@
 //! So it fits into any event loop: `run` and `serve` have one of calloop's, a compositor has its own.
 
 use crate::channel::{Channel, Error, Event, VfdId};
-use crate::connection::{Connection, Role, Step};
+use crate::connection::{Connection, Link, Role, Step};
+use crate::pump::Progress;
 use crate::world::{CHANNEL, World};
 use nix::sys::epoll::{EpollEvent, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use wlproxy_unix::Stream;
 
 /// Events that one `epoll_wait` takes at most.
 const EVENTS: usize = 64;
 
-/// Steps of connections and pumps in one [`Agent::dispatch`]: then the host's loop gets its turn.
-const MAX_STEPS: usize = 256;
+/// Rounds in one [`Agent::dispatch`], each one step of all who have something to do: then the loop that it is called
+/// from gets its turn.
+const MAX_ROUNDS: usize = 16;
 
 /// See the module's text.
 pub struct Agent {
@@ -53,22 +54,23 @@ impl Agent {
         self.world.epoll().0.as_fd()
     }
 
-    /// Joins a local socket and a context. `name` stands in the log.
+    /// Joins a local socket and a context; what is queued in `link` goes first. `name` stands in the log. If it can't,
+    /// the context is closed.
     pub fn connect(
         &mut self,
         name: String,
-        local: Stream,
+        link: Link,
         context: VfdId,
         role: Box<dyn Role>,
     ) -> io::Result<()> {
-        let key = match self.world.watch(local.as_fd()) {
+        let key = match self.world.watch(link.local.as_fd()) {
             Ok(key) => key,
             Err(error) => {
                 self.world.channel.close(context);
                 return Err(error);
             }
         };
-        self.connections.insert(key, Connection::new(name, local, context, role));
+        self.connections.insert(key, Connection::new(name, link, context, role));
         self.contexts.insert(context, key);
         self.world.stats.connections += 1;
         self.world.stats.connections_now += 1;
@@ -85,20 +87,18 @@ impl Agent {
     ///
     /// Fails only with [`Error::Lost`]: then every connection is to be dropped with the agent.
     pub fn dispatch(&mut self, others: &mut Vec<Event>) -> Result<(), Error> {
-        self.collect(others)?;
-        let mut steps = 0;
-        while let Some(key) = self.ready.pop_front() {
-            self.step(key)?;
-            steps += 1;
+        for _ in 0..MAX_ROUNDS {
+            // In later rounds also what the steps caused: answers that came while a call waited, pipes that were made.
+            self.collect(others)?;
             if self.ready.is_empty() {
-                // What the steps caused: answers that came while a call waited, pipes that were made.
-                self.collect(others)?;
+                return Ok(());
             }
-            if steps == MAX_STEPS && !self.ready.is_empty() {
-                return self.call_again().map_err(|error| Error::Lost(error.to_string()));
+            for _ in 0..self.ready.len() {
+                let Some(key) = self.ready.pop_front() else { break };
+                self.step(key)?;
             }
         }
-        Ok(())
+        self.call_again().map_err(|error| Error::Lost(error.to_string()))
     }
 
     fn call_again(&self) -> io::Result<()> {
@@ -153,7 +153,10 @@ impl Agent {
     fn step(&mut self, key: u64) -> Result<(), Error> {
         let Some(connection) = self.connections.get_mut(&key) else {
             // A pump, or something that ended meanwhile.
-            return self.world.run_pump(key).map(drop);
+            if self.world.run_pump(key)? == Progress::More {
+                self.wake(key);
+            }
+            return Ok(());
         };
         match connection.step(&mut self.world)? {
             Step::Wait => {}
@@ -165,8 +168,11 @@ impl Agent {
                 self.world.stats.connections_now -= 1;
             }
         }
-        for key in std::mem::take(&mut self.world.fresh) {
-            self.wake(key);
+        if self.world.memory.has_retired() {
+            let World { memory, channel, .. } = &mut self.world;
+            let connections = &self.connections;
+            let is_queued = |vfd| connections.values().any(|connection| connection.holds(vfd));
+            memory.close_retired(&mut **channel, is_queued);
         }
         Ok(())
     }

@@ -50,6 +50,16 @@ pub enum Arrived {
     Pipe(VfdId, PipeEnd),
 }
 
+impl Arrived {
+    /// The vfd.
+    pub fn vfd(&self) -> VfdId {
+        match self {
+            Self::Allocation(allocation) => allocation.vfd,
+            &Self::Pipe(vfd, _) => vfd,
+        }
+    }
+}
+
 /// What [`Channel::receive`] found.
 #[derive(Debug)]
 pub enum Received {

@@ -36,10 +36,19 @@ pub enum End {
     Violation(#[from] Violation),
     /// Something could not be carried over.
     #[error("{0}")]
-    Carry(#[from] CarryError),
+    Carry(CarryError),
     /// The channel failed.
     #[error("{0}")]
     Channel(#[from] Error),
+}
+
+impl From<CarryError> for End {
+    fn from(error: CarryError) -> Self {
+        match error {
+            CarryError::Channel(error) => Self::Channel(error),
+            error => Self::Carry(error),
+        }
+    }
 }
 
 /// Translates between a local peer and a context.
@@ -100,8 +109,13 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(name: String, local: Stream, context: VfdId, role: Box<dyn Role>) -> Self {
-        Self { name, link: Link { local, out: Outbox::default() }, context, role, life: Life::Open }
+    pub(crate) fn new(name: String, link: Link, context: VfdId, role: Box<dyn Role>) -> Self {
+        Self { name, link, context, role, life: Life::Open }
+    }
+
+    /// Whether a vfd waits to be sent.
+    pub(crate) fn holds(&self, vfd: VfdId) -> bool {
+        self.link.out.holds(vfd)
     }
 
     pub(crate) fn context(&self) -> VfdId {
@@ -110,24 +124,35 @@ impl Connection {
 
     /// Moves what can be moved. Fails only with [`Error::Lost`].
     pub(crate) fn step(&mut self, world: &mut World) -> Result<Step, Error> {
-        let mut more = false;
+        let (mut remote, mut local) = (false, false);
         if self.life == Life::Open {
-            let moved = self.pull_remote(world).and_then(|a| Ok(a | self.pull_local(world)?));
-            match moved {
-                Ok(moved) => more = moved,
+            let pulled = self.pull_remote(world).and_then(|more| {
+                remote = more;
+                local = self.pull_local(world)?;
+                Ok(())
+            });
+            match pulled {
+                Ok(()) => {}
                 Err(End::Channel(error @ Error::Lost(_))) => return Err(error),
                 Err(end) => self.end(&end, world),
             }
         }
-        let sent = self.link.out.flush(&mut *world.channel, self.context);
-        let sent = match sent {
+        let sent = match self.link.out.flush(&mut *world.channel, self.context) {
             Err(error @ Error::Lost(_)) => return Err(error),
+            // Something that it sends along doesn't exist any more: it never will be sent.
+            Err(error @ Error::NotFound) if self.life == Life::Open => {
+                self.end(&End::Channel(error), world);
+                true
+            }
             // The context is gone; that it hung up is seen when it is read.
             Err(_) => true,
             Ok(sent) => sent,
         };
         // A local peer that can't be written to is gone.
         let written = self.link.local.flush().unwrap_or(true);
+        // Who wasn't read for want of room won't tell again that there is something.
+        let more = remote && self.link.local.queued() <= HIGH_WATER
+            || local && self.link.out.queued() <= HIGH_WATER;
         Ok(match self.life {
             Life::LocalGone if sent => Step::End,
             Life::RemoteGone if written => Step::End,
@@ -148,10 +173,11 @@ impl Connection {
         self.life = Life::RemoteGone;
     }
 
+    /// Takes what arrived over the context. Whether there may be more.
     fn pull_remote(&mut self, world: &mut World) -> Result<bool, End> {
         for _ in 0..BURST {
             if self.link.local.queued() > HIGH_WATER {
-                return Ok(false);
+                return Ok(true);
             }
             let mut bytes = Vec::new();
             match world.channel.receive(self.context, &mut bytes)? {
@@ -169,11 +195,15 @@ impl Connection {
         Ok(true)
     }
 
+    /// Takes what the local peer sent. Whether there may be more.
     fn pull_local(&mut self, world: &mut World) -> Result<bool, End> {
         let (mut bytes, mut fds) = (Vec::new(), VecDeque::new());
         for _ in 0..BURST {
-            if self.link.out.queued() > HIGH_WATER || self.life != Life::Open {
+            if self.life != Life::Open {
                 return Ok(false);
+            }
+            if self.link.out.queued() > HIGH_WATER {
+                return Ok(true);
             }
             bytes.clear();
             match self.link.local.read(&mut bytes, &mut fds, READ).unwrap_or(Read::Eof) {
@@ -189,7 +219,8 @@ impl Connection {
         Ok(true)
     }
 
-    pub(crate) fn close(self, world: &mut World) {
+    pub(crate) fn close(mut self, world: &mut World) {
+        self.link.out.drain_vfds().for_each(|vfd| world.abandon(vfd));
         self.role.close(world);
         world.channel.close(self.context);
     }

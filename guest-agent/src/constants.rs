@@ -1,23 +1,29 @@
 //! Content that never changes: keymaps, format tables. One allocation, or one file, per content.
 
-use crate::channel::VfdId;
-use crate::channel::{Allocation, Channel};
+use crate::channel::{Allocation, Channel, VfdId};
 use crate::memory;
+use crate::recycler::Recycler;
 use crate::stats::Stats;
 use crate::world::CarryError;
 use std::collections::HashMap;
-use std::fs::File;
+use std::hash::Hash;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 
 /// Most contents that are kept, per direction. Layouts are changed by people; a desktop has a few.
 const MAX_CONTENTS: usize = 64;
 
+/// Most bytes of them that are kept, per direction: two of the largest that are carried at all.
+const MAX_BYTES: u64 = 2 * MAX_CONSTANT;
+
+/// Largest content that is copied for a peer (keymaps and format tables have some 60 KB), in bytes.
+pub(crate) const MAX_CONSTANT: u64 = 16 * 1024 * 1024;
+
 /// Keeps contents that were carried, by content.
 #[derive(Debug, Default)]
 pub(crate) struct Constants {
-    files: HashMap<Vec<u8>, OwnedFd>,
-    allocations: HashMap<Vec<u8>, Allocation>,
+    files: Cache<Vec<u8>, OwnedFd>,
+    /// By peer too: a VM may write into what it gets, and no other VM must see that.
+    allocations: Cache<(String, Vec<u8>), Allocation>,
 }
 
 impl Constants {
@@ -27,47 +33,73 @@ impl Constants {
         allocation: &OwnedFd,
         size: u64,
     ) -> Result<OwnedFd, CarryError> {
-        let content = memory::read_allocation(allocation.as_fd(), size)?;
-        if let Some(file) = self.files.get(&content) {
+        let content = match size {
+            0 => Vec::new(),
+            size => memory::read_allocation(allocation.as_fd(), size)?,
+        };
+        if let Some(file) = self.files.kept.get(&content) {
             return Ok(file.try_clone()?);
         }
         let file = wlproxy_unix::memory::constant("wlproxy-constant", &content)?;
-        if self.files.len() >= MAX_CONTENTS {
-            self.files.clear();
-        }
         let shared = file.try_clone()?;
-        self.files.insert(content, file);
+        self.files.keep(content, size, file);
         Ok(shared)
     }
 
-    /// An allocation with the content of a file of `size` bytes.
-    ///
-    /// Reads the file, rather than mapping it: nobody can take its pages away meanwhile.
+    /// An allocation that begins with `content`, for `peer`.
     pub(crate) fn allocation_of(
         &mut self,
-        file: &OwnedFd,
-        size: u64,
+        content: Vec<u8>,
+        peer: &str,
         channel: &mut dyn Channel,
+        memory: &mut Recycler,
         stats: &mut Stats,
     ) -> Result<VfdId, CarryError> {
-        let mut content = vec![0; size as usize];
-        File::from(file.try_clone()?).read_exact_at(&mut content, 0)?;
-        if let Some(allocation) = self.allocations.get(&content) {
+        let key = (peer.to_owned(), content);
+        if let Some(allocation) = self.allocations.kept.get(&key) {
             return Ok(allocation.vfd);
         }
-        let allocation = channel.allocate(size)?;
-        memory::Mapping::new(&allocation.fd, allocation.size)?.write(0, &content);
-        if self.allocations.len() >= MAX_CONTENTS {
-            for (_, old) in self.allocations.drain() {
-                stats.allocations -= 1;
-                stats.allocation_bytes -= old.size;
-                channel.close(old.vfd);
+        let allocation = channel.allocate((key.1.len() as u64).max(1))?;
+        match memory::Mapping::new(&allocation.fd, allocation.size) {
+            Ok(mut mapping) => mapping.write(0, &key.1),
+            Err(error) => {
+                channel.close(allocation.vfd);
+                return Err(error.into());
             }
         }
         stats.allocations += 1;
         stats.allocation_bytes += allocation.size;
-        let vfd = allocation.vfd;
-        self.allocations.insert(content, allocation);
+        let (vfd, size) = (allocation.vfd, allocation.size);
+        for old in self.allocations.keep(key, size, allocation) {
+            memory.discard(old, stats);
+        }
         Ok(vfd)
+    }
+}
+
+/// Values by content, within bounds.
+#[derive(Debug)]
+struct Cache<K, V> {
+    kept: HashMap<K, V>,
+    bytes: u64,
+}
+
+impl<K, V> Default for Cache<K, V> {
+    fn default() -> Self {
+        Self { kept: HashMap::new(), bytes: 0 }
+    }
+}
+
+impl<K: Hash + Eq, V> Cache<K, V> {
+    /// Keeps a value of `bytes` bytes. If that is too much, all others go, and are returned.
+    fn keep(&mut self, key: K, bytes: u64, value: V) -> Vec<V> {
+        let mut gone = Vec::new();
+        if self.kept.len() >= MAX_CONTENTS || self.bytes + bytes > MAX_BYTES {
+            gone.extend(self.kept.drain().map(|(_, old)| old));
+            self.bytes = 0;
+        }
+        self.bytes += bytes;
+        self.kept.insert(key, value);
+        gone
     }
 }

@@ -4,7 +4,8 @@ use crate::channel::{Channel, Error, Event, Received, VfdId};
 use crate::outbox::Outbox;
 use wlproxy_protocol::accept::{Answer, Hello, Malformed, Record, Refusal, Ways};
 
-/// Most records that wait to be answered. The host announces a client once, and has its own bounds.
+/// Most bytes of records that are half here, or of answers that the host doesn't take. It announces a client once, and
+/// has its own bounds.
 const MAX_BACKLOG: usize = 64 * 1024;
 
 /// Why a main context ended.
@@ -38,7 +39,10 @@ impl Listener {
         let ways = channel.ways();
         let mut out = Outbox::default();
         out.queue(&Hello { ways }.encode(), []);
-        out.flush(channel, main)?;
+        if let Err(error) = out.flush(channel, main) {
+            channel.close(main);
+            return Err(error);
+        }
         Ok(Self { main, ways, out, unread: Vec::new(), greeted: false })
     }
 
@@ -53,18 +57,22 @@ impl Listener {
         channel: &mut dyn Channel,
         records: &mut Vec<Record>,
     ) -> Result<(), ListenError> {
-        self.out.flush(channel, self.main)?;
-        loop {
+        if let Err(error @ Error::Lost(_)) = self.out.flush(channel, self.main) {
+            return Err(error.into());
+        }
+        while self.out.queued() <= MAX_BACKLOG {
             let vfds = match channel.receive(self.main, &mut self.unread)? {
                 Received::Message(vfds) => vfds,
                 Received::Nothing => return Ok(()),
                 Received::HangUp => return Err(ListenError::Closed),
             };
+            vfds.iter().for_each(|arrived| channel.close(arrived.vfd()));
             if !vfds.is_empty() || self.unread.len() > MAX_BACKLOG {
                 return Err(Malformed::Field("what came with a record").into());
             }
             self.decode(records)?;
         }
+        Ok(())
     }
 
     fn decode(&mut self, records: &mut Vec<Record>) -> Result<(), Malformed> {
@@ -84,16 +92,16 @@ impl Listener {
         Ok(())
     }
 
-    /// Opens the stream of a record, and tells the host so.
-    pub fn accept(&mut self, channel: &mut dyn Channel, record: &Record) -> Result<VfdId, Error> {
-        let opened = channel.open(record.way, record.token).and_then(|context| {
-            // The context is fresh, so it takes these bytes.
-            channel.send(context, record.token.as_bytes(), &[]).map(|_| context)
-        });
-        match opened {
-            Ok(context) => {
+    /// Opens the stream of a record, and tells the host so. What is still to be sent first is in the outbox.
+    pub fn accept(
+        &mut self,
+        channel: &mut dyn Channel,
+        record: &Record,
+    ) -> Result<(VfdId, Outbox), Error> {
+        match open(channel, record) {
+            Ok(stream) => {
                 self.answer(channel, record, Ok(()))?;
-                Ok(context)
+                Ok(stream)
             }
             Err(error @ Error::Lost(_)) => Err(error),
             Err(error) => {
@@ -127,11 +135,29 @@ impl Listener {
         let mut bytes = Vec::new();
         Answer { token: record.token, outcome }.encode(&mut bytes);
         self.out.queue(&bytes, []);
-        self.out.flush(channel, self.main).map(drop)
+        match self.out.flush(channel, self.main) {
+            Err(error @ Error::Lost(_)) => Err(error),
+            // That the main context is over is seen when it is read.
+            _ => Ok(()),
+        }
     }
 
     /// Closes the main context.
     pub fn close(self, channel: &mut dyn Channel) {
         channel.close(self.main);
+    }
+}
+
+/// Opens the stream of a record and sends the token, or as much of it as the channel takes now.
+fn open(channel: &mut dyn Channel, record: &Record) -> Result<(VfdId, Outbox), Error> {
+    let context = channel.open(record.way, record.token)?;
+    let mut out = Outbox::default();
+    out.queue(record.token.as_bytes(), []);
+    match out.flush(channel, context) {
+        Ok(_) => Ok((context, out)),
+        Err(error) => {
+            channel.close(context);
+            Err(error)
+        }
     }
 }

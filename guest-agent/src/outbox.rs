@@ -27,6 +27,16 @@ impl Outbox {
         self.bytes.len()
     }
 
+    /// Whether a vfd waits to be sent.
+    pub fn holds(&self, vfd: VfdId) -> bool {
+        self.vfds.iter().any(|&(_, queued)| queued == vfd)
+    }
+
+    /// Takes the vfds that were not sent: the context is over.
+    pub fn drain_vfds(&mut self) -> impl Iterator<Item = VfdId> + use<'_> {
+        self.vfds.drain(..).map(|(_, vfd)| vfd)
+    }
+
     /// Sends what the channel takes. `true` if nothing is left.
     pub fn flush(&mut self, channel: &mut dyn Channel, context: VfdId) -> Result<bool, Error> {
         while !self.bytes.is_empty() {

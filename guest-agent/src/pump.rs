@@ -1,12 +1,16 @@
 //! Moves bytes between a pipe of this VM and a pipe vfd: clipboards, drag and drop.
 
-use crate::channel::{Channel, Error, PipeEnd, Received, Sent, VfdId};
+use crate::channel::{Arrived, Channel, Error, PipeEnd, Received, Sent, VfdId};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{read, write};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use wlproxy_protocol::limits::MAX_SEND;
+
+/// Messages that one [`Pump::progress`] moves: then others get their turn.
+const BURST: usize = 16;
 
 /// A pipe vfd and the fd that continues it in this VM.
 ///
@@ -27,6 +31,8 @@ pub(crate) struct Pump {
 pub(crate) enum Progress {
     /// It waits for the fd or the vfd.
     Waiting,
+    /// It is to be called again.
+    More,
     /// It is finished: close both.
     Done,
 }
@@ -53,7 +59,7 @@ impl Pump {
     }
 
     fn feed_local(&mut self, channel: &mut dyn Channel) -> Result<Progress, Error> {
-        loop {
+        for _ in 0..BURST {
             while !self.held.is_empty() {
                 match write(&self.local, &self.held) {
                     Ok(n) => drop(self.held.drain(..n)),
@@ -67,19 +73,32 @@ impl Pump {
                 return Ok(Progress::Done);
             }
             match channel.receive(self.vfd, &mut self.held)? {
-                Received::Message(_) => {}
+                Received::Message(vfds) => discard(vfds, channel),
+                Received::Nothing if self.has_no_reader() => return Ok(Progress::Done),
                 Received::Nothing => return Ok(Progress::Waiting),
                 Received::HangUp => self.ended = true,
             }
         }
+        Ok(Progress::More)
+    }
+
+    /// Whether nobody will read what is written to the fd. Without this a pump whose writer stays silent would outlive
+    /// its reader.
+    fn has_no_reader(&self) -> bool {
+        let mut fd = [PollFd::new(self.local.as_fd(), PollFlags::empty())];
+        let gone = PollFlags::POLLERR | PollFlags::POLLHUP;
+        matches!(poll(&mut fd, PollTimeout::ZERO), Ok(1))
+            && fd[0].revents().is_some_and(|found| found.intersects(gone))
     }
 
     fn feed_channel(&mut self, channel: &mut dyn Channel) -> Result<Progress, Error> {
-        let mut ignored = Vec::new();
-        if matches!(channel.receive(self.vfd, &mut ignored)?, Received::HangUp) {
-            return Ok(Progress::Done);
+        match channel.receive(self.vfd, &mut Vec::new())? {
+            Received::HangUp => return Ok(Progress::Done),
+            // Nobody should write to it.
+            Received::Message(vfds) => discard(vfds, channel),
+            Received::Nothing => {}
         }
-        loop {
+        for _ in 0..BURST {
             if !self.held.is_empty() {
                 match channel.send(self.vfd, &self.held, &[])? {
                     Sent::Accepted => self.held.clear(),
@@ -99,7 +118,13 @@ impl Pump {
                 Err(_) => return Ok(Progress::Done),
             }
         }
+        Ok(Progress::More)
     }
+}
+
+/// vfds don't travel over pipes: closes those that did.
+fn discard(vfds: Vec<Arrived>, channel: &mut dyn Channel) {
+    vfds.iter().for_each(|arrived| channel.close(arrived.vfd()));
 }
 
 impl AsFd for Pump {

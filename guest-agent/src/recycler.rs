@@ -1,18 +1,25 @@
 //! Allocations that no client needs now, kept for the next one: mapping a new one into two VMs is expensive.
 
-use crate::channel::{Allocation, Channel, Error};
+use crate::channel::{Allocation, Channel, Error, VfdId};
 use crate::stats::Stats;
 use std::collections::BTreeMap;
+use std::collections::btree_map::{Entry, OccupiedEntry};
 use wlproxy_protocol::limits::PAGE_SIZE;
 
 /// Most bytes that are kept: two frames of 4K, so that a resized window or the next one finds what it needs.
 const MAX_IDLE: u64 = 64 * 1024 * 1024;
+
+/// Most allocations that are kept: each has an fd and one of the device's 2,047 ids.
+const MAX_IDLE_COUNT: usize = 64;
 
 /// Keeps allocations by size.
 #[derive(Debug, Default)]
 pub struct Recycler {
     idle: BTreeMap<u64, Vec<Allocation>>,
     idle_bytes: u64,
+    idle_count: usize,
+    /// vfds to close as soon as no message that names them waits to be sent.
+    retired: Vec<VfdId>,
 }
 
 impl Recycler {
@@ -25,14 +32,18 @@ impl Recycler {
         stats: &mut Stats,
     ) -> Result<Allocation, Error> {
         let size = size.next_multiple_of(PAGE_SIZE);
-        if let Some(allocation) = self.idle.get_mut(&size).and_then(Vec::pop) {
+        if let Entry::Occupied(entry) = self.idle.entry(size) {
+            let allocation = pop(entry);
             self.idle_bytes -= allocation.size;
+            self.idle_count -= 1;
             return Ok(allocation);
         }
         let allocation = match channel.allocate(size) {
             Err(Error::OutOfMemory) if self.idle_bytes > 0 => {
-                // What is kept counts against the quota too.
-                self.trim(0, channel, stats);
+                // What is kept counts against the quota too. Memory that came back before the message that names it
+                // was sent is rare: its connection then ends.
+                self.trim(0, 0, stats);
+                self.close_retired(channel, |_| false);
                 channel.allocate(size)?
             }
             result => result?,
@@ -43,36 +54,55 @@ impl Recycler {
     }
 
     /// Keeps an allocation that the compositor doesn't read any more.
-    pub fn give(&mut self, allocation: Allocation, channel: &mut dyn Channel, stats: &mut Stats) {
+    pub fn give(&mut self, allocation: Allocation, stats: &mut Stats) {
         self.idle_bytes += allocation.size;
+        self.idle_count += 1;
         self.idle.entry(allocation.size).or_default().push(allocation);
-        self.trim(MAX_IDLE, channel, stats);
+        self.trim(MAX_IDLE, MAX_IDLE_COUNT, stats);
     }
 
-    /// Gives an allocation back to the host. The compositor may go on reading it: it keeps what it has mapped.
-    pub fn discard(
-        &mut self,
-        allocation: Allocation,
-        channel: &mut dyn Channel,
-        stats: &mut Stats,
-    ) {
+    /// Gives an allocation back to the host, with the next [`Recycler::close_retired`]. The compositor may go on reading
+    /// it: it keeps what it has mapped.
+    pub fn discard(&mut self, allocation: Allocation, stats: &mut Stats) {
         stats.allocations -= 1;
         stats.allocation_bytes -= allocation.size;
-        channel.close(allocation.vfd);
+        self.retired.push(allocation.vfd);
     }
 
-    /// Gives the largest ones back to the host until at most `limit` bytes are kept.
-    fn trim(&mut self, limit: u64, channel: &mut dyn Channel, stats: &mut Stats) {
-        while self.idle_bytes > limit
-            && let Some(mut largest) = self.idle.last_entry()
-        {
-            match largest.get_mut().pop() {
-                Some(allocation) => {
-                    self.idle_bytes -= allocation.size;
-                    self.discard(allocation, channel, stats);
-                }
-                None => drop(largest.remove()),
+    /// Whether there are vfds to close.
+    pub fn has_retired(&self) -> bool {
+        !self.retired.is_empty()
+    }
+
+    /// Closes what was given back, but for vfds that a message in some queue still names: it couldn't be sent any more.
+    pub fn close_retired(&mut self, channel: &mut dyn Channel, is_queued: impl Fn(VfdId) -> bool) {
+        self.retired.retain(|&vfd| {
+            let queued = is_queued(vfd);
+            if !queued {
+                channel.close(vfd);
             }
+            queued
+        });
+    }
+
+    /// Gives the largest ones back to the host until at most `bytes` and `count` are kept.
+    fn trim(&mut self, bytes: u64, count: usize, stats: &mut Stats) {
+        while (self.idle_bytes > bytes || self.idle_count > count)
+            && let Some(largest) = self.idle.last_entry()
+        {
+            let allocation = pop(largest);
+            self.idle_bytes -= allocation.size;
+            self.idle_count -= 1;
+            self.discard(allocation, stats);
         }
     }
+}
+
+/// Takes an allocation of one size; no size is kept without any.
+fn pop(mut entry: OccupiedEntry<'_, u64, Vec<Allocation>>) -> Allocation {
+    let allocation = entry.get_mut().pop().expect("there is one of each size that is kept");
+    if entry.get().is_empty() {
+        entry.remove();
+    }
+    allocation
 }

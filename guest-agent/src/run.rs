@@ -5,6 +5,8 @@ mod socket;
 
 use crate::agent::Agent;
 use crate::channel::{Channel, Error};
+use crate::connection::Link;
+use crate::outbox::Outbox;
 use client::Client;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -50,9 +52,16 @@ impl Run {
             }
         };
         tracing::debug!(connection = name, "connected");
-        let connected = Stream::new(client).and_then(|local| {
-            self.agent.connect(name.clone(), local, context, Box::<Client>::default())
-        });
+        let connected = match Stream::new(client) {
+            Ok(local) => {
+                let link = Link { local, out: Outbox::default() };
+                self.agent.connect(name.clone(), link, context, Box::<Client>::default())
+            }
+            Err(error) => {
+                self.agent.world.channel.close(context);
+                Err(error)
+            }
+        };
         if let Err(error) = connected {
             tracing::warn!(connection = name, "it can't be watched: {error}");
         }

@@ -1,7 +1,7 @@
 //! `guest-agent serve`: brings clients of other VMs to the compositor of this one.
 
 use crate::agent::Agent;
-use crate::channel::{Arrived, Channel, Error, Event, VfdId};
+use crate::channel::{Arrived, Channel, Error, Event};
 use crate::connection::{End, Link, Role};
 use crate::listener::{ListenError, Listener};
 use crate::world::World;
@@ -71,24 +71,27 @@ impl Serve {
             }
         };
         match self.listener.accept(channel, record) {
-            Ok(context) => self.connect(name, local, context),
+            Ok((context, out)) => {
+                let role = Box::new(Passage { vm: record.vm.clone() });
+                tracing::info!(connection = name, "accepted");
+                let link = Link { local, out };
+                if let Err(error) = self.agent.connect(name.clone(), link, context, role) {
+                    tracing::warn!(connection = name, "it can't be watched: {error}");
+                }
+            }
             Err(error @ Error::Lost(_)) => return Err(error),
             Err(error) => tracing::warn!(connection = name, "its stream can't be opened: {error}"),
         }
         Ok(())
     }
-
-    fn connect(&mut self, name: String, local: Stream, context: VfdId) {
-        tracing::info!(connection = name, "accepted");
-        if let Err(error) = self.agent.connect(name.clone(), local, context, Box::new(Passage)) {
-            tracing::warn!(connection = name, "it can't be watched: {error}");
-        }
-    }
 }
 
 /// Carries a client's stream to a compositor and back: bytes as they are (the host has checked them), vfds as fds.
 #[derive(Debug)]
-pub struct Passage;
+pub struct Passage {
+    /// Name of the client VM.
+    pub vm: String,
+}
 
 impl Role for Passage {
     fn take_local(
@@ -98,8 +101,10 @@ impl Role for Passage {
         link: &mut Link,
         world: &mut World,
     ) -> Result<(), End> {
-        let vfds: Result<Vec<VfdId>, _> = fds.drain(..).map(|fd| world.carry_out(fd)).collect();
-        link.out.queue(bytes, vfds?);
+        for fd in fds.drain(..) {
+            link.out.queue(&[], [world.carry_out(fd, &self.vm)?]);
+        }
+        link.out.queue(bytes, []);
         Ok(())
     }
 
@@ -110,18 +115,21 @@ impl Role for Passage {
         link: &mut Link,
         world: &mut World,
     ) -> Result<(), End> {
-        let mut fds = Vec::new();
-        for vfd in vfds {
-            fds.push(match vfd {
+        let mut vfds = vfds.into_iter();
+        let fds: Result<Vec<OwnedFd>, _> = vfds
+            .by_ref()
+            .map(|vfd| match vfd {
                 Arrived::Allocation(allocation) => {
                     // The compositor keeps what it maps; this end of it isn't needed any more.
                     world.channel.close(allocation.vfd);
-                    allocation.fd
+                    Ok(allocation.fd)
                 }
-                Arrived::Pipe(vfd, end) => world.carry_pipe_in(vfd, end)?,
-            });
-        }
-        link.local.queue(bytes, fds);
+                Arrived::Pipe(vfd, end) => world.carry_pipe_in(vfd, end, &self.vm),
+            })
+            .collect();
+        // If one couldn't be carried, nobody will ask for those after it.
+        vfds.for_each(|vfd| world.discard(&vfd));
+        link.local.queue(bytes, fds?);
         Ok(())
     }
 

@@ -1,28 +1,30 @@
 //! What all connections of an agent share: the channel, memory to reuse, constant files, pumps, numbers.
 
 use crate::channel::{Allocation, Arrived, Channel, Error, PipeEnd, VfdId};
-use crate::constants::Constants;
+use crate::constants::{Constants, MAX_CONSTANT};
 use crate::pump::{Progress, Pump};
 use crate::recycler::Recycler;
 use crate::stats::Stats;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
-use nix::sys::stat::{SFlag, fstat};
+use nix::sys::stat::{SFlag, fstat, makedev};
 use nix::unistd::pipe2;
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use wlproxy_protocol::limits::PAGE_SIZE;
 
 /// The key of the channel in the epoll set. Connections and pumps count from one.
 pub(crate) const CHANNEL: u64 = 0;
 
-/// Most pipes that are pumped at once, per agent. A desktop has a handful; each holds two fds.
-const MAX_PUMPS: usize = 256;
+/// Most pipes that are pumped at once for one peer. A desktop has a handful; each holds an fd.
+const MAX_PUMPS: usize = 64;
 
-/// Largest file that is copied for a peer (keymaps and format tables have some 60 KB), in bytes.
-const MAX_CONSTANT: u64 = 16 * 1024 * 1024;
+/// Device number of `/dev/null` (Linux, `Documentation/admin-guide/devices.txt`).
+const NULL: u64 = makedev(1, 3);
 
 /// Why an fd or a vfd could not be carried over.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +61,8 @@ pub struct World {
     /// One page that stands for every pool without a buffer.
     placeholder: Option<Allocation>,
     epoll: Epoll,
-    pumps: HashMap<u64, Pump>,
+    /// Pumps, and whom they are for.
+    pumps: HashMap<u64, (Pump, String)>,
     pipe_keys: HashMap<VfdId, u64>,
     last_key: u64,
     /// Pumps that were made and never run: data may wait already.
@@ -106,22 +109,63 @@ impl World {
         self.pipe_keys.get(&vfd).copied()
     }
 
-    /// Lets a pump move what it can; `false` if `key` is no pump's.
-    pub(crate) fn run_pump(&mut self, key: u64) -> Result<bool, Error> {
-        let Some(pump) = self.pumps.get_mut(&key) else { return Ok(false) };
-        if pump.progress(&mut *self.channel)? == Progress::Done {
-            let pump = self.pumps.remove(&key).expect("it was there");
-            self.pipe_keys.remove(&pump.vfd());
-            self.channel.close(pump.vfd());
-            self.stats.pipes -= 1;
+    /// Lets a pump move what it can. Keys that are no pump's are ignored. Fails only with [`Error::Lost`].
+    pub(crate) fn run_pump(&mut self, key: u64) -> Result<Progress, Error> {
+        let Some((pump, _)) = self.pumps.get_mut(&key) else { return Ok(Progress::Done) };
+        let progress = match pump.progress(&mut *self.channel) {
+            Err(error @ Error::Lost(_)) => return Err(error),
+            Err(error) => {
+                tracing::warn!("a pipe between VMs ends: {error}");
+                Progress::Done
+            }
+            Ok(progress) => progress,
+        };
+        if progress == Progress::Done {
+            self.end_pump(key);
         }
-        Ok(true)
+        Ok(progress)
     }
 
-    fn add_pump(&mut self, vfd: VfdId, end: PipeEnd, local: OwnedFd) -> Result<(), CarryError> {
-        if self.pumps.len() >= MAX_PUMPS {
+    fn end_pump(&mut self, key: u64) {
+        let Some((pump, _)) = self.pumps.remove(&key) else { return };
+        // Closing the fd isn't enough: whoever sent it may still have the open file that epoll knows it by.
+        let _ = self.epoll.delete(&pump);
+        self.pipe_keys.remove(&pump.vfd());
+        self.channel.close(pump.vfd());
+        self.stats.pipes -= 1;
+    }
+
+    /// A vfd won't be sent: if it is a pipe's, nobody will ever have the other end.
+    pub(crate) fn abandon(&mut self, vfd: VfdId) {
+        if let Some(key) = self.pump_of(vfd) {
+            self.end_pump(key);
+        }
+    }
+
+    /// Pumps between a pipe vfd and an fd. If it can't, the vfd is closed.
+    fn add_pump(
+        &mut self,
+        vfd: VfdId,
+        end: PipeEnd,
+        local: OwnedFd,
+        peer: &str,
+    ) -> Result<(), CarryError> {
+        let added = self.try_add_pump(vfd, end, local, peer);
+        if added.is_err() {
             self.channel.close(vfd);
-            return Err(CarryError::Limit("256 pipes at once"));
+        }
+        added
+    }
+
+    fn try_add_pump(
+        &mut self,
+        vfd: VfdId,
+        end: PipeEnd,
+        local: OwnedFd,
+        peer: &str,
+    ) -> Result<(), CarryError> {
+        if self.pumps.values().filter(|(_, of)| of == peer).count() >= MAX_PUMPS {
+            return Err(CarryError::Limit("64 pipes at once"));
         }
         let pump = Pump::new(vfd, end, local)?;
         let key = match self.watch(&pump) {
@@ -134,7 +178,7 @@ impl World {
             Err(error) => return Err(error.into()),
         };
         self.pipe_keys.insert(vfd, key);
-        self.pumps.insert(key, pump);
+        self.pumps.insert(key, (pump, peer.to_owned()));
         self.fresh.push(key);
         self.stats.pipes += 1;
         Ok(())
@@ -149,37 +193,61 @@ impl World {
         Ok(self.placeholder.as_ref().expect("just made").vfd)
     }
 
-    /// Carries an fd of this VM out: a pipe goes on as a pipe, a file's content as an allocation.
-    pub fn carry_out(&mut self, fd: OwnedFd) -> Result<VfdId, CarryError> {
+    /// Carries an fd of this VM out to `peer`: a pipe goes on as a pipe, a file's content as an allocation. `peer` names
+    /// the VM on the other side, as far as that is known: peers share no memory, nor the bound on pipes.
+    pub fn carry_out(&mut self, fd: OwnedFd, peer: &str) -> Result<VfdId, CarryError> {
         let stat = fstat(&fd)?;
         let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
-        if kind == SFlag::S_IFREG {
-            let size = u64::try_from(stat.st_size).unwrap_or(0);
-            if size == 0 || size > MAX_CONSTANT {
-                return Err(CarryError::Limit("16 MiB in a file, or nothing"));
-            }
-            return self.constants.allocation_of(&fd, size, &mut *self.channel, &mut self.stats);
-        }
-        if kind != SFlag::S_IFIFO && kind != SFlag::S_IFSOCK {
-            return Err(CarryError::Kind("a device or directory"));
-        }
         let mode = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?) & OFlag::O_ACCMODE;
+        if kind == SFlag::S_IFREG && mode != OFlag::O_WRONLY {
+            let size = u64::try_from(stat.st_size).unwrap_or(0);
+            if size > MAX_CONSTANT {
+                return Err(CarryError::Limit("16 MiB in a file"));
+            }
+            // Read, rather than mapped: nobody can take its pages away meanwhile.
+            let mut content = vec![0; size as usize];
+            File::from(fd).read_exact_at(&mut content, 0)?;
+            return self.carry_content(content, peer);
+        }
+        if kind == SFlag::S_IFCHR && stat.st_rdev == NULL {
+            // What compositors send where there is no keymap.
+            return self.carry_content(Vec::new(), peer);
+        }
+        if ![SFlag::S_IFREG, SFlag::S_IFIFO, SFlag::S_IFSOCK].contains(&kind) {
+            return Err(CarryError::Kind("devices or directories"));
+        }
         // Who may only read gets what this VM writes, and the other way round. A socket goes the way of the selection
         // protocols, in which the fd is there to be written to.
         let end = if mode == OFlag::O_RDONLY { PipeEnd::Write } else { PipeEnd::Read };
         let vfd = self.channel.pipe(end)?;
-        self.add_pump(vfd, end, fd)?;
+        self.add_pump(vfd, end, fd, peer)?;
         Ok(vfd)
     }
 
-    /// Carries a pipe that arrived in: the end that the local peer is to get.
-    pub fn carry_pipe_in(&mut self, vfd: VfdId, end: PipeEnd) -> Result<OwnedFd, CarryError> {
-        let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+    fn carry_content(&mut self, content: Vec<u8>, peer: &str) -> Result<VfdId, CarryError> {
+        let Self { constants, channel, memory, stats, .. } = self;
+        constants.allocation_of(content, peer, &mut **channel, memory, stats)
+    }
+
+    /// Carries a pipe of `peer`'s that arrived in: the end that the local peer is to get. If it can't, the vfd is closed.
+    pub fn carry_pipe_in(
+        &mut self,
+        vfd: VfdId,
+        end: PipeEnd,
+        peer: &str,
+    ) -> Result<OwnedFd, CarryError> {
+        let (read, write) = match pipe2(OFlag::O_CLOEXEC) {
+            Ok(ends) => ends,
+            Err(errno) => {
+                self.channel.close(vfd);
+                return Err(errno.into());
+            }
+        };
         let (ours, theirs) = match end {
             PipeEnd::Read => (write, read),
             PipeEnd::Write => (read, write),
         };
-        self.add_pump(vfd, end, ours)?;
+        self.add_pump(vfd, end, ours, peer)?;
         Ok(theirs)
     }
 
@@ -189,17 +257,14 @@ impl World {
         allocation: &Allocation,
         size: u64,
     ) -> Result<OwnedFd, CarryError> {
-        if size == 0 || size > allocation.size.min(MAX_CONSTANT) {
+        if size > allocation.size.min(MAX_CONSTANT) {
             return Err(CarryError::Limit("its memory has, or 16 MiB"));
         }
         self.constants.file_of(&allocation.fd, size)
     }
 
     /// Closes what arrived and wasn't used.
-    pub fn discard(&mut self, arrived: Arrived) {
-        match arrived {
-            Arrived::Allocation(allocation) => self.channel.close(allocation.vfd),
-            Arrived::Pipe(vfd, _) => self.channel.close(vfd),
-        }
+    pub fn discard(&mut self, arrived: &Arrived) {
+        self.channel.close(arrived.vfd());
     }
 }

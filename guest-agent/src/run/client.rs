@@ -19,6 +19,9 @@ use wlproxy_protocol::wayland::{
 
 mod requests;
 
+/// The other side of all connections: the host alone knows which VM the compositor is in.
+const PEER: &str = "";
+
 /// The translation of one client's stream.
 ///
 /// Object ids pass through unchanged. A client's wl_shm_pool becomes, at first, a pool over one page that nothing is
@@ -107,7 +110,7 @@ impl Role for Client {
     }
 
     fn close(mut self: Box<Self>, world: &mut World) {
-        self.events.drain_fds().for_each(|vfd| world.discard(vfd));
+        self.events.drain_fds().for_each(|vfd| world.discard(&vfd));
         self.shadows.release_all(&mut Memory::of(world));
     }
 }
@@ -148,7 +151,7 @@ impl Client {
         let fds: Result<Vec<OwnedFd>, End> =
             arrived.by_ref().map(|vfd| carry_in(&call, vfd, world)).collect();
         // If one couldn't be carried, nobody will ask for those after it.
-        arrived.for_each(|vfd| world.discard(vfd));
+        arrived.for_each(|vfd| world.discard(&vfd));
         link.local.queue(message.bytes, fds?);
         world.stats.events += 1;
         Ok(())
@@ -173,7 +176,7 @@ impl Client {
 /// What arrived, as the client can use it: memory becomes a file of its own that it may map in any way.
 fn carry_in(call: &Call<'_>, arrived: Arrived, world: &mut World) -> Result<OwnedFd, End> {
     match arrived {
-        Arrived::Pipe(vfd, end) => Ok(world.carry_pipe_in(vfd, end)?),
+        Arrived::Pipe(vfd, end) => Ok(world.carry_pipe_in(vfd, end, PEER)?),
         Arrived::Allocation(allocation) => {
             let size = content_size(call).unwrap_or(allocation.size);
             let file = world.constant_file(&allocation, size);
@@ -217,11 +220,11 @@ impl shadow::Memory for Memory<'_> {
     }
 
     fn reuse(&mut self, allocation: Allocation) {
-        self.recycler.give(allocation, self.channel, self.stats);
+        self.recycler.give(allocation, self.stats);
     }
 
     fn discard(&mut self, allocation: Allocation) {
-        self.recycler.discard(allocation, self.channel, self.stats);
+        self.recycler.discard(allocation, self.stats);
     }
 }
 

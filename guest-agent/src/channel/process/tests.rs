@@ -480,8 +480,14 @@ fn counts_what_is_left() {
         lab.channel.allocate(4096).unwrap();
         lab
     };
+    let end = |lab| {
+        let Lab { channel, mut daemon, fake, .. } = lab;
+        drop(channel);
+        let _ = daemon.wait();
+        drop((daemon, fake));
+    };
     // Whatever is made once per process is made here.
-    drop(live(Options::default()));
+    end(live(Options::default()));
     let before = held();
     for round in 0..6 {
         let mut lab = live(if round % 2 == 0 { Options::default() } else { TODAY });
@@ -490,12 +496,7 @@ fn counts_what_is_left() {
             assert!(matches!(lab.turn(), Err(Error::Lost(_))));
         }
         assert!(held().0 > before.0, "the count sees a channel");
-        let Lab { channel, daemon, fake, .. } = lab;
-        drop(channel);
-        let mut daemon = daemon;
-        let _ = daemon.wait();
-        drop(daemon);
-        drop(fake);
+        end(lab);
         // Of each fake backend, vhost-user-backend 0.24 leaves the exit event's consumer open.
         assert_eq!(held(), (before.0 + round + 1, before.1), "round {round}");
     }

@@ -1,6 +1,6 @@
 //! What a client's requests become.
 
-use super::{Client, Memory};
+use super::{Client, Memory, PEER};
 use crate::connection::{End, Link};
 use crate::shadow::{ClientError, Copied, Rect};
 use crate::world::World;
@@ -275,8 +275,10 @@ fn forward(
     link: &mut Link,
     world: &mut World,
 ) -> Result<(), End> {
-    let vfds: Result<Vec<_>, _> = fds.into_iter().map(|fd| world.carry_out(fd)).collect();
-    link.out.queue(call.message.bytes, vfds?);
+    for fd in fds {
+        link.out.queue(&[], [world.carry_out(fd, PEER)?]);
+    }
+    link.out.queue(call.message.bytes, []);
     Ok(())
 }
 
