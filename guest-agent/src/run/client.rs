@@ -9,10 +9,8 @@ use crate::world::World;
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use wlproxy_protocol::limits::{MAX_EVENT, MAX_REQUEST};
-use wlproxy_protocol::wayland::objects::{
-    Event, IMPLEMENTATION, INVALID_METHOD, INVALID_OBJECT, NO_MEMORY,
-};
-use wlproxy_protocol::wayland::wire::{self, WireError};
+use wlproxy_protocol::wayland::objects::{Event, IMPLEMENTATION, NO_MEMORY};
+use wlproxy_protocol::wayland::wire;
 use wlproxy_protocol::wayland::{
     Arg, Call, Inbox, Message, Objects, Violation, WL_DISPLAY, WL_DISPLAY_DELETE_ID,
 };
@@ -50,7 +48,7 @@ impl Role for Client {
         world: &mut World,
     ) -> Result<(), End> {
         if !self.requests.push(bytes, fds.drain(..)) {
-            return Err(stuffed().into());
+            return Err(Violation::stuffed().into());
         }
         // The inbox is taken out while its messages are borrowed from it.
         let mut inbox = std::mem::take(&mut self.requests);
@@ -62,7 +60,7 @@ impl Role for Client {
                     }
                 }
                 Ok(None) => break Ok(()),
-                Err(error) => break Err(unreadable(error).into()),
+                Err((object, error)) => break Err(Violation::unreadable(object, error).into()),
             }
         };
         self.requests = inbox;
@@ -77,7 +75,7 @@ impl Role for Client {
         world: &mut World,
     ) -> Result<(), End> {
         if !self.events.push(bytes, vfds) {
-            return Err(stuffed().into());
+            return Err(Violation::stuffed().into());
         }
         let mut inbox = std::mem::take(&mut self.events);
         let result = loop {
@@ -88,7 +86,7 @@ impl Role for Client {
                     }
                 }
                 Ok(None) => break Ok(()),
-                Err(error) => break Err(unreadable(error).into()),
+                Err((object, error)) => break Err(Violation::unreadable(object, error).into()),
             }
         };
         self.events = inbox;
@@ -96,16 +94,12 @@ impl Role for Client {
     }
 
     fn farewell(&self, end: &End) -> Vec<u8> {
-        let display = |code, reason: String| Violation {
-            object: WL_DISPLAY,
-            code,
-            subject: format!("wl_display@{WL_DISPLAY}"),
-            reason,
-        };
         match end {
             End::Violation(violation) => violation.to_event(),
-            End::Channel(Error::OutOfMemory) => display(NO_MEMORY, end.to_string()).to_event(),
-            _ => display(IMPLEMENTATION, end.to_string()).to_event(),
+            End::Channel(Error::OutOfMemory) => {
+                Violation::of_display(NO_MEMORY, end.to_string()).to_event()
+            }
+            _ => Violation::of_display(IMPLEMENTATION, end.to_string()).to_event(),
         }
     }
 
@@ -225,23 +219,5 @@ impl shadow::Memory for Memory<'_> {
 
     fn discard(&mut self, allocation: Allocation) {
         self.recycler.discard(allocation, self.stats);
-    }
-}
-
-fn unreadable((object, error): (u32, WireError)) -> Violation {
-    Violation {
-        object,
-        code: INVALID_METHOD,
-        subject: format!("object {object}"),
-        reason: error.to_string(),
-    }
-}
-
-fn stuffed() -> Violation {
-    Violation {
-        object: WL_DISPLAY,
-        code: INVALID_OBJECT,
-        subject: format!("wl_display@{WL_DISPLAY}"),
-        reason: "more file descriptors than messages take".to_owned(),
     }
 }
