@@ -83,6 +83,11 @@ impl Agent {
         self.connections.len()
     }
 
+    /// Whether something that local peers sent is still to go on.
+    pub fn is_delivering(&self) -> bool {
+        self.connections.values().any(Connection::is_delivering)
+    }
+
     /// Does what there is to do, without blocking. Appends events of vfds that are no connection's and no pipe's.
     ///
     /// Fails only with [`Error::Lost`]: then every connection is to be dropped with the agent.
@@ -177,3 +182,6 @@ impl Agent {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

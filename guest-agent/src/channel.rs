@@ -3,6 +3,8 @@
 //! A channel is driven by one thread. It never blocks but in the calls that make a vfd, which wait for the device's
 //! answer (they are ioctls on `/dev/wl0`).
 
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod process;
 
 use std::fmt;

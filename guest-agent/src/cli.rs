@@ -34,6 +34,20 @@ pub(crate) enum Command {
     Serve(serve::Args),
 }
 
+/// Why the channel can't be opened yet, so that each reason is logged once.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting(Option<String>);
+
+impl Waiting {
+    pub(crate) fn log(&mut self, error: &Error) {
+        let reason = error.to_string();
+        if self.0.as_ref() != Some(&reason) {
+            tracing::info!("waiting for the host: {reason}");
+            self.0 = Some(reason);
+        }
+    }
+}
+
 /// Which way out of the VM.
 #[derive(Debug, Clone)]
 pub(crate) enum ChannelSpec {

@@ -102,7 +102,7 @@ enum Life {
 /// See the module's text.
 pub(crate) struct Connection {
     name: String,
-    link: Link,
+    pub(crate) link: Link,
     context: VfdId,
     role: Box<dyn Role>,
     life: Life,
@@ -111,6 +111,11 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) fn new(name: String, link: Link, context: VfdId, role: Box<dyn Role>) -> Self {
         Self { name, link, context, role, life: Life::Open }
+    }
+
+    /// Whether something that the local peer sent is still to go on.
+    pub(crate) fn is_delivering(&self) -> bool {
+        self.life == Life::LocalGone || self.link.out.queued() > 0
     }
 
     /// Whether a vfd waits to be sent.

@@ -103,3 +103,6 @@ impl<K: Hash + Eq, V> Cache<K, V> {
         gone
     }
 }
+
+#[cfg(test)]
+mod tests;

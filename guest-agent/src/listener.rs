@@ -161,3 +161,6 @@ fn open(channel: &mut dyn Channel, record: &Record) -> Result<(VfdId, Outbox), E
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,3 +73,6 @@ impl Outbox {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -132,3 +132,6 @@ impl AsFd for Pump {
         self.local.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests;

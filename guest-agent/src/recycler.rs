@@ -106,3 +106,6 @@ fn pop(mut entry: OccupiedEntry<'_, u64, Vec<Allocation>>) -> Allocation {
     }
     allocation
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,6 +30,11 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// These numbers when their channel is gone: nothing is "now".
+    pub fn over(self) -> Stats {
+        Stats { connections_now: 0, allocations: 0, allocation_bytes: 0, pipes: 0, ..self }
+    }
+
     /// These numbers of channels that are gone, and those of the one that is there. What tells of "now" is the latter's.
     pub fn plus(&self, now: &Stats) -> Stats {
         Stats {

@@ -268,3 +268,6 @@ impl World {
         self.channel.close(arrived.vfd());
     }
 }
+
+#[cfg(test)]
+mod tests;

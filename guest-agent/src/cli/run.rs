@@ -1,14 +1,15 @@
 //! `guest-agent run`.
 
-use super::{ChannelSpec, RETRY, stats::StatsFile};
+use super::{ChannelSpec, RETRY, Waiting, stats::StatsFile};
 use anyhow::{Context, Result};
 use calloop::generic::Generic;
-use calloop::signals::{Signal, Signals};
+use calloop::signals::{self, Signal, Signals};
 use calloop::timer::{TimeoutAction, Timer};
 use calloop::{EventLoop, Interest, LoopHandle, Mode, PostAction, RegistrationToken};
 use guest_agent::channel::Error;
 use guest_agent::run::{Run, Socket};
 use guest_agent::stats::Stats;
+use nix::libc::SI_KERNEL;
 use nix::sys::signal::{SigSet, kill};
 use nix::unistd::Pid;
 use std::ffi::OsString;
@@ -16,10 +17,13 @@ use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, ExitStatus};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the application may take to end after it was asked to. systemd and the like wait longer than this.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long it may take, after the application has ended, until the host has what it sent last.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Arguments of `guest-agent run`.
 #[derive(Debug, clap::Args)]
@@ -54,6 +58,7 @@ struct State {
     child: Child,
     asked_to_end: bool,
     exit: Option<ExitStatus>,
+    waiting: Waiting,
     handle: LoopHandle<'static, State>,
 }
 
@@ -82,15 +87,15 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
         child,
         asked_to_end: false,
         exit: None,
+        waiting: Waiting::default(),
         handle: handle.clone(),
     };
-    handle
-        .insert_source(signals, |event, _, state| state.signal(event.signal()))
-        .map_err(|e| e.error)?;
+    handle.insert_source(signals, |event, _, state| state.signal(&event)).map_err(|e| e.error)?;
     handle.insert_source(Timer::immediate(), |_, _, state| state.open()).map_err(|e| e.error)?;
     while state.exit.is_none() {
         events.dispatch(None, &mut state).context("the event loop failed")?;
     }
+    state.deliver(&mut events)?;
     state.stats_file.write(&state.stats());
     let status = state.exit.expect("the loop ended");
     let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1);
@@ -115,12 +120,15 @@ impl State {
         let run = match self.channel.open() {
             Ok(channel) => Run::new(channel, self.past.connections),
             Err(error) => {
-                tracing::debug!("waiting for the host: {error}");
+                self.waiting.log(&error);
                 return TimeoutAction::ToDuration(RETRY);
             }
         };
         match run.map_err(anyhow::Error::from).and_then(|run| self.start(run)) {
-            Ok(()) => TimeoutAction::Drop,
+            Ok(()) => {
+                self.waiting = Waiting::default();
+                TimeoutAction::Drop
+            }
             Err(error) => {
                 tracing::warn!("can't serve clients, trying again: {error:#}");
                 self.stop();
@@ -153,8 +161,7 @@ impl State {
 
     /// Forgets a channel. Its clients are disconnected.
     fn stop(&mut self) {
-        self.past = self.stats();
-        self.past.connections_now = 0;
+        self.past = self.stats().over();
         self.run = None;
         for token in self.sources.drain(..) {
             self.handle.remove(token);
@@ -174,20 +181,30 @@ impl State {
         }
     }
 
+    /// Takes one client. If there are more, we are called again, after those that are connected had their turn.
     fn accept(&mut self) {
-        loop {
-            match self.socket.listener.accept() {
-                Ok((client, _)) => self.turn(|run| run.accept(client)),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
-                Err(error) => {
-                    tracing::warn!("can't accept a client, trying again: {error}");
-                    return self.pause_accepting();
-                }
-            }
-            if self.run.is_none() {
-                return;
+        match self.socket.listener.accept() {
+            Ok((client, _)) => self.turn(|run| run.accept(client)),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => {
+                tracing::warn!("can't accept a client, trying again: {error}");
+                self.pause_accepting();
             }
         }
+    }
+
+    /// The application has ended: lets go on what it sent before.
+    fn deliver(&mut self, events: &mut EventLoop<'static, State>) -> Result<()> {
+        let deadline = Instant::now() + LAST_WORDS;
+        self.turn(Run::dispatch);
+        while self.run.as_ref().is_some_and(|run| run.agent().is_delivering()) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            events.dispatch(left, self).context("the event loop failed")?;
+        }
+        Ok(())
     }
 
     /// Out of fds, most likely. Clients wait in the queue; without a pause we would spin.
@@ -205,9 +222,11 @@ impl State {
         }
     }
 
-    fn signal(&mut self, signal: Signal) {
-        match signal {
+    fn signal(&mut self, event: &signals::Event) {
+        match event.signal() {
             Signal::SIGUSR1 => self.stats_file.write(&self.stats()),
+            // From the terminal, which has sent it to the application as well.
+            _ if event.code() == SI_KERNEL => {}
             Signal::SIGCHLD => self.exit = self.child.try_wait().unwrap_or(None).or(self.exit),
             signal => {
                 let kind = if self.asked_to_end { Signal::SIGKILL } else { signal };

@@ -1,6 +1,6 @@
 //! `guest-agent serve`.
 
-use super::{ChannelSpec, RETRY, stats::StatsFile};
+use super::{ChannelSpec, RETRY, Waiting, stats::StatsFile};
 use anyhow::{Context, Result, bail};
 use calloop::generic::Generic;
 use calloop::signals::{Signal, Signals};
@@ -36,6 +36,7 @@ struct State {
     past: Stats,
     serve: Option<(Serve, RegistrationToken)>,
     done: bool,
+    waiting: Waiting,
     handle: LoopHandle<'static, State>,
 }
 
@@ -53,6 +54,7 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
         past: Stats::default(),
         serve: None,
         done: false,
+        waiting: Waiting::default(),
         handle: handle.clone(),
     };
     handle
@@ -87,12 +89,15 @@ impl State {
         let serve = match serve {
             Ok(serve) => serve,
             Err(error) => {
-                tracing::debug!("waiting for the host: {error}");
+                self.waiting.log(&error);
                 return TimeoutAction::ToDuration(RETRY);
             }
         };
         match self.start(serve) {
-            Ok(()) => TimeoutAction::Drop,
+            Ok(()) => {
+                self.waiting = Waiting::default();
+                TimeoutAction::Drop
+            }
             Err(error) => {
                 tracing::warn!("can't serve, trying again: {error:#}");
                 TimeoutAction::ToDuration(RETRY)
@@ -117,8 +122,7 @@ impl State {
         let Err(error) = serve.dispatch() else { return };
         tracing::warn!("{error}; clients are disconnected, and the host is waited for");
         let token = *token;
-        self.past = self.stats();
-        self.past.connections_now = 0;
+        self.past = self.stats().over();
         self.serve = None;
         self.handle.remove(token);
         let retry =

@@ -221,3 +221,6 @@ impl shadow::Memory for Memory<'_> {
         self.recycler.discard(allocation, self.stats);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -70,18 +70,10 @@ impl Socket {
 
     fn bind_at(path: PathBuf) -> Result<Self, SocketError> {
         let failed = |error| SocketError::Io { path: path.clone(), error };
-        let lock_path = lock_path(&path);
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(0o660)
-            .open(&lock_path);
-        let lock = match Flock::lock(lock.map_err(failed)?, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => lock,
-            Err((_, Errno::EWOULDBLOCK)) => return Err(SocketError::InUse(path)),
-            Err((_, errno)) => return Err(failed(errno.into())),
+        let lock = match lock(&lock_path(&path)) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => return Err(SocketError::InUse(path)),
+            Err(error) => return Err(failed(error)),
         };
         // Whoever held the lock before is gone, so its socket is a leftover.
         match std::fs::remove_file(&path) {
@@ -115,6 +107,28 @@ impl Drop for Socket {
     }
 }
 
+/// Locks the file at `path`, which is made if need be. `None` if somebody else has it.
+fn lock(path: &Path) -> io::Result<Option<Flock<File>>> {
+    loop {
+        let mut options = OpenOptions::new();
+        let file =
+            options.create(true).truncate(false).read(true).write(true).mode(0o660).open(path)?;
+        let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => lock,
+            Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
+            Err((_, errno)) => return Err(errno.into()),
+        };
+        let ours = lock.metadata()?;
+        match std::fs::metadata(path) {
+            Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => {
+                return Ok(Some(lock));
+            }
+            // Its owner removed it after we opened it: others would lock another file.
+            _ => {}
+        }
+    }
+}
+
 fn lock_path(socket: &Path) -> PathBuf {
     let mut path = socket.as_os_str().to_owned();
     path.push(".lock");
@@ -124,6 +138,7 @@ fn lock_path(socket: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
     #[test]
     fn a_socket_is_ours_until_it_is_dropped() {
@@ -135,5 +150,28 @@ mod tests {
         drop(socket);
         assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
         Socket::bind(Some(&path)).unwrap();
+    }
+
+    #[test]
+    fn a_socket_never_has_two_owners() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("wayland-7");
+        let owners = AtomicUsize::new(0);
+        let bound = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        let Ok(socket) = Socket::bind(Some(&path)) else { continue };
+                        assert_eq!(owners.fetch_add(1, SeqCst), 0);
+                        bound.fetch_add(1, SeqCst);
+                        std::thread::yield_now();
+                        owners.fetch_sub(1, SeqCst);
+                        drop(socket);
+                    }
+                });
+            }
+        });
+        assert!(bound.into_inner() > 0);
     }
 }

@@ -1,0 +1,293 @@
+use super::*;
+use crate::channel::fake::Fake;
+use crate::channel::{Arrived, PipeEnd};
+use crate::connection::End;
+use crate::outbox::Outbox;
+use crate::serve::Passage;
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use wlproxy_protocol::limits::MAX_QUEUED;
+use wlproxy_protocol::wayland::Violation;
+use wlproxy_unix::Stream;
+
+/// What a kernel keeps of a Unix stream at most, in bytes, with room to spare.
+const SOCKET: usize = 1 << 20;
+
+struct Desk {
+    agent: Agent,
+    fake: Fake,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let fake = Fake::new();
+        Self { agent: Agent::new(Box::new(fake.clone())).unwrap(), fake }
+    }
+
+    /// A local peer, non-blocking, and the context that it is joined to.
+    fn join(&mut self, role: Box<dyn Role>) -> (UnixStream, VfdId) {
+        let (peer, local) = UnixStream::pair().unwrap();
+        peer.set_nonblocking(true).unwrap();
+        let context = self.agent.world.channel.connect().unwrap();
+        let link = Link { local: Stream::new(local).unwrap(), out: Outbox::default() };
+        self.agent.connect("test".into(), link, context, role).unwrap();
+        (peer, context)
+    }
+
+    fn passage(&mut self) -> (UnixStream, VfdId) {
+        self.join(Box::new(Passage { vm: "work".into() }))
+    }
+
+    /// As an event loop does it: until nothing is to be done any more.
+    fn settle(&mut self) -> Vec<Event> {
+        let mut others = Vec::new();
+        loop {
+            self.agent.dispatch(&mut others).unwrap();
+            let mut fd =
+                [nix::poll::PollFd::new(self.agent.poll_fd(), nix::poll::PollFlags::POLLIN)];
+            if nix::poll::poll(&mut fd, nix::poll::PollTimeout::ZERO).unwrap() == 0 {
+                return others;
+            }
+        }
+    }
+
+    /// Reads all that reaches a local peer. Whether it came to an end.
+    fn read(&mut self, peer: &mut UnixStream, bytes: &mut Vec<u8>) -> bool {
+        loop {
+            self.settle();
+            let before = bytes.len();
+            match peer.read_to_end(bytes) {
+                Ok(_) => return true,
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return true,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+            if bytes.len() == before {
+                return false;
+            }
+        }
+    }
+}
+
+fn bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i % 251) as u8).collect()
+}
+
+/// Takes nothing from its local peer.
+struct Strict;
+
+impl Role for Strict {
+    fn take_local(
+        &mut self,
+        _: &[u8],
+        _: &mut VecDeque<OwnedFd>,
+        _: &mut Link,
+        _: &mut World,
+    ) -> Result<(), End> {
+        let subject = "test".to_owned();
+        Err(Violation { object: 1, code: 0, subject, reason: "not that".into() }.into())
+    }
+
+    fn take_remote(
+        &mut self,
+        bytes: &[u8],
+        _: Vec<Arrived>,
+        link: &mut Link,
+        _: &mut World,
+    ) -> Result<(), End> {
+        link.local.queue(bytes, []);
+        Ok(())
+    }
+
+    fn farewell(&self, end: &End) -> Vec<u8> {
+        end.to_string().into()
+    }
+
+    fn close(self: Box<Self>, _: &mut World) {}
+}
+
+#[test]
+fn a_local_peer_that_leaves_is_still_heard() {
+    let mut desk = Desk::new();
+    let (mut peer, context) = desk.passage();
+    desk.fake.set_credit(Some(1));
+    peer.write_all(&bytes(10_000)).unwrap();
+    drop(peer);
+    desk.settle();
+    assert!(desk.agent.is_delivering() && desk.agent.connections() == 1);
+    desk.fake.set_credit(None);
+    desk.settle();
+    assert!(desk.fake.bytes_to(context) == bytes(10_000));
+    assert!(!desk.agent.is_delivering() && !desk.fake.is_open(context));
+    assert_eq!((desk.agent.connections(), desk.agent.world.stats.connections_now), (0, 0));
+}
+
+#[test]
+fn a_remote_peer_that_hangs_up_is_still_heard() {
+    let mut desk = Desk::new();
+    let (mut peer, context) = desk.passage();
+    let sent = bytes(4 * SOCKET);
+    sent.chunks(4000).for_each(|piece| desk.fake.deliver(context, piece, vec![]));
+    desk.fake.hang_up(context);
+    desk.settle();
+    assert_eq!(desk.agent.connections(), 1);
+    let mut got = Vec::new();
+    assert!(desk.read(&mut peer, &mut got) && got == sent);
+    assert!(!desk.fake.is_open(context));
+}
+
+#[test]
+fn a_slow_channel_holds_its_local_peer_back() {
+    let mut desk = Desk::new();
+    let (mut peer, context) = desk.passage();
+    desk.fake.set_credit(Some(0));
+    let sent = bytes(8 * SOCKET);
+    let mut written = 0;
+    while let Ok(n) = peer.write(&sent[written..]) {
+        written += n;
+        desk.settle();
+    }
+    assert!(written < MAX_QUEUED + SOCKET, "{written} bytes were taken");
+    // All that was written goes, though the local peer does nothing more.
+    desk.fake.set_credit(None);
+    desk.settle();
+    assert!(desk.fake.bytes_to(context) == sent[..written]);
+}
+
+#[test]
+fn a_slow_local_peer_holds_the_other_side_back() {
+    let mut desk = Desk::new();
+    let (mut peer, context) = desk.passage();
+    let sent = bytes(8 * SOCKET);
+    sent.chunks(4000).for_each(|piece| desk.fake.deliver(context, piece, vec![]));
+    desk.settle();
+    let taken = sent.len() - desk.fake.undelivered(context) * 4000;
+    assert!(taken < MAX_QUEUED + SOCKET, "{taken} bytes were taken");
+    let mut got = Vec::new();
+    assert!(!desk.read(&mut peer, &mut got) && got == sent);
+}
+
+#[test]
+fn a_busy_connection_leaves_others_their_turn() {
+    let mut desk = Desk::new();
+    let (mut loud, loud_context) = desk.passage();
+    let (mut quiet, quiet_context) = desk.passage();
+    let mut sent = 0;
+    while let Ok(n) = loud.write(&[0; 4096]) {
+        sent += n;
+    }
+    quiet.write_all(b"now").unwrap();
+    desk.settle();
+    assert_eq!(desk.fake.bytes_to(loud_context).len(), sent);
+    let state = desk.fake.state.borrow();
+    let before: usize = (state.sent.iter().take_while(|m| m.to != quiet_context))
+        .map(|message| message.bytes.len())
+        .sum();
+    assert!(before <= 64 * 1024, "{before} of {sent} bytes went first");
+}
+
+#[test]
+fn a_violation_reaches_a_peer_whose_socket_is_full() {
+    let mut desk = Desk::new();
+    let (mut peer, context) = desk.join(Box::new(Strict));
+    (0..500).for_each(|_| desk.fake.deliver(context, &[b'.'; 4000], vec![]));
+    desk.settle();
+    peer.write_all(b"?").unwrap();
+    desk.settle();
+    assert_eq!((desk.agent.connections(), desk.agent.world.stats.violations), (1, 1));
+    let mut got = Vec::new();
+    assert!(desk.read(&mut peer, &mut got), "the connection ends");
+    assert!(got.ends_with(b"...test: not that"));
+    assert!(!desk.fake.is_open(context) && desk.agent.connections() == 0);
+}
+
+#[test]
+fn a_lost_channel_reaches_the_top() {
+    let mut desk = Desk::new();
+    desk.fake.lose();
+    assert!(matches!(desk.agent.dispatch(&mut Vec::new()), Err(Error::Lost(_))));
+    // Also from where an fd is carried.
+    let mut desk = Desk::new();
+    let (peer, _) = desk.passage();
+    let (read, _write) = std::io::pipe().unwrap();
+    let mut peer = Stream::new(peer).unwrap();
+    peer.queue(b"fd", [read.into()]);
+    peer.flush().unwrap();
+    desk.fake.state.borrow_mut().refusals.push_back(Error::Lost("now".into()));
+    assert!(matches!(desk.agent.dispatch(&mut Vec::new()), Err(Error::Lost(_))));
+}
+
+#[test]
+fn a_message_that_can_never_be_sent_ends_its_connection_only() {
+    let mut desk = Desk::new();
+    let (mut peer, context) = desk.passage();
+    let (_other, other_context) = desk.passage();
+    peer.write_all(b"x").unwrap();
+    desk.fake.state.borrow_mut().send_failures.push_back(Error::NotFound);
+    desk.settle();
+    assert!(!desk.fake.is_open(context) && desk.fake.is_open(other_context));
+}
+
+#[test]
+fn a_pipe_that_was_never_sent_goes_with_its_connection() {
+    let mut desk = Desk::new();
+    let (peer, context) = desk.passage();
+    desk.fake.set_credit(Some(0));
+    let (_read, write) = std::io::pipe().unwrap();
+    let mut peer = Stream::new(peer).unwrap();
+    peer.queue(b"receive", [write.into()]);
+    peer.flush().unwrap();
+    desk.settle();
+    assert_eq!(desk.agent.world.stats.pipes, 1);
+    desk.fake.hang_up(context);
+    desk.settle();
+    assert_eq!((desk.agent.world.stats.pipes, desk.fake.open().len()), (0, 0));
+}
+
+#[test]
+fn if_one_of_several_vfds_fails_all_are_closed() {
+    let mut desk = Desk::new();
+    let (_peer, context) = desk.passage();
+    let (mut first, mut kept) = (Vec::new(), Vec::new());
+    for _ in 0..63 {
+        let (read, write) = std::io::pipe().unwrap();
+        first.push(desk.agent.world.carry_out(read.into(), "work").unwrap());
+        kept.push(write);
+    }
+    let ends = [PipeEnd::Read, PipeEnd::Write, PipeEnd::Read];
+    let arriving = ends.map(|end| desk.fake.arriving_pipe(end)).into();
+    desk.fake.deliver(context, b"three", arriving);
+    desk.settle();
+    assert_eq!(desk.agent.connections(), 0);
+    assert_eq!(desk.fake.open(), first);
+}
+
+#[test]
+fn events_of_other_vfds_are_handed_on() {
+    let mut desk = Desk::new();
+    let main = desk.agent.world.channel.connect().unwrap();
+    desk.fake.deliver(main, b"record", vec![]);
+    assert_eq!(desk.settle(), [Event::Readable(main)]);
+}
+
+#[test]
+fn memory_is_not_closed_while_a_message_that_names_it_waits() {
+    let mut desk = Desk::new();
+    let (peer, context) = desk.passage();
+    let Desk { agent, fake } = &mut desk;
+    let World { memory, channel, stats, .. } = &mut agent.world;
+    let allocation = memory.take(4096, &mut **channel, stats).unwrap();
+    let vfd = allocation.vfd;
+    fake.set_credit(Some(0));
+    let key = agent.contexts[&context];
+    agent.connections.get_mut(&key).unwrap().link.out.queue(b"create_pool", [vfd]);
+    agent.world.memory.discard(allocation, &mut agent.world.stats);
+    desk.settle();
+    assert!(desk.fake.is_open(vfd));
+    desk.fake.set_credit(None);
+    desk.settle();
+    assert_eq!(desk.fake.vfds_to(context), [vfd]);
+    assert!(!desk.fake.is_open(vfd));
+    drop(peer);
+}

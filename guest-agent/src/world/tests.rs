@@ -1,0 +1,114 @@
+use super::*;
+use crate::channel::fake::Fake;
+use nix::unistd::{read, write};
+use std::fs;
+use std::os::fd::AsRawFd;
+
+const PEER: &str = "work";
+
+fn world() -> (World, Fake) {
+    let fake = Fake::new();
+    (World::new(Box::new(fake.clone())).unwrap(), fake)
+}
+
+fn pipe() -> (OwnedFd, OwnedFd) {
+    pipe2(OFlag::O_CLOEXEC).unwrap()
+}
+
+fn open(path: impl AsRef<std::path::Path>) -> OwnedFd {
+    File::open(path).unwrap().into()
+}
+
+#[test]
+fn files_devices_and_directories() {
+    let (mut world, fake) = world();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keymap");
+    fs::write(&path, "xkb").unwrap();
+    let vfd = world.carry_out(open(&path), PEER).unwrap();
+    assert_eq!(fake.state.borrow().open[&vfd], PAGE_SIZE);
+    assert_eq!(world.carry_out(open(&path), PEER).unwrap(), vfd);
+    world.carry_out(open("/dev/null"), PEER).unwrap();
+    let before = fake.open();
+    for refused in ["/dev/zero".as_ref(), folder.path()] {
+        assert!(matches!(world.carry_out(open(refused), PEER), Err(CarryError::Kind(_))));
+    }
+    File::create(&path).unwrap().set_len(MAX_CONSTANT + 1).unwrap();
+    assert!(matches!(world.carry_out(open(&path), PEER), Err(CarryError::Limit(_))));
+    assert_eq!(fake.open(), before, "what failed left nothing");
+}
+
+#[test]
+fn a_file_to_write_to_gets_what_arrives() {
+    let (mut world, fake) = world();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let write_only = fs::OpenOptions::new().write(true).open(file.path()).unwrap();
+    let vfd = world.carry_out(write_only.into(), PEER).unwrap();
+    fake.deliver(vfd, b"pasted", vec![]);
+    fake.hang_up(vfd);
+    let key = world.pump_of(vfd).unwrap();
+    assert_eq!(world.run_pump(key).unwrap(), Progress::Done);
+    assert_eq!(fs::read(file.path()).unwrap(), b"pasted");
+    assert!(!fake.is_open(vfd) && world.stats.pipes == 0);
+}
+
+#[test]
+fn one_peer_cannot_use_up_the_pipes_of_another() {
+    let (mut world, fake) = world();
+    let mut theirs = Vec::new();
+    for _ in 0..MAX_PUMPS {
+        let vfd = fake.arriving_pipe(PipeEnd::Read).vfd();
+        theirs.push(world.carry_pipe_in(vfd, PipeEnd::Read, PEER).unwrap());
+    }
+    let before = fake.open();
+    let vfd = fake.arriving_pipe(PipeEnd::Read).vfd();
+    let refused = world.carry_pipe_in(vfd, PipeEnd::Read, PEER);
+    assert!(matches!(refused, Err(CarryError::Limit(_))));
+    assert!(matches!(world.carry_out(pipe().0, PEER), Err(CarryError::Limit(_))));
+    assert_eq!(fake.open(), before, "what failed left nothing");
+    world.carry_out(pipe().0, "another").unwrap();
+}
+
+#[test]
+fn an_fd_may_be_sent_again_after_its_pump_ended() {
+    let (mut world, fake) = world();
+    let (reader, writer) = pipe();
+    // The sender keeps its own fd, so the open file lives on; the second fd gets the number of the first.
+    for _ in 0..3 {
+        let vfd = world.carry_out(writer.try_clone().unwrap(), PEER).unwrap();
+        fake.deliver(vfd, b"x", vec![]);
+        fake.hang_up(vfd);
+        let key = world.pump_of(vfd).unwrap();
+        assert_eq!(world.run_pump(key).unwrap(), Progress::Done);
+    }
+    let mut bytes = [0; 8];
+    assert_eq!(read(&reader, &mut bytes).unwrap(), 3);
+    assert!(writer.as_raw_fd() > 0);
+}
+
+#[test]
+fn a_pipe_that_fails_ends_alone() {
+    let (mut world, fake) = world();
+    let (reader, writer) = pipe();
+    let vfd = world.carry_out(reader, PEER).unwrap();
+    write(&writer, b"x").unwrap();
+    fake.state.borrow_mut().send_failures.push_back(Error::Refused("broken pipe".into()));
+    let key = world.pump_of(vfd).unwrap();
+    assert_eq!(world.run_pump(key).unwrap(), Progress::Done);
+    assert!(!fake.is_open(vfd));
+}
+
+#[test]
+fn a_constant_file_is_not_longer_than_its_memory() {
+    let (mut world, fake) = world();
+    let Arrived::Allocation(memory) = fake.arriving_memory(b"keymap") else { unreachable!() };
+    assert!(world.constant_file(&memory, 6).is_ok());
+    assert!(world.constant_file(&memory, 0).is_ok());
+    assert!(matches!(world.constant_file(&memory, 4097), Err(CarryError::Limit(_))));
+}
+
+#[test]
+fn the_placeholder_is_shared() {
+    let (mut world, _fake) = world();
+    assert_eq!(world.placeholder().unwrap(), world.placeholder().unwrap());
+}
