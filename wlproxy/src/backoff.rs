@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Pause before the first restart: short beside a VM's boot.
-const FIRST: Duration = Duration::from_millis(100);
+pub(crate) const FIRST: Duration = Duration::from_millis(100);
 
 /// Longest pause: a worker that always dies costs next to nothing, and is back soon after its cause is gone.
 const LONGEST: Duration = Duration::from_secs(10);

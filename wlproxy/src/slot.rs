@@ -69,8 +69,10 @@ impl Slot {
         if !matches!(self.phase, Phase::Down { until } if until <= now) {
             return Ok(());
         }
-        self.phase = Phase::Down { until: self.backoff.after_failure(now) };
-        let (control, running) = launch(&self.vm, self.listening.listener(), isolation, log)?;
+        let launched = launch(&self.vm, self.listening.listener(), isolation, log);
+        let (control, running) = launched.inspect_err(|_| {
+            self.phase = Phase::Down { until: self.backoff.after_failure(now) };
+        })?;
         info!(vm = self.vm.name, pid = running.pid(), "worker started");
         let control = Rc::new(control);
         match watch(control.clone()) {
@@ -209,3 +211,6 @@ impl Slot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
