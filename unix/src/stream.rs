@@ -127,15 +127,14 @@ fn receive(
     let mut slices = [IoSliceMut::new(bytes)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut control), flags)?;
-    for control in message.cmsgs()? {
+    // nix says ENOBUFS if fds were cut off. There is room for all that a message can bring, so this process is out of
+    // fds, and those are lost.
+    let controls = message.cmsgs().map_err(|_| Errno::EMFILE)?;
+    for control in controls {
         if let ControlMessageOwned::ScmRights(received) = control {
             // SAFETY: the kernel just installed these fds for us, and nothing else knows their numbers.
             fds.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
         }
-    }
-    if message.flags.contains(MsgFlags::MSG_CTRUNC) {
-        // There is room for all that a message can bring, so this process is out of fds, and some are lost.
-        return Err(Errno::EMFILE);
     }
     Ok(message.bytes)
 }
