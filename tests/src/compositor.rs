@@ -19,6 +19,9 @@ const HEIGHT: u32 = 600;
 /// Who runs the compositor if the tests run as root: sway refuses to. Any user that isn't root does.
 const USER: u32 = 1000;
 
+/// What weston's log gets when its own clients, desktop shell and keyboard, have all that they hold.
+const WESTON_IS_UP: [&str; 2] = [".desktop_ready(", "zwp_input_panel_surface_v1@"];
+
 /// Which compositor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -38,16 +41,16 @@ pub struct Compositor {
 }
 
 impl Compositor {
-    /// Starts one with `folder` as its XDG_RUNTIME_DIR, and waits until it takes connections.
+    /// Starts one with `folder` as its XDG_RUNTIME_DIR, and waits until it takes connections and its own clients are up.
     ///
-    /// `debug`: its log gets every message that it receives and sends.
+    /// `debug`: its log gets every message that it receives and sends. weston's always does.
     pub fn start(kind: Kind, folder: &Path, logs: &Path, marker: &str, debug: bool) -> Self {
         fs::create_dir(folder).expect("a fresh folder");
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).expect("our own folder");
         let mut command = as_user(folder);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", folder).env("XDG_RUNTIME_DIR", folder).env(leak::MARKER, marker);
-        if debug {
+        if debug || kind == Kind::Weston {
             command.env("WAYLAND_DEBUG", "server");
         }
         let socket = match kind {
@@ -59,6 +62,12 @@ impl Compositor {
             assert!(process.running(), "the compositor ended: {}", process.log());
             UnixStream::connect(&socket).ok()
         });
+        if kind == Kind::Weston {
+            until("weston's own clients", || {
+                let log = process.log();
+                WESTON_IS_UP.iter().all(|said| log.contains(said)).then_some(())
+            });
+        }
         Self { process, kind, folder: folder.to_owned(), socket }
     }
 
