@@ -7,15 +7,9 @@ use clap::Args;
 use std::fs;
 use std::process::ExitCode;
 
-/// Tells the tests that time doesn't matter: more rounds, bigger sizes. Set by `--long`.
-const LONG_VARIABLE: &str = "WLPROXY_LONG_TESTS";
-
 /// Options of `cargo xtask test`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Run the slow tests as well: those marked `#[ignore]`, and more rounds of others (WLPROXY_LONG_TESTS=1)
-    #[arg(long)]
-    long: bool,
     /// Passed on to `cargo test`: a filter, or options such as `-p wlproxy-protocol`
     #[arg(allow_hyphen_values = true)]
     args: Vec<String>,
@@ -39,9 +33,6 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 
     let mut command = build::cargo();
     command.args(arguments(options));
-    if options.long {
-        command.env(LONG_VARIABLE, "1");
-    }
     progress.say(&format!("... cargo {}", arguments(options).join(" ")));
     let status = command.status().context("can't run cargo")?;
     // A test program that a signal ended has no status of its own.
@@ -57,11 +48,8 @@ fn arguments(options: &Options) -> Vec<String> {
         arguments.push("--workspace".to_owned());
     }
     arguments.extend(options.args.iter().cloned());
-    if options.long || !options.harness.is_empty() {
+    if !options.harness.is_empty() {
         arguments.push("--".to_owned());
-    }
-    if options.long {
-        arguments.push("--include-ignored".to_owned());
     }
     arguments.extend(options.harness.iter().cloned());
     arguments
@@ -91,8 +79,6 @@ mod tests {
             ("test --package=wlproxy", "test --package=wlproxy"),
             ("test -- --nocapture", "test --workspace -- --nocapture"),
             ("test --no-fail-fast x -- -q", "test --workspace --no-fail-fast x -- -q"),
-            ("test --long", "test --workspace -- --include-ignored"),
-            ("test --long -- a", "test --workspace -- --include-ignored a"),
         ] {
             assert_eq!(arguments(line), expected, "{line}");
         }
