@@ -13,7 +13,7 @@ use vhost::vhost_user::{
     Backend, Listener, VhostUserFrontendReqHandler, VhostUserProtocolFeatures as Protocol,
 };
 use vhost_user_backend::{VhostUserBackend, VhostUserDaemon, VringRwLock, VringT};
-use virtio_queue::{QueueOwnedT, QueueT};
+use virtio_queue::{DescriptorChain, QueueOwnedT, QueueT};
 use vm_memory::{
     ByteValued, Bytes, GuestAddress, GuestAddressSpace, GuestMemoryAtomic, GuestMemoryBackend,
     GuestMemoryMmap, GuestMemoryRegion,
@@ -306,8 +306,7 @@ impl Fake {
 
     fn requests(&self, state: &mut State, memory: &GuestMemoryMmap, vring: &VringRwLock<Memory>) {
         loop {
-            let chain = vring.get_mut().get_queue_mut().iter(memory).unwrap().next();
-            let Some(chain) = chain else {
+            let Some(chain) = next(memory, vring) else {
                 return;
             };
             let head = chain.head_index();
@@ -332,12 +331,17 @@ impl Fake {
     }
 }
 
+/// The next chain. The ring may have been stopped at any moment, then there is none.
+fn next<'a>(
+    memory: &'a GuestMemoryMmap,
+    vring: &VringRwLock<Memory>,
+) -> Option<DescriptorChain<&'a GuestMemoryMmap>> {
+    vring.get_mut().get_queue_mut().iter(memory).ok()?.next()
+}
+
 fn flush(state: &mut State, memory: &GuestMemoryMmap, vring: &VringRwLock<Memory>) {
     while !state.input.is_empty() {
-        // The rings may have been stopped just now.
-        let chain =
-            vring.get_mut().get_queue_mut().iter(memory).ok().and_then(|mut chains| chains.next());
-        let (Some(mut chain), false) = (chain, state.input.is_empty()) else {
+        let Some(mut chain) = next(memory, vring) else {
             return;
         };
         let (head, part) = (chain.head_index(), chain.next().unwrap());
