@@ -23,7 +23,8 @@ fn main() -> anyhow::Result<()> {
     let mut held = Held::default();
     for line in std::io::stdin().lock().lines() {
         match line?.as_str() {
-            "fd" => held.fds.push(File::open("/dev/null")?.into()),
+            // Of a kind that nothing else here has open, whatever this process inherited.
+            "fd" => held.fds.push(File::open("/dev/zero")?.into()),
             "memfd" => held.fds.push(wlproxy_unix::memory::allocate("leak", 4096)?),
             "mapping" => {
                 let memory = wlproxy_unix::memory::allocate("leak", 4096)?;
