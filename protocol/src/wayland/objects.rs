@@ -8,6 +8,7 @@
 use super::globals::Globals;
 use super::wire::{self, Arg, Args, Message, WireError};
 use super::{WL_DISPLAY, WL_DISPLAY_DELETE_ID, WL_DISPLAY_ERROR, tables};
+use std::collections::VecDeque;
 use std::ffi::CString;
 use wayland_backend::protocol::{
     ANONYMOUS_INTERFACE, ArgumentType, Interface, MessageDesc, same_interface,
@@ -141,14 +142,15 @@ struct Object {
 #[derive(Debug, Default)]
 struct Slot {
     oldest: Option<Object>,
-    newer: Vec<Object>,
+    /// Empty, and without memory of its own, for all ids but those that a proxy or a burst uses again.
+    newer: VecDeque<Object>,
     /// Whether the newest has not been destroyed.
     alive: bool,
 }
 
 impl Slot {
     fn newest(&self) -> Option<Object> {
-        self.newer.last().copied().or(self.oldest)
+        self.newer.back().copied().or(self.oldest)
     }
 
     fn len(&self) -> usize {
@@ -156,8 +158,12 @@ impl Slot {
     }
 
     fn delete_oldest(&mut self) {
-        self.oldest = (!self.newer.is_empty()).then(|| self.newer.remove(0));
+        self.oldest = self.newer.pop_front();
         self.alive &= self.oldest.is_some();
+        if self.newer.is_empty() {
+            // A client may use each of its ids often once: their memory would add up.
+            self.newer = VecDeque::new();
+        }
     }
 }
 
@@ -182,8 +188,10 @@ pub struct Objects {
 impl Default for Objects {
     fn default() -> Self {
         let display = Object { interface: tables::wl_display(), version: 1 };
-        let client =
-            vec![Slot::default(), Slot { oldest: Some(display), newer: Vec::new(), alive: true }];
+        let client = vec![
+            Slot::default(),
+            Slot { oldest: Some(display), newer: VecDeque::new(), alive: true },
+        ];
         Self { client, server: Vec::new(), globals: Globals::default() }
     }
 }
@@ -343,7 +351,7 @@ impl Objects {
         }
         match slot.oldest {
             None => slot.oldest = Some(object),
-            Some(_) => slot.newer.push(object),
+            Some(_) => slot.newer.push_back(object),
         }
         slot.alive = true;
         Ok(())

@@ -177,6 +177,20 @@ fn an_id_can_be_used_again_before_the_compositor_deleted_it() {
     connection.request(5, "commit", &[]).unwrap();
 }
 
+/// An id that was used often in a short time costs no more afterwards than one that wasn't.
+#[test]
+fn a_burst_of_one_id_leaves_no_memory_behind() {
+    const TIMES: usize = 3000;
+    let mut connection = Connection::new();
+    for _ in 0..TIMES {
+        connection.request(COMPOSITOR, "create_region", &[Arg::NewId(5)]).unwrap();
+        connection.request(5, "destroy", &[]).unwrap();
+    }
+    assert_eq!(connection.objects.client[5].len(), TIMES);
+    (0..TIMES).for_each(|_| connection.delete(5));
+    assert_eq!(connection.objects.client[5].newer.capacity(), 0);
+}
+
 #[test]
 fn events_that_end_an_object_end_it() {
     let mut connection = Connection::new();
