@@ -13,6 +13,8 @@ pub const NEW: u32 = iowr(b'w', 0, size_of::<NewIoctl>());
 pub const SEND: u32 = ior(b'w', 1, size_of::<TxnIoctl>());
 /// Receives bytes and vfds: [`TxnIoctl`] and room for the bytes after it.
 pub const RECV: u32 = iow(b'w', 2, size_of::<TxnIoctl>());
+/// Begins or ends a CPU's access to a dmabuf vfd: one u32 of flags.
+pub const DMABUF_SYNC: u32 = ior(b'w', 3, size_of::<u32>());
 
 /// [`NewIoctl::kind`]: a context to the default socket.
 pub const NEW_CTX: u32 = 0;
@@ -22,6 +24,8 @@ pub const NEW_ALLOC: u32 = 1;
 pub const NEW_PIPE_READ: u32 = 2;
 /// [`NewIoctl::kind`]: a pipe that the guest writes.
 pub const NEW_PIPE_WRITE: u32 = 3;
+/// [`NewIoctl::kind`]: a linear dmabuf, [`NewDmabuf`].
+pub const NEW_DMABUF: u32 = 4;
 /// [`NewIoctl::kind`]: a context to the socket that [`NewIoctl::payload`] names.
 pub const NEW_CTX_NAMED: u32 = 5;
 
@@ -55,6 +59,22 @@ impl NewIoctl {
     }
 }
 
+/// What the union of a [`NewIoctl`] holds for [`NEW_DMABUF`]. 36 bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct NewDmabuf {
+    /// In pixels.
+    pub width: u32,
+    /// In pixels.
+    pub height: u32,
+    /// A DRM fourcc.
+    pub format: u32,
+    /// Returned: bytes from one row to the next, by plane.
+    pub strides: [u32; 3],
+    /// Returned: where each plane begins, in bytes.
+    pub offsets: [u32; 3],
+}
+
 /// `struct virtwl_ioctl_txn`, without the bytes that follow it. 116 bytes.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -82,5 +102,8 @@ const _: () = {
     use std::mem::offset_of;
     assert!(size_of::<NewIoctl>() == 48 && offset_of!(NewIoctl, payload) == 12);
     assert!(size_of::<TxnIoctl>() == 116 && offset_of!(TxnIoctl, len) == 112);
+    assert!(size_of::<NewDmabuf>() == size_of::<NewIoctl>() - offset_of!(NewIoctl, payload));
+    assert!(offset_of!(NewDmabuf, strides) == 12 && offset_of!(NewDmabuf, offsets) == 24);
     assert!(NEW == 0xC030_7700 && SEND == 0x8074_7701 && RECV == 0x4074_7702);
+    assert!(DMABUF_SYNC == 0x8004_7703);
 };
