@@ -12,7 +12,8 @@
 //! ```
 //!
 //! The zero after the version stands where a Wayland message has its size, so no Wayland peer can be mistaken for one
-//! of ours. Everything is refused that isn't exactly as above: unknown kinds, lengths, ways, reasons and zeros.
+//! of ours. Everything is refused that isn't exactly as above: unknown kinds, lengths, reasons, ways of a record, and
+//! zeros that aren't. Only a hello may name ways that this version doesn't know: a newer peer's, which are left out.
 
 use crate::limits::{CONTEXT_NAME, MAX_VM_NAME};
 use base64::Engine as _;
