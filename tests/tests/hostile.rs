@@ -4,6 +4,7 @@ use guest_agent::channel::{Channel, Received, VfdId};
 use wlproxy_tests::{Arg, Desk, Doorway, Plan, Puppet, message, until};
 
 /// Objects of a client that has bound wl_compositor and wl_shm, and made a surface.
+const DISPLAY: u32 = 1;
 const REGISTRY: u32 = 2;
 const COMPOSITOR: u32 = 3;
 const SHM: u32 = 4;
@@ -80,7 +81,7 @@ fn fault(bytes: &[u8]) -> (u32, u32, String) {
     (word(8), word(12), String::from_utf8(text.to_vec()).expect("text"))
 }
 
-/// Malformed requests, the object that the error names, and a word of the reason.
+/// Malformed requests, the object that the error's text names, and a word of the reason.
 fn cases() -> Vec<(Vec<u8>, u32, &'static str)> {
     let string = |length, bytes| {
         let args = [Arg::Uint(1), Arg::Counted(length, bytes), Arg::Uint(1), Arg::Uint(NEXT)];
@@ -113,7 +114,10 @@ fn malformed_requests_end_their_context_alone() {
         world.work.send(client, &bytes, &[]);
         world.work.send(client, &commit(), &[]);
         let (named, _, text) = fault(&world.work.rest(client));
-        assert_eq!(named, object, "{text}");
+        assert_eq!(named, DISPLAY, "{text}");
+        let subject = text.split([':', '.']).next().unwrap_or_default();
+        let names = [format!("object {object}"), format!("@{object}")];
+        assert!(names.iter().any(|name| subject.ends_with(name)), "{text:?} doesn't name {object}");
         assert!(text.contains(reason), "{text:?} doesn't tell of {reason:?}");
         assert_eq!(world.gui.rest(context), commit().repeat(2), "{text}");
         world.work.close(client);

@@ -28,9 +28,11 @@ const MAX_INCARNATIONS: usize = 65_536;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{subject}: {reason}")]
 pub struct Violation {
-    /// The object that is concerned; 0 if there is none.
+    /// The object whose error it is: `wl_display`, unless [`Violation::code`] is one of another interface.
+    ///
+    /// As in libwayland. A client that gets the error of an object that it doesn't know never sees the reason.
     pub object: u32,
-    /// An error code of that object, or of `wl_display`.
+    /// An error code of that object.
     pub code: u32,
     /// The object and the message, for people: `wl_surface@5.attach`.
     pub subject: String,
@@ -50,12 +52,7 @@ pub const IMPLEMENTATION: u32 = 3;
 impl Violation {
     /// A message that can't be told from the next one, of the object in its header.
     pub fn unreadable(object: u32, error: WireError) -> Self {
-        Self {
-            object,
-            code: INVALID_METHOD,
-            subject: format!("object {object}"),
-            reason: error.to_string(),
-        }
+        Self::of_object(object, INVALID_METHOD, error.to_string())
     }
 
     /// More fds than the messages take: [`super::inbox::MAX_PENDING_FDS`] wait.
@@ -67,6 +64,11 @@ impl Violation {
     /// Something that no object of the client's but `wl_display` is concerned with.
     pub fn of_display(code: u32, reason: String) -> Self {
         Self { object: WL_DISPLAY, code, subject: format!("wl_display@{WL_DISPLAY}"), reason }
+    }
+
+    /// A `wl_display.error` about an object of which nothing is known.
+    fn of_object(id: u32, code: u32, reason: impl Into<String>) -> Self {
+        Self { object: WL_DISPLAY, code, subject: format!("object {id}"), reason: reason.into() }
     }
 
     /// The `wl_display.error` that tells the client.
@@ -114,10 +116,10 @@ impl<'a> Call<'a> {
         (self.interface.name, self.desc.name)
     }
 
-    /// A violation by this message.
+    /// A violation by this message, with a code of `wl_display`.
     pub fn violation(&self, code: u32, reason: impl Into<String>) -> Violation {
         let subject = format!("{}@{}.{}", self.interface.name, self.object(), self.desc.name);
-        Violation { object: self.object(), code, subject, reason: reason.into() }
+        Violation { object: WL_DISPLAY, code, subject, reason: reason.into() }
     }
 }
 
@@ -421,22 +423,13 @@ impl Objects {
 }
 
 fn unknown(id: u32, reason: &str) -> Violation {
-    Violation {
-        object: id,
-        code: INVALID_OBJECT,
-        subject: format!("object {id}"),
-        reason: reason.to_owned(),
-    }
+    Violation::of_object(id, INVALID_OBJECT, reason)
 }
 
 fn opcode(id: u32, object: Object, opcode: u16) -> Violation {
     let subject = format!("{}@{id}", object.interface.name);
-    Violation {
-        object: id,
-        code: INVALID_METHOD,
-        subject,
-        reason: format!("no message has opcode {opcode}"),
-    }
+    let reason = format!("no message has opcode {opcode}");
+    Violation { object: WL_DISPLAY, code: INVALID_METHOD, subject, reason }
 }
 
 fn malformed(call: &Call<'_>, error: WireError) -> Violation {

@@ -284,11 +284,8 @@ fn forward(
 
 /// A client's mistake with its memory, on the object that the request was made of unless it is the display's.
 fn at(call: &Call<'_>, error: ClientError) -> Violation {
-    let mut violation = call.violation(error.code, error.reason);
-    if error.object == WL_DISPLAY {
-        violation.object = WL_DISPLAY;
-    }
-    violation
+    let object = if error.object == WL_DISPLAY { WL_DISPLAY } else { call.object() };
+    Violation { object, ..call.violation(error.code, error.reason) }
 }
 
 /// The tables and this file disagree about a request.

@@ -296,15 +296,15 @@ fn bad_requests_end_the_connection_with_an_error() {
     let (invalid_object, invalid_method) = (0, 1);
     let mut desk = Desk::new();
     desk.request(99, 0, &[]);
-    assert_eq!(desk.error(), (99, invalid_object));
+    assert_eq!(desk.error(), (WL_DISPLAY, invalid_object));
 
     let mut desk = Desk::new();
     desk.request(SHM, 9, &[]);
-    assert_eq!(desk.error(), (SHM, invalid_method));
+    assert_eq!(desk.error(), (WL_DISPLAY, invalid_method));
 
     let mut desk = Desk::new();
     desk.request(SHM, 0, &[Arg::NewId(FREE), Arg::Fd, Arg::Int(POOL_SIZE)]);
-    assert_eq!(desk.error(), (SHM, invalid_method), "the fd is missing");
+    assert_eq!(desk.error(), (WL_DISPLAY, invalid_method), "the fd is missing");
 
     let mut desk = Desk::new();
     desk.request_with(SHM, 0, &[Arg::NewId(FREE), Arg::Fd, Arg::Int(0)], [file()]);

@@ -111,7 +111,7 @@ impl Connection {
 fn objects_that_do_not_exist_are_refused_by_name() {
     let mut connection = Connection::new();
     let error = connection.raw(99, 0, &[]).unwrap_err();
-    assert_eq!((error.object, error.code), (99, INVALID_OBJECT));
+    assert_eq!((error.object, error.code), (WL_DISPLAY, INVALID_OBJECT));
     assert_eq!(error.to_string(), "object 99: no such object");
     connection.request(COMPOSITOR, "create_surface", &[Arg::NewId(5)]).unwrap();
     let error =
@@ -126,7 +126,7 @@ fn objects_that_do_not_exist_are_refused_by_name() {
 fn opcodes_and_versions_are_checked() {
     let mut connection = Connection::new();
     let error = connection.raw(COMPOSITOR, 50, &[]).unwrap_err();
-    assert_eq!((error.object, error.code), (COMPOSITOR, INVALID_METHOD));
+    assert_eq!((error.object, error.code), (WL_DISPLAY, INVALID_METHOD));
     connection.request(COMPOSITOR, "create_surface", &[Arg::NewId(5)]).unwrap();
     let error = connection.request(5, "offset", &[Arg::Int(0), Arg::Int(0)]).unwrap_err();
     assert_eq!(
@@ -251,7 +251,7 @@ fn the_client_is_told_what_it_did() {
     let message = wire::split(&mut bytes, MAX_EVENT).unwrap().unwrap();
     let args: Vec<_> =
         Args::new(message, tables::wl_display().events[0].signature).map(Result::unwrap).collect();
-    assert_eq!(args[..2], [Arg::Object(COMPOSITOR), Arg::Uint(INVALID_METHOD)]);
+    assert_eq!(args[..2], [Arg::Object(WL_DISPLAY), Arg::Uint(INVALID_METHOD)]);
     assert!(
         matches!(args[2], Arg::Str(Some(text)) if text.to_str().unwrap().contains("wl_compositor@3"))
     );

@@ -86,7 +86,7 @@ fn a_bad_event_ends_the_link() {
     let (mut peer, _other) = (link(&mut driver, 1), link(&mut driver, 2));
     let good = wayland::report("good");
     peer.write_all(&[good.clone(), wayland::bad_event()].concat()).unwrap();
-    let complaint = wayland::error(99, 0, "object 99: event of an unknown object");
+    let complaint = wayland::error(0, "object 99: event of an unknown object");
     let expected = [good, complaint].map(|bytes| Event::Recv(1, vec![], bytes));
     let [good, complaint] = expected;
     assert_eq!(driver.events(), [good, complaint, Event::Hup(1)]);

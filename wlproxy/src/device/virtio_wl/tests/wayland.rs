@@ -48,7 +48,7 @@ pub(super) fn bad_request() -> Vec<u8> {
 
 /// The event that tells what is wrong with [`bad_request`].
 pub(super) fn complaint() -> Vec<u8> {
-    error(99, 0, "object 99: no such object")
+    error(0, "object 99: no such object")
 }
 
 /// An event of an object that never was.
@@ -73,11 +73,11 @@ pub(super) fn receive() -> Vec<u8> {
 
 /// An event that carries any text: `wl_display.error`.
 pub(super) fn report(text: &str) -> Vec<u8> {
-    error(WL_DISPLAY, 3, text)
+    error(3, text)
 }
 
-pub(super) fn error(object: u32, code: u32, reason: &str) -> Vec<u8> {
-    let args = [Arg::Object(object), Arg::Uint(code), Arg::Str(Some(&text(reason)))];
+pub(super) fn error(code: u32, reason: &str) -> Vec<u8> {
+    let args = [Arg::Object(WL_DISPLAY), Arg::Uint(code), Arg::Str(Some(&text(reason)))];
     message(WL_DISPLAY, WL_DISPLAY_ERROR, &args)
 }
 
