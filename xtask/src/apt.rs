@@ -142,7 +142,7 @@ fn apt(
     if !status.success() {
         let said = fs::read_to_string(log_path).unwrap_or_default();
         let lines: Vec<&str> = said.lines().collect();
-        let tail = lines[lines.len().saturating_sub(crate::supervisor::LOG_TAIL)..].join("\n");
+        let tail = lines[lines.len().saturating_sub(crate::failure::LOG_TAIL)..].join("\n");
         bail!("{} failed ({status}):\n{tail}", words.join(" "));
     }
     Ok(())

@@ -7,8 +7,9 @@ mod scene;
 mod show;
 mod sway;
 
+use crate::failure::Failure;
 use crate::progress::Progress;
-use crate::supervisor::{Failure, Supervisor};
+use crate::supervisor::Supervisor;
 use crate::{absolute, apt, build, root};
 use anyhow::{Context, Result, anyhow};
 use clap::Args;

@@ -5,6 +5,7 @@
 mod apt;
 mod build;
 mod demo;
+mod failure;
 mod family;
 mod part;
 mod progress;
@@ -14,10 +15,10 @@ mod test;
 mod watch;
 
 use clap::{Parser, Subcommand};
+use failure::Interrupted;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use supervisor::Interrupted;
 
 /// The project's own commands.
 #[derive(Debug, Parser)]

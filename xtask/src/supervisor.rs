@@ -1,5 +1,6 @@
 //! Runs a set of programs, notices when one ends too early, and leaves none behind.
 
+use crate::failure::{Failure, Interrupted};
 use crate::family;
 use crate::part::{End, Identity, Part, Spec};
 use crate::progress::Progress;
@@ -9,7 +10,6 @@ use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::fmt;
-use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -29,9 +29,6 @@ const SWEEP_TURNS: usize = 8;
 /// Longest time between two looks at the state: the progress line shows the seconds.
 const TICK: Duration = Duration::from_millis(250);
 
-/// How many of a log's last lines a failure shows.
-pub(crate) const LOG_TAIL: usize = 30;
-
 /// What a wait found.
 pub(crate) enum Step<T> {
     /// What was waited for.
@@ -39,67 +36,6 @@ pub(crate) enum Step<T> {
     /// Not yet; how far it is.
     Waiting(String),
 }
-
-/// A part failed, or didn't do its work in time.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    reason: String,
-    logs: Vec<PathBuf>,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.reason)
-    }
-}
-
-impl std::error::Error for Failure {}
-
-impl Failure {
-    /// What failed, and the logs that may tell why.
-    pub(crate) fn new(reason: String, logs: Vec<PathBuf>) -> Self {
-        Self { reason, logs }
-    }
-
-    /// The ends of the logs that may tell why, each under its path.
-    pub(crate) fn log_tails(&self) -> String {
-        let mut text = String::new();
-        for path in &self.logs {
-            let log = fs::read(path).unwrap_or_default();
-            let log = String::from_utf8_lossy(&log);
-            let lines: Vec<&str> = log.lines().collect();
-            let shown = &lines[lines.len().saturating_sub(LOG_TAIL)..];
-            text.push_str(&format!("---- {} ", path.display()));
-            text.push_str(&match (lines.len(), shown.len()) {
-                (0, _) => "is empty\n".to_owned(),
-                (all, shown) => format!("(last {shown} of {all} lines)\n"),
-            });
-            for line in shown {
-                text.push_str(&format!("{line}\n"));
-            }
-        }
-        text
-    }
-}
-
-/// The user stopped the command.
-#[derive(Debug)]
-pub(crate) struct Interrupted(Signal);
-
-impl Interrupted {
-    /// The exit status that tells a shell of the signal.
-    pub(crate) fn exit_code(&self) -> u8 {
-        128 + self.0 as u8
-    }
-}
-
-impl fmt::Display for Interrupted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "stopped by {}", self.0)
-    }
-}
-
-impl std::error::Error for Interrupted {}
 
 /// Whether a wait goes on when the user or a part ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -163,7 +99,7 @@ impl Supervisor {
             Ok(End::Exited(0)) => Ok(()),
             Ok(end) => {
                 let reason = format!("{} {end}", spec.name);
-                Err(Failure { reason, logs: vec![part.log] }.into())
+                Err(Failure::new(reason, vec![part.log]).into())
             }
             Err(error) => {
                 part.signal_group(Signal::SIGKILL);
@@ -206,7 +142,7 @@ impl Supervisor {
                 blame.join(", "),
                 deadline.as_secs_f32()
             );
-            Failure { reason, logs: self.logs(blame) }.into()
+            Failure::new(reason, self.logs(blame)).into()
         })
     }
 
@@ -263,7 +199,7 @@ impl Supervisor {
         if problems.is_empty() {
             return Ok(());
         }
-        Err(Failure { reason: problems.join("; "), logs }.into())
+        Err(Failure::new(problems.join("; "), logs).into())
     }
 
     /// Gives all processes below this one some time to end, then kills them. Returns the names of those.
@@ -339,7 +275,7 @@ impl Supervisor {
             if let Some(end) = part.end() {
                 let reason = format!("{} {end}", part.name);
                 self.failed = Some(part.name.clone());
-                return Err(Failure { reason, logs: vec![part.log.clone()] }.into());
+                return Err(Failure::new(reason, vec![part.log.clone()]).into());
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 use super::*;
 use crate::family::descendants;
 use crate::watch::Watch;
+use std::fs;
 use std::sync::{Mutex, MutexGuard};
 use tempfile::TempDir;
 
