@@ -29,6 +29,12 @@ impl Failure {
         Self { reason, logs }
     }
 
+    /// The same failure, with the first sign of it.
+    pub(crate) fn seen_as(mut self, sign: &anyhow::Error) -> Self {
+        self.reason = format!("{} ({sign:#})", self.reason);
+        self
+    }
+
     /// The ends of the logs that may tell why, each under its path.
     pub(crate) fn log_tails(&self) -> String {
         let mut text = String::new();
@@ -47,6 +53,28 @@ impl Failure {
             }
         }
         text
+    }
+}
+
+/// Whose failure an error is: a context of errors.
+#[derive(Debug)]
+pub(crate) struct Blame(Vec<String>);
+
+impl Blame {
+    /// Blames these parts.
+    pub(crate) fn on(parts: &[&str]) -> Self {
+        Self(parts.iter().map(|part| (*part).to_owned()).collect())
+    }
+
+    /// Their names.
+    pub(crate) fn parts(&self) -> Vec<&str> {
+        self.0.iter().map(String::as_str).collect()
+    }
+}
+
+impl fmt::Display for Blame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(", "))
     }
 }
 

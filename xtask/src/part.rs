@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)] // `pre_exec`, once.
 
+use crate::failure::Blame;
 use crate::family;
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -105,7 +106,8 @@ impl Part {
         end_with_caller(&mut command);
         let child = command
             .spawn()
-            .with_context(|| format!("{}: can't start {}", spec.name, spec.program.display()))?;
+            .with_context(|| format!("can't start {}", spec.program.display()))
+            .with_context(|| Blame::on(&[&spec.name]))?;
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid is an i32"));
         Ok(Self { name: spec.name.clone(), log, pid })
     }

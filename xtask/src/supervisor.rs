@@ -1,6 +1,6 @@
 //! Runs a set of programs, notices when one ends too early, and leaves none behind.
 
-use crate::failure::{Failure, Interrupted};
+use crate::failure::{Blame, Failure, Interrupted};
 use crate::family;
 use crate::part::{End, Identity, Part, Spec};
 use crate::progress::Progress;
@@ -22,6 +22,9 @@ const ORPHAN_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How long the kernel may take to end a process that was sent SIGKILL.
 const KILL_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How long it may take until a part is seen to have ended: its sockets close before, and so do its windows.
+const DEATH_DEADLINE: Duration = Duration::from_secs(1);
 
 /// How often what is left is looked for and killed.
 const SWEEP_TURNS: usize = 8;
@@ -156,6 +159,25 @@ impl Supervisor {
     /// The logs of parts, by name.
     pub(crate) fn logs(&self, names: &[&str]) -> Vec<PathBuf> {
         names.iter().map(|name| self.logs.join(format!("{name}.log"))).collect()
+    }
+
+    /// Makes any error a failure with logs, but not a signal of the user. If a part has ended, that is why; else the
+    /// error is its [`Blame`]'s, and without one it may be any part's.
+    pub(crate) fn explain(&mut self, error: anyhow::Error) -> anyhow::Error {
+        if error.is::<Failure>() || error.is::<Interrupted>() {
+            return error;
+        }
+        let ended: Result<()> = self.wait_loop(Watchful::Yes, DEATH_DEADLINE, &[], || {
+            Ok(Step::Waiting("looking who has ended".to_owned()))
+        });
+        if let Some(Ok(failure)) = ended.err().map(|ended| ended.downcast::<Failure>()) {
+            return failure.seen_as(&error).into();
+        }
+        let logs = match error.downcast_ref::<Blame>() {
+            Some(blame) => self.logs(&blame.parts()),
+            None => self.parts.iter().map(|part| part.log.clone()).collect(),
+        };
+        Failure::new(format!("{error:#}"), logs).into()
     }
 
     /// Ends all parts, the last one first, and checks that each ended in order and that nothing is left. A part's own

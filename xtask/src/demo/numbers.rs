@@ -1,8 +1,9 @@
 //! The numbers of a demo: what wlproxy and the agents counted.
 
-use super::scene;
+use super::scene::{self, WLPROXY, agent_name};
+use crate::failure::Blame;
 use crate::table;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
 use serde_json::{Value, json};
 
 /// What one VM's agent wrote.
@@ -57,19 +58,23 @@ impl Numbers {
     /// Checks that each VM had its connections, and that frames passed.
     pub(crate) fn check(&self, connections: u64) -> Result<()> {
         for row in &self.rows {
-            if row.connections < connections {
-                bail!("{}: {} connections, not {connections}", row.vm, row.connections);
+            let Row { vm, connections: opened, .. } = row;
+            let agent = agent_name(vm);
+            if *opened < connections {
+                return Err(anyhow!("{vm} has {opened} connections, not {connections}"))
+                    .context(Blame::on(&[&agent, WLPROXY]));
             }
-            for (name, value) in [
-                ("requests", row.requests),
-                ("events", row.events),
-                ("frames", row.frames),
-                ("copied bytes", row.copied_bytes),
-                ("vfds", row.vfds),
-                ("bytes of allocations", row.allocation_bytes),
+            for (part, name, value) in [
+                (WLPROXY, "requests", row.requests),
+                (WLPROXY, "events", row.events),
+                (&agent, "frames", row.frames),
+                (&agent, "copied bytes", row.copied_bytes),
+                (WLPROXY, "vfds", row.vfds),
+                (WLPROXY, "bytes of allocations", row.allocation_bytes),
             ] {
                 if value == 0 {
-                    bail!("{}: windows are shown, but no {name} were counted", row.vm);
+                    return Err(anyhow!("windows of {vm} are shown, but no {name} were counted"))
+                        .context(Blame::on(&[part]));
                 }
             }
         }
@@ -105,11 +110,14 @@ impl Numbers {
 
 impl Row {
     fn new(vm: &str, host: &Value, agent: &Value) -> Result<Self> {
-        let number = |whose: &str, value: &Value, name: &str| {
-            value[name].as_u64().with_context(|| format!("{whose} of {vm} doesn't tell `{name}`"))
+        let number = |part: &str, value: &Value, name: &str| {
+            value[name]
+                .as_u64()
+                .with_context(|| format!("its numbers of {vm} don't tell `{name}`"))
+                .with_context(|| Blame::on(&[part]))
         };
-        let host_says = |name| number("wlproxy's status", host, name);
-        let agent_says = |name| number("the guest-agent", agent, name);
+        let host_says = |name| number(WLPROXY, host, name);
+        let agent_says = |name| number(&agent_name(vm), agent, name);
         Ok(Self {
             vm: vm.to_owned(),
             connections: host_says("contexts_opened")?,
@@ -188,7 +196,7 @@ mod tests {
         silent.as_object_mut().unwrap().remove("events");
         let status = json!({"vms": {"work": host(), "untrusted": silent}});
         let error = Numbers::new(status, &agents()).unwrap_err();
-        assert_eq!(error.to_string(), "wlproxy's status of untrusted doesn't tell `events`");
+        assert_eq!(format!("{error:#}"), "wlproxy: its numbers of untrusted don't tell `events`");
     }
 
     #[test]
@@ -208,6 +216,9 @@ mod tests {
         idle["requests"] = 0.into();
         let status = json!({"vms": {"work": idle, "untrusted": host()}});
         let error = Numbers::new(status, &agents()).unwrap().check(3).unwrap_err();
-        assert_eq!(error.to_string(), "work: windows are shown, but no requests were counted");
+        assert_eq!(
+            format!("{error:#}"),
+            "wlproxy: windows of work are shown, but no requests were counted"
+        );
     }
 }

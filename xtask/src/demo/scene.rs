@@ -8,6 +8,17 @@ pub(crate) const COMPOSITOR_VM: &str = "gui";
 /// The host's room.
 pub(crate) const HOST: &str = "host";
 
+/// What the part is called that is the compositor.
+pub(crate) const SWAY: &str = "sway";
+
+/// What the part is called that runs on the host.
+pub(crate) const WLPROXY: &str = "wlproxy";
+
+/// What the part is called that runs in a VM.
+pub(crate) fn agent_name(vm: &str) -> String {
+    format!("agent-{vm}")
+}
+
 /// All rooms.
 pub(crate) const ROOMS: [&str; 4] = [HOST, COMPOSITOR_VM, CLIENT_VMS[0].name, CLIENT_VMS[1].name];
 

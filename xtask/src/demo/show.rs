@@ -4,9 +4,11 @@ use super::Output;
 use super::numbers::{AgentStats, Numbers};
 use super::picture::Picture;
 use super::rooms::Rooms;
-use super::scene::{self, CLIENT_VMS, COMPOSITOR_VM, ClientVm, HOST, Window};
+use super::scene::{
+    self, CLIENT_VMS, COMPOSITOR_VM, ClientVm, HOST, SWAY, WLPROXY, Window, agent_name,
+};
 use super::sway::{Changes, Sway, View};
-use crate::failure::Failure;
+use crate::failure::{Blame, Failure};
 use crate::part::Spec;
 use crate::supervisor::{Step, Supervisor};
 use crate::watch::Watch;
@@ -34,8 +36,8 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
 /// How often wlproxy is asked for its status.
 const STATUS_INTERVAL: Duration = Duration::from_millis(200);
 
-const SWAY: &str = "sway";
-const WLPROXY: &str = "wlproxy";
+/// What the program is called that takes the pictures.
+const GRIM: &str = "grim";
 
 /// The demo while it runs.
 pub(crate) struct Show<'a> {
@@ -51,8 +53,13 @@ struct Shown {
 }
 
 impl Show<'_> {
-    /// Runs it until the picture and the numbers are written. Returns the table.
+    /// Runs it until the picture and the numbers are written. Returns the table. Every error is a [`Failure`], but for a
+    /// signal of the user.
     pub(crate) fn run(mut self) -> Result<String> {
+        self.steps().map_err(|error| self.supervisor.explain(error))
+    }
+
+    fn steps(&mut self) -> Result<String> {
         let compositor = self.start_sway()?;
         let config = self.start_wlproxy()?;
         self.start_serve(&compositor)?;
@@ -172,7 +179,7 @@ impl Show<'_> {
                 changes.drain();
                 let mut views = sway.views()?;
                 views.retain(|view| !known.iter().any(|(_, id)| *id == view.id));
-                assign(&windows, &views)
+                assign(&windows, &views).with_context(|| Blame::on(&[&client, SWAY]))
             },
         )?;
         for (id, window) in &arrived {
@@ -189,7 +196,7 @@ impl Show<'_> {
         ids: &[(ClientVm, i64)],
     ) -> Result<(Vec<Shown>, Picture)> {
         self.supervisor.progress.stage("taking the picture in the compositor VM");
-        let mut grim = self.spec("grim", COMPOSITOR_VM, Path::new("grim"));
+        let mut grim = self.spec(GRIM, COMPOSITOR_VM, Path::new(GRIM));
         grim.env.push(("WAYLAND_DISPLAY".to_owned(), text(compositor)?.to_owned()));
         grim.args = words(&["-"]);
         grim.stdout = Some(self.output.picture.clone());
@@ -197,10 +204,7 @@ impl Show<'_> {
         loop {
             let shown = find(ids, &sway.views()?)?;
             self.supervisor.run(&grim, ANSWER_DEADLINE)?;
-            let picture = Picture::read(&self.output.picture)?;
-            if (picture.width, picture.height) != scene::SCREEN {
-                bail!("grim: the picture is {} x {} pixels", picture.width, picture.height);
-            }
+            let picture = read_picture(&self.output.picture).context(Blame::on(&[GRIM]))?;
             let Some(lacking) = lacking(&shown, &picture) else {
                 return Ok((shown, picture));
             };
@@ -244,7 +248,8 @@ impl Show<'_> {
         spec.stdout = Some(answer.clone());
         self.supervisor.run(&spec, ANSWER_DEADLINE)?;
         serde_json::from_slice(&fs::read(&answer)?)
-            .context("what `wlproxy status --json` says is no JSON")
+            .context("its status is no JSON")
+            .with_context(|| Blame::on(&[&spec.name, WLPROXY]))
     }
 
     /// Has an agent write its numbers.
@@ -316,11 +321,6 @@ impl Show<'_> {
     }
 }
 
-/// What the part is called that runs in a VM.
-fn agent_name(vm: &str) -> String {
-    format!("agent-{vm}")
-}
-
 fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
@@ -367,12 +367,21 @@ fn find(ids: &[(ClientVm, i64)], views: &[View]) -> Result<Vec<Shown>> {
     ids.iter()
         .map(|&(vm, id)| {
             let view = views.iter().find(|view| view.id == id).cloned();
-            Ok(Shown {
-                vm,
-                view: view.with_context(|| format!("a window of {} is gone", vm.name))?,
-            })
+            let view = view.context("a window is gone").with_context(|| {
+                Blame::on(&[&agent_name(vm.name), &agent_name(COMPOSITOR_VM), WLPROXY])
+            })?;
+            Ok(Shown { vm, view })
         })
         .collect()
+}
+
+/// A picture of the whole screen.
+fn read_picture(path: &Path) -> Result<Picture> {
+    let picture = Picture::read(path)?;
+    if (picture.width, picture.height) != scene::SCREEN {
+        bail!("the picture is {} x {} pixels", picture.width, picture.height);
+    }
+    Ok(picture)
 }
 
 /// Which part hasn't drawn yet what it should have, and what that is.

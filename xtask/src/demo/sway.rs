@@ -1,6 +1,8 @@
 //! Asks and tells sway over its IPC socket (sway-ipc(7)).
 
-use anyhow::{Context, Result, bail};
+use super::scene::SWAY;
+use crate::failure::Blame;
+use anyhow::{Context, Error, Result, anyhow, bail};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -52,7 +54,8 @@ impl Sway {
     /// Connects.
     pub(crate) fn connect(socket: &Path) -> Result<Self> {
         let stream = UnixStream::connect(socket)
-            .with_context(|| format!("can't connect to sway at {}", socket.display()))?;
+            .with_context(|| format!("can't connect to it at {}", socket.display()))
+            .context(Blame::on(&[SWAY]))?;
         stream.set_read_timeout(Some(ANSWER_DEADLINE))?;
         stream.set_write_timeout(Some(ANSWER_DEADLINE))?;
         Ok(Self(stream))
@@ -61,9 +64,9 @@ impl Sway {
     /// Runs commands; all must succeed.
     pub(crate) fn command(&mut self, commands: &str) -> Result<()> {
         let answer = self.ask(RUN_COMMAND, commands)?;
-        let results = answer.as_array().context("sway's answer isn't a list")?;
+        let results = answer.as_array().ok_or_else(|| fault("its answer isn't a list"))?;
         match results.iter().find(|result| result["success"] != true) {
-            Some(failed) => bail!("sway refuses `{commands}`: {}", failed["error"]),
+            Some(failed) => Err(fault(&format!("it refuses `{commands}`: {}", failed["error"]))),
             None => Ok(()),
         }
     }
@@ -77,10 +80,14 @@ impl Sway {
     }
 
     fn ask(&mut self, kind: u32, payload: &str) -> Result<Value> {
+        self.exchange(kind, payload).context(Blame::on(&[SWAY]))
+    }
+
+    fn exchange(&mut self, kind: u32, payload: &str) -> Result<Value> {
         send(&mut self.0, kind, payload)?;
         let (answered, answer) = receive(&mut self.0)?;
         if answered != kind {
-            bail!("sway answered {kind} with {answered}");
+            bail!("it answered {kind} with {answered}");
         }
         Ok(answer)
     }
@@ -94,7 +101,7 @@ impl Changes {
     pub(crate) fn subscribe(socket: &Path) -> Result<Self> {
         let mut sway = Sway::connect(socket)?;
         if sway.ask(SUBSCRIBE, r#"["window"]"#)?["success"] != true {
-            bail!("sway refuses to tell of windows");
+            return Err(fault("it refuses to tell of windows"));
         }
         sway.0.set_nonblocking(true)?;
         Ok(Self(sway.0))
@@ -113,6 +120,11 @@ impl AsFd for Changes {
     }
 }
 
+/// What sway does wrong.
+fn fault(what: &str) -> Error {
+    anyhow!("{what}").context(Blame::on(&[SWAY]))
+}
+
 fn send(stream: &mut impl Write, kind: u32, payload: &str) -> Result<()> {
     let length = u32::try_from(payload.len())?;
     let mut message = Vec::with_capacity(HEADER + payload.len());
@@ -120,20 +132,20 @@ fn send(stream: &mut impl Write, kind: u32, payload: &str) -> Result<()> {
     message.extend_from_slice(&length.to_ne_bytes());
     message.extend_from_slice(&kind.to_ne_bytes());
     message.extend_from_slice(payload.as_bytes());
-    stream.write_all(&message).context("sway takes no commands")
+    stream.write_all(&message).context("it takes no commands")
 }
 
 fn receive(stream: &mut impl Read) -> Result<(u32, Value)> {
     let mut header = [0; HEADER];
-    stream.read_exact(&mut header).context("sway doesn't answer")?;
+    stream.read_exact(&mut header).context("it doesn't answer")?;
     let word = |at: usize| u32::from_ne_bytes(header[at..at + 4].try_into().expect("4 bytes"));
     let (length, kind) = (word(MAGIC.len()) as usize, word(MAGIC.len() + 4));
     if !header.starts_with(MAGIC) || length > MAX_PAYLOAD {
         bail!("what answers isn't sway");
     }
     let mut payload = vec![0; length];
-    stream.read_exact(&mut payload).context("sway stops in the middle of an answer")?;
-    Ok((kind, serde_json::from_slice(&payload).context("sway's answer is no JSON")?))
+    stream.read_exact(&mut payload).context("it stops in the middle of an answer")?;
+    Ok((kind, serde_json::from_slice(&payload).context("its answer is no JSON")?))
 }
 
 fn collect(node: &Value, views: &mut Vec<View>) {

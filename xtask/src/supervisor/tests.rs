@@ -86,6 +86,42 @@ fn a_part_that_ends_by_itself_is_named_with_its_log() {
 }
 
 #[test]
+fn an_error_is_explained_by_a_part_that_ends() {
+    let mut bench = Bench::new();
+    bench.supervisor.start(&bench.spec("steady", "exec sleep 1000")).unwrap();
+    bench.start("dying", "echo last words; : > dying.ready; exec sleep 1000");
+    bench.supervisor.signal("dying", Signal::SIGKILL).unwrap();
+    let error = anyhow!("it doesn't answer").context(Blame::on(&["steady"]));
+    let error = bench.supervisor.explain(error);
+    assert_eq!(error.to_string(), "dying was ended by SIGKILL (steady: it doesn't answer)");
+    let tails = error.downcast_ref::<Failure>().unwrap().log_tails();
+    assert!(tails.ends_with("dying.log (last 1 of 1 lines)\nlast words\n"), "{tails}");
+    bench.supervisor.stop().unwrap();
+}
+
+#[test]
+fn an_error_shows_the_logs_of_whom_it_blames_or_all() {
+    let mut bench = Bench::new();
+    for name in ["first", "second"] {
+        bench.start(name, &format!("echo {name} speaks; : > {name}.ready; exec sleep 1000"));
+    }
+    let mut explain = |error| {
+        let error = bench.supervisor.explain(error);
+        let tails = error.downcast_ref::<Failure>().map(Failure::log_tails);
+        (error.to_string(), tails.unwrap_or_default())
+    };
+    let (text, tails) = explain(anyhow!("it is odd").context(Blame::on(&["second"])));
+    assert_eq!(text, "second: it is odd");
+    assert!(tails.contains("second speaks") && !tails.contains("first speaks"), "{tails}");
+    let (text, tails) = explain(anyhow!("all is odd"));
+    assert_eq!(text, "all is odd");
+    assert!(tails.contains("second speaks") && tails.contains("first speaks"), "{tails}");
+    let (text, tails) = explain(Interrupted(Signal::SIGINT).into());
+    assert_eq!((text.as_str(), tails.as_str()), ("stopped by SIGINT", ""));
+    bench.supervisor.stop().unwrap();
+}
+
+#[test]
 fn stopping_tells_of_parts_that_had_ended_or_end_wrongly() {
     let mut bench = Bench::new();
     bench

@@ -100,13 +100,54 @@ fn an_application_that_ends_ends_its_vm() {
     assert!(tails.contains(" ended with status "), "{error}\n{tails}");
 }
 
+/// An agent that outlives its applications. When all windows of the first VM are there, the agent of the second has sway
+/// run a command and, if it goes on, waits until the first VM's applications have ended.
+fn agent_that_tells_sway(command: &str) -> String {
+    let start = "    WAYLAND_DISPLAY=$PWD/../gui/wayland-1 \"$@\" &\n";
+    assert!(AGENT_SCRIPT.contains(start));
+    let agent = r#"
+    export WAYLAND_DISPLAY=$PWD/../gui/wayland-1
+    if [ "${PWD##*/}" = work ]; then
+        { "$@"; touch ended; exec sleep 1000; } &
+    else
+        swaymsg -s ../gui/sway.sock 'COMMAND' || exec sleep 1000
+        until [ -e ../work/ended ]; do sleep 0.05; done
+        "$@" &
+    fi
+"#;
+    AGENT_SCRIPT.replace(start, &agent.replace("COMMAND", command))
+}
+
+#[test]
+fn a_window_that_goes_while_its_agent_stays_is_noticed() {
+    let agent = agent_that_tells_sway("[app_id=work.foot] kill");
+    let (shown, stopped, _dir, _output) = show(WLPROXY_SCRIPT, &agent);
+    let error = shown.unwrap_err();
+    stopped.unwrap();
+    assert_eq!(error.to_string(), "agent-work, agent-gui, wlproxy: a window is gone");
+    let tails = error.downcast_ref::<Failure>().unwrap().log_tails();
+    assert!(tails.contains("foot ended with status "), "{tails}");
+}
+
+#[test]
+fn a_sway_that_ends_is_named() {
+    let (shown, stopped, _dir, _output) = show(WLPROXY_SCRIPT, &agent_that_tells_sway("exit"));
+    let error = shown.unwrap_err();
+    stopped.unwrap();
+    // Its sockets may be seen to close before.
+    assert!(error.to_string().starts_with("sway exited with status 0"), "{error}");
+    let tails = error.downcast_ref::<Failure>().unwrap().log_tails();
+    assert!(tails.contains("/sway.log"), "{tails}");
+}
+
 #[test]
 fn numbers_that_contradict_the_picture_are_noticed() {
     let agent = AGENT_SCRIPT.replace("\\\"frames\\\": 5", "\\\"frames\\\": 0");
     let (shown, stopped, _dir, _output) = show(WLPROXY_SCRIPT, &agent);
-    assert_eq!(
-        shown.unwrap_err().to_string(),
-        "work: windows are shown, but no frames were counted"
-    );
+    let error = shown.unwrap_err();
     stopped.unwrap();
+    let expected = "agent-work: windows of work are shown, but no frames were counted";
+    assert_eq!(error.to_string(), expected);
+    let tails = error.downcast_ref::<Failure>().unwrap().log_tails();
+    assert!(tails.contains("/agent-work.log"), "{tails}");
 }
