@@ -6,31 +6,8 @@ use crate::progress::Progress;
 use crate::supervisor::tests::turn;
 use tempfile::TempDir;
 
-const WLPROXY_SCRIPT: &str = r#"#!/bin/sh
-if [ "$1" = status ]; then
-    vm='{"contexts_opened": 3, "requests": 40, "events": 30, "commits": 5, "vfds": 9, "allocation_bytes": 8192}'
-    echo "{\"vms\": {\"gui\": $vm, \"work\": $vm, \"untrusted\": $vm}}"
-    exit
-fi
-trap 'exit 0' TERM
-touch gui.sock work.sock untrusted.sock
-while :; do sleep 1000 & wait $!; done
-"#;
-
-/// It is called as `serve|run --channel CHANNEL --stats FILE ...`.
-const AGENT_SCRIPT: &str = r#"#!/bin/sh
-mode=$1 stats=$5
-trap 'echo "{\"frames\": 5, \"damaged_bytes\": 2048, \"copied_bytes\": 1024}" > "$stats"' USR1
-trap 'exit 0' TERM
-if [ "$mode" = run ]; then
-    shift 6
-    WAYLAND_DISPLAY=$PWD/../gui/wayland-1 "$@" &
-else
-    sleep 1000 &
-fi
-while kill -0 $! 2>/dev/null; do wait $!; status=$?; done
-exit "$status"
-"#;
+const WLPROXY_SCRIPT: &str = include_str!("../../../tests/stand-ins/wlproxy.sh");
+const AGENT_SCRIPT: &str = include_str!("../../../tests/stand-ins/guest-agent.sh");
 
 /// Runs the demo with these scripts and stops it. Returns both results, and the output.
 fn show(wlproxy: &str, agent: &str) -> (Result<String>, Result<()>, TempDir, Output) {
