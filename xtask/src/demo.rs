@@ -88,10 +88,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
     let table = match (shown, stopped) {
         (Ok(table), Ok(())) => table,
-        (Ok(_), Err(error)) => return Err(tell_logs(error)),
-        (Err(error), Ok(())) => return Err(tell_logs(error)),
+        (Ok(_), Err(error)) | (Err(error), Ok(())) => return Err(tell_logs(error)),
         (Err(error), Err(also)) => {
-            eprintln!("while stopping: {also:#}");
+            eprintln!("while stopping: {:#}", tell_logs(also));
             return Err(tell_logs(error));
         }
     };

@@ -156,3 +156,25 @@ fn a_signal_of_the_user_leaves_nothing() {
         assert!(!room.exists());
     }
 }
+
+#[test]
+fn what_fails_while_stopping_is_told_with_its_log() {
+    let agent = AGENT_SCRIPT.replace(
+        "trap 'exit 0' TERM\n",
+        "case ${PWD##*/} in
+            work) trap 'echo no rest; exit 7' TERM;;
+            untrusted) echo no channel; exit 3;;
+        esac\n",
+    );
+    let mut demo = Demo::start(&agent);
+    let (status, said) = demo.end();
+    assert_eq!(status, Some(1), "{said}");
+    for text in [
+        "\nno rest\n",
+        "\nwhile stopping: agent-work exited with status 7 when it was told to stop\n",
+        "\nno channel\nerror: agent-untrusted exited with status 3",
+    ] {
+        assert!(said.contains(text), "{said}");
+    }
+    assert!(!something_is_left());
+}
