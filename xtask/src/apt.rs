@@ -1,8 +1,11 @@
 //! The Debian packages that the demo and the tests need.
 
+use crate::failure::LOG_TAIL;
 use crate::progress::Progress;
 use anyhow::{Context, Result, bail};
+use nix::unistd::geteuid;
 use std::env;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write, pipe};
 use std::path::Path;
@@ -61,107 +64,118 @@ const APT_OPTIONS: [&str; 3] = ["-y", "-o", "DPkg::Lock::Timeout=300"];
 
 /// Installs what isn't there. Tells so first; what apt says goes to `log`.
 pub(crate) fn ensure(log: &Path, progress: &mut Progress) -> Result<()> {
-    install(PACKAGES, log, progress)
+    let path = env::var_os("PATH").unwrap_or_default();
+    Machine { path, root: geteuid().is_root() }.install(PACKAGES, log, progress)
 }
 
-fn install(packages: &[Package], log: &Path, progress: &mut Progress) -> Result<()> {
-    let missing: Vec<&Package> =
-        packages.iter().filter(|package| !package.missing().is_empty()).collect();
-    if missing.is_empty() {
-        return Ok(());
+/// Where programs are looked for, and installed.
+struct Machine {
+    /// What stands in `PATH`.
+    path: OsString,
+    /// Whether root calls.
+    root: bool,
+}
+
+impl Machine {
+    fn install(&self, packages: &[Package], log: &Path, progress: &mut Progress) -> Result<()> {
+        let missing: Vec<&Package> =
+            packages.iter().filter(|package| self.lacking(package).is_some()).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
+        progress.say("some Debian packages are missing and will be installed:");
+        for package in &missing {
+            progress.say(&format!("  {:<18} {}", package.name, package.reason));
+        }
+        let prefix = self.prefix(&names)?;
+        let mut log_file =
+            File::create(log).with_context(|| format!("can't write {}", log.display()))?;
+        progress.stage("apt-get update");
+        self.apt(prefix, &["update"], &mut log_file, log, progress)?;
+        progress.stage(format!("apt-get install {}", names.join(" ")));
+        let install = [&["install", "--no-install-recommends"], names.as_slice()].concat();
+        self.apt(prefix, &install, &mut log_file, log, progress)?;
+        progress.done();
+        for package in missing {
+            if let Some(proof) = self.lacking(package) {
+                bail!("{} is installed, but {proof} is not there", package.name);
+            }
+        }
+        Ok(())
     }
-    let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
-    progress.say("some Debian packages are missing and will be installed:");
-    for package in &missing {
-        progress.say(&format!("  {:<18} {}", package.name, package.reason));
+
+    /// What isn't there of a package.
+    fn lacking(&self, package: &Package) -> Option<&'static str> {
+        package.proofs.iter().find_map(|proof| match proof {
+            Program(name) => (!self.has(name)).then_some(*name),
+            Exists(path) => (!Path::new(path).exists()).then_some(*path),
+        })
     }
-    let prefix = prefix(&names)?;
-    let mut log_file =
-        File::create(log).with_context(|| format!("can't write {}", log.display()))?;
-    progress.stage("apt-get update");
-    apt(prefix, &["update"], &mut log_file, log, progress)?;
-    progress.stage(format!("apt-get install {}", names.join(" ")));
-    let install = [&["install", "--no-install-recommends"], names.as_slice()].concat();
-    apt(prefix, &install, &mut log_file, log, progress)?;
-    progress.done();
-    for package in missing {
-        if let Some(proof) = package.missing().first() {
-            bail!("{} is installed, but {proof} is not there", package.name);
+
+    fn has(&self, program: &str) -> bool {
+        env::split_paths(&self.path).any(|dir| dir.join(program).is_file())
+    }
+
+    /// What stands before `apt-get` so that it may install.
+    fn prefix(&self, names: &[&str]) -> Result<&'static [&'static str]> {
+        if !self.has("apt-get") {
+            bail!(
+                "there is no apt-get here; install what holds {} by your own means",
+                names.join(", ")
+            );
+        }
+        if self.root {
+            Ok(&[])
+        } else if self.has("sudo") {
+            Ok(&["sudo"])
+        } else {
+            bail!(
+                "only root may install packages, and there is no sudo; as root, run: \
+                 apt-get update && apt-get install -y --no-install-recommends {}",
+                names.join(" ")
+            )
         }
     }
-    Ok(())
-}
 
-/// What stands before `apt-get` so that it may install.
-fn prefix(names: &[&str]) -> Result<&'static [&'static str]> {
-    if !in_path("apt-get") {
-        bail!(
-            "there is no apt-get here; install what holds {} by your own means",
-            names.join(", ")
-        );
-    }
-    if nix::unistd::geteuid().is_root() {
-        Ok(&[])
-    } else if in_path("sudo") {
-        Ok(&["sudo"])
-    } else {
-        bail!(
-            "only root may install packages, and there is no sudo; as root, run: \
-             apt-get update && apt-get install -y --no-install-recommends {}",
-            names.join(" ")
-        )
-    }
-}
-
-fn apt(
-    prefix: &[&str],
-    args: &[&str],
-    log: &mut File,
-    log_path: &Path,
-    progress: &mut Progress,
-) -> Result<()> {
-    let words: Vec<&str> = prefix
-        .iter()
-        .copied()
-        .chain(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"])
-        .chain(APT_OPTIONS)
-        .chain(args.iter().copied())
-        .collect();
-    let (output, input) = pipe()?;
-    let mut command = Command::new(words[0]);
-    command.args(&words[1..]).stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input);
-    let mut child = command.spawn().with_context(|| format!("can't run {}", words.join(" ")))?;
-    drop(command); // It holds the pipe open.
-    for line in BufReader::new(output).split(b'\n') {
-        let line = line?;
-        log.write_all(&line)?;
-        log.write_all(b"\n")?;
-        progress.detail(String::from_utf8_lossy(&line).trim());
-    }
-    let status = child.wait()?;
-    if !status.success() {
-        let said = fs::read_to_string(log_path).unwrap_or_default();
-        let lines: Vec<&str> = said.lines().collect();
-        let tail = lines[lines.len().saturating_sub(crate::failure::LOG_TAIL)..].join("\n");
-        bail!("{} failed ({status}):\n{tail}", words.join(" "));
-    }
-    Ok(())
-}
-
-impl Package {
-    /// What isn't there of it.
-    fn missing(&self) -> Vec<&'static str> {
-        self.proofs
+    fn apt(
+        &self,
+        prefix: &[&str],
+        args: &[&str],
+        log: &mut File,
+        log_path: &Path,
+        progress: &mut Progress,
+    ) -> Result<()> {
+        let words: Vec<&str> = prefix
             .iter()
-            .filter_map(|proof| match proof {
-                Program(name) => (!in_path(name)).then_some(*name),
-                Exists(path) => (!Path::new(path).exists()).then_some(*path),
-            })
-            .collect()
+            .copied()
+            .chain(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"])
+            .chain(APT_OPTIONS)
+            .chain(args.iter().copied())
+            .collect();
+        let (output, input) = pipe()?;
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).env("PATH", &self.path);
+        command.stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input);
+        let mut child =
+            command.spawn().with_context(|| format!("can't run {}", words.join(" ")))?;
+        drop(command); // It holds the pipe open.
+        for line in BufReader::new(output).split(b'\n') {
+            let line = line?;
+            log.write_all(&line)?;
+            log.write_all(b"\n")?;
+            progress.detail(String::from_utf8_lossy(&line).trim());
+        }
+        let status = child.wait()?;
+        if !status.success() {
+            let said = fs::read_to_string(log_path).unwrap_or_default();
+            let lines: Vec<&str> = said.lines().collect();
+            let tail = lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n");
+            bail!("{} failed ({status}):\n{tail}", words.join(" "));
+        }
+        Ok(())
     }
 }
 
-fn in_path(program: &str) -> bool {
-    env::var_os("PATH")
-        .is_some_and(|path| env::split_paths(&path).any(|dir| dir.join(program).is_file()))
-}
+#[cfg(test)]
+mod tests;

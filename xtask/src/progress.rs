@@ -10,10 +10,9 @@ const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 const MAX_LINE: usize = 100;
 
 /// The progress of one command.
-#[derive(Debug)]
 pub(crate) struct Progress {
     terminal: bool,
-    quiet: bool,
+    out: Box<dyn Write>,
     stage: Option<Stage>,
 }
 
@@ -27,13 +26,19 @@ struct Stage {
 impl Progress {
     /// Tells on standard error.
     pub(crate) fn new() -> Self {
-        Self { terminal: stderr().is_terminal(), quiet: false, stage: None }
+        Self { terminal: stderr().is_terminal(), out: Box::new(stderr()), stage: None }
     }
 
     /// Tells nobody.
     #[cfg(test)]
     pub(crate) fn quiet() -> Self {
-        Self { terminal: false, quiet: true, stage: None }
+        Self { terminal: false, out: Box::new(std::io::sink()), stage: None }
+    }
+
+    /// Tells here all that a terminal would be told.
+    #[cfg(test)]
+    pub(crate) fn recorded(out: std::fs::File) -> Self {
+        Self { terminal: true, out: Box::new(out), stage: None }
     }
 
     /// Begins a stage; the one before is done.
@@ -75,22 +80,19 @@ impl Progress {
     }
 
     /// Makes room for something else's output.
-    pub(crate) fn leave_line(&self) {
+    pub(crate) fn leave_line(&mut self) {
         if self.terminal && self.stage.is_some() {
-            eprintln!();
+            let _ = writeln!(self.out);
         }
     }
 
     /// Writes a line of its own.
-    pub(crate) fn say(&self, text: &str) {
+    pub(crate) fn say(&mut self, text: &str) {
         self.line(text, true);
     }
 
-    fn line(&self, text: &str, whole: bool) {
-        if self.quiet {
-            return;
-        }
-        let mut out = stderr().lock();
+    fn line(&mut self, text: &str, whole: bool) {
+        let out = &mut self.out;
         // Nobody to tell isn't a failure of what is done.
         let _ = if !self.terminal {
             writeln!(out, "{text}")
