@@ -1,15 +1,16 @@
 //! The Debian packages that the demo and the tests need.
 
-use crate::failure::LOG_TAIL;
+mod get;
+
 use crate::progress::Progress;
 use anyhow::{Context, Result, bail};
+use get::AptGet;
 use nix::unistd::geteuid;
 use std::env;
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write, pipe};
+use std::fs::File;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// One package.
 #[derive(Debug)]
@@ -59,13 +60,14 @@ const PACKAGES: &[Package] = &[
     },
 ];
 
-/// Options of every `apt-get` that is run: it asks nothing, and waits for another one to be done.
-const APT_OPTIONS: [&str; 3] = ["-y", "-o", "DPkg::Lock::Timeout=300"];
+/// How long a lock of apt's may be held by another one: that one may be installing, too.
+const LOCK_DEADLINE: Duration = Duration::from_secs(300);
 
 /// Installs what isn't there. Tells so first; what apt says goes to `log`.
 pub(crate) fn ensure(log: &Path, progress: &mut Progress) -> Result<()> {
     let path = env::var_os("PATH").unwrap_or_default();
-    Machine { path, root: geteuid().is_root() }.install(PACKAGES, log, progress)
+    let machine = Machine { path, root: geteuid().is_root(), lock_deadline: LOCK_DEADLINE };
+    machine.install(PACKAGES, log, progress)
 }
 
 /// Where programs are looked for, and installed.
@@ -74,6 +76,8 @@ struct Machine {
     path: OsString,
     /// Whether root calls.
     root: bool,
+    /// How long to wait for a lock.
+    lock_deadline: Duration,
 }
 
 impl Machine {
@@ -89,14 +93,14 @@ impl Machine {
             progress.say(&format!("  {:<18} {}", package.name, package.reason));
         }
         let prefix = self.prefix(&names)?;
-        let mut log_file =
-            File::create(log).with_context(|| format!("can't write {}", log.display()))?;
-        progress.stage("apt-get update");
-        self.apt(prefix, &["update"], &mut log_file, log, progress)?;
-        progress.stage(format!("apt-get install {}", names.join(" ")));
-        let install = [&["install", "--no-install-recommends"], names.as_slice()].concat();
-        self.apt(prefix, &install, &mut log_file, log, progress)?;
-        progress.done();
+        let log = File::create(log).with_context(|| format!("can't write {}", log.display()))?;
+        let (path, lock_deadline) = (&self.path, self.lock_deadline);
+        let mut apt = AptGet { prefix, path, lock_deadline, log, progress };
+        apt.progress.stage("apt-get update");
+        apt.run(&["update"])?;
+        apt.progress.stage(format!("apt-get install {}", names.join(" ")));
+        apt.run(&[&["install", "--no-install-recommends"], names.as_slice()].concat())?;
+        apt.progress.done();
         for package in missing {
             if let Some(proof) = self.lacking(package) {
                 bail!("{} is installed, but {proof} is not there", package.name);
@@ -136,44 +140,6 @@ impl Machine {
                 names.join(" ")
             )
         }
-    }
-
-    fn apt(
-        &self,
-        prefix: &[&str],
-        args: &[&str],
-        log: &mut File,
-        log_path: &Path,
-        progress: &mut Progress,
-    ) -> Result<()> {
-        let words: Vec<&str> = prefix
-            .iter()
-            .copied()
-            .chain(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"])
-            .chain(APT_OPTIONS)
-            .chain(args.iter().copied())
-            .collect();
-        let (output, input) = pipe()?;
-        let mut command = Command::new(words[0]);
-        command.args(&words[1..]).env("PATH", &self.path);
-        command.stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input);
-        let mut child =
-            command.spawn().with_context(|| format!("can't run {}", words.join(" ")))?;
-        drop(command); // It holds the pipe open.
-        for line in BufReader::new(output).split(b'\n') {
-            let line = line?;
-            log.write_all(&line)?;
-            log.write_all(b"\n")?;
-            progress.detail(String::from_utf8_lossy(&line).trim());
-        }
-        let status = child.wait()?;
-        if !status.success() {
-            let said = fs::read_to_string(log_path).unwrap_or_default();
-            let lines: Vec<&str> = said.lines().collect();
-            let tail = lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n");
-            bail!("{} failed ({status}):\n{tail}", words.join(" "));
-        }
-        Ok(())
     }
 }
 

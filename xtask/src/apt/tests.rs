@@ -1,7 +1,9 @@
 //! Installing with an `apt-get` and a `sudo` that only tell how they were called.
 
 use super::*;
+use crate::failure::LOG_TAIL;
 use crate::supervisor::tests::turn;
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::MutexGuard;
 use tempfile::TempDir;
@@ -9,6 +11,8 @@ use tempfile::TempDir;
 const TOOL: Package =
     Package { name: "tools", proofs: &[Program("xtask-tool")], reason: "for this test" };
 const THERE: Package = Package { name: "shell", proofs: &[Program("sh")], reason: "it is there" };
+
+const LONG: Duration = Duration::from_secs(60);
 
 struct Bench {
     machine: Machine,
@@ -25,7 +29,8 @@ impl Bench {
         let bin = dir.path().join("bin");
         fs::create_dir(&bin).unwrap();
         let path = env::join_paths([&bin, Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
-        let bench = Self { machine: Machine { path, root: true }, dir, _turn: turn };
+        let bench =
+            Self { machine: Machine { path, root: true, lock_deadline: LONG }, dir, _turn: turn };
         let apt = format!(
             "cd {}\necho apt-get $* >> calls\nshift 3\ncase $1 in update)\n{update}\n;; install)\n{install}\nesac\n",
             bench.dir.path().display()
@@ -63,8 +68,8 @@ fn what_is_missing_is_announced_and_installed_after_an_update() {
     assert_eq!(bench.install(), "");
     assert_eq!(
         bench.read("calls"),
-        "apt-get -y -o DPkg::Lock::Timeout=300 update\n\
-         apt-get -y -o DPkg::Lock::Timeout=300 install --no-install-recommends tools\n"
+        "apt-get -y -o DPkg::Lock::Timeout=60 update\n\
+         apt-get -y -o DPkg::Lock::Timeout=60 install --no-install-recommends tools\n"
     );
     assert_eq!(bench.read("apt.log"), "Reading package lists\nUnpacking tools\n");
     let told = bench.read("told");
@@ -110,6 +115,34 @@ fn who_can_not_install_is_told_what_to_do() {
     let error = bench.install();
     assert!(error.starts_with("there is no apt-get here; install what holds tools"), "{error}");
     assert_eq!(bench.read("calls"), "");
+}
+
+/// Says what apt says when another one holds the lock of the lists.
+const LOCKED: &str = "echo Reading package lists
+    echo E: Could not get lock /var/lib/apt/lists/lock. It is held by process 7 '(apt-get)' >&2
+    echo E: Unable to lock directory /var/lib/apt/lists/ >&2
+    exit 100";
+
+#[test]
+fn an_update_waits_for_another_one() {
+    let update = format!("[ $(wc -l < calls) = 3 ] || {{ {LOCKED}; }}");
+    let bench = Bench::new(&update, INSTALL);
+    assert_eq!(bench.install(), "");
+    let calls = bench.read("calls");
+    assert_eq!(calls.matches(" update\n").count(), 3, "{calls}");
+    let told = bench.read("told");
+    let lock = "Could not get lock /var/lib/apt/lists/lock. It is held by process 7 (apt-get)\n";
+    assert_eq!(told.matches(&format!("waiting: {lock}")).count(), 1, "{told}");
+    assert!(told.contains(" s) waiting: Could not get lock"), "{told}");
+}
+
+#[test]
+fn an_update_does_not_wait_forever() {
+    let mut bench = Bench::new(LOCKED, INSTALL);
+    bench.machine.lock_deadline = Duration::ZERO;
+    let error = bench.install();
+    assert!(error.contains("update failed (exit status: 100):\n"), "{error}");
+    assert!(error.contains("It is held by process 7 (apt-get)\n"), "{error}");
 }
 
 #[test]
