@@ -97,10 +97,18 @@ impl Machine {
         let (path, lock_deadline) = (&self.path, self.lock_deadline);
         let mut apt = AptGet { prefix, path, lock_deadline, log, progress };
         apt.progress.stage("apt-get update");
-        apt.run(&["update"])?;
+        let updated = apt.run(&["update"]);
+        if updated.is_err() {
+            // A source that is gone needn't be the one that has these packages.
+            apt.progress.failed();
+        }
         apt.progress.stage(format!("apt-get install {}", names.join(" ")));
-        apt.run(&[&["install", "--no-install-recommends"], names.as_slice()].concat())?;
-        apt.progress.done();
+        let install = [&["install", "--no-install-recommends"], names.as_slice()].concat();
+        match (updated, apt.run(&install)) {
+            (_, Ok(())) => apt.progress.done(),
+            (Ok(()), Err(error)) => return Err(error),
+            (Err(before), Err(error)) => bail!("{before:#}\n{error:#}"),
+        }
         for package in missing {
             if let Some(proof) = self.lacking(package) {
                 bail!("{} is installed, but {proof} is not there", package.name);

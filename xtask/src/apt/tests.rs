@@ -138,11 +138,32 @@ fn an_update_waits_for_another_one() {
 
 #[test]
 fn an_update_does_not_wait_forever() {
-    let mut bench = Bench::new(LOCKED, INSTALL);
+    let mut bench = Bench::new(LOCKED, "exit 100");
     bench.machine.lock_deadline = Duration::ZERO;
     let error = bench.install();
     assert!(error.contains("update failed (exit status: 100):\n"), "{error}");
     assert!(error.contains("It is held by process 7 (apt-get)\n"), "{error}");
+}
+
+const STALE: &str = "echo E: The repository has no Release file >&2; exit 100";
+
+#[test]
+fn an_update_that_fails_is_no_reason_not_to_install() {
+    let bench = Bench::new(STALE, INSTALL);
+    assert_eq!(bench.install(), "");
+    let told = bench.read("told");
+    assert!(told.contains("FAILED apt-get update"), "{told}");
+    assert!(told.contains("ok  apt-get install tools"), "{told}");
+}
+
+#[test]
+fn an_install_that_fails_after_an_update_that_failed_shows_both() {
+    let bench = Bench::new(STALE, "echo E: Unable to locate package tools >&2; exit 100");
+    let error = bench.install();
+    let (update, install) = error.split_once("\nE: The repository has no Release file\n").unwrap();
+    assert!(update.ends_with("update failed (exit status: 100):"), "{error}");
+    let end = "tools failed (exit status: 100):\nE: Unable to locate package tools";
+    assert!(install.ends_with(end), "{error}");
 }
 
 #[test]
