@@ -14,6 +14,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use tempfile::TempDir;
@@ -291,7 +292,10 @@ impl Desk {
         self.whole_status()["pending"].as_u64().expect("a number")
     }
 
+    /// Waits until wlproxy listens: it may have been started a moment ago.
     fn whole_status(&self) -> Value {
+        let socket = self.path("host/control.sock");
+        until("wlproxy's control socket", || UnixStream::connect(&socket).ok());
         let mut command = self.command(binary("wlproxy"));
         command.arg("status").arg("--config").arg(self.config()).arg("--json");
         serde_json::from_slice(&output(&mut command, PATIENCE)).expect("JSON")
