@@ -3,7 +3,7 @@
 use crate::process::{Process, output};
 use crate::sway::Sway;
 use crate::wait::{PATIENCE, until};
-use crate::{Image, leak};
+use crate::{Display, Image, Raw, leak};
 use nix::unistd::{Gid, Uid, chown};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -41,7 +41,7 @@ pub struct Compositor {
 }
 
 impl Compositor {
-    /// Starts one with `folder` as its XDG_RUNTIME_DIR, and waits until it takes connections and its own clients are up.
+    /// Starts one with `folder` as its XDG_RUNTIME_DIR, and waits until it serves clients and its own ones are up.
     ///
     /// `debug`: its log gets every message that it receives and sends. weston's always does.
     pub fn start(kind: Kind, folder: &Path, logs: &Path, marker: &str, debug: bool) -> Self {
@@ -62,6 +62,8 @@ impl Compositor {
             assert!(process.running(), "the compositor ended: {}", process.log());
             UnixStream::connect(&socket).ok()
         });
+        // It listens before it is all there: sway would forget a SIGTERM that comes before its event loop runs.
+        Raw::connect(&Display { socket: socket.clone() }).sync();
         if kind == Kind::Weston {
             until("weston's own clients", || {
                 let log = process.log();
