@@ -106,15 +106,22 @@ impl Compositor {
     }
 }
 
-/// A command line to be completed with a program that doesn't run as root and owns `folder`.
+/// A command line to be completed with a program that doesn't run as root and gets `folder`.
 fn as_user(folder: &Path) -> Command {
+    give(folder);
     let mut command = Command::new("env");
     if Uid::effective().is_root() {
-        chown(folder, Some(Uid::from_raw(USER)), Some(Gid::from_raw(USER))).expect("root may");
         command = Command::new("setpriv");
         command.arg(format!("--reuid={USER}")).arg(format!("--regid={USER}")).arg("--clear-groups");
     }
     command
+}
+
+/// Gives a file or folder to whoever runs the compositor.
+fn give(path: &Path) {
+    if Uid::effective().is_root() {
+        chown(path, Some(Uid::from_raw(USER)), Some(Gid::from_raw(USER))).expect("root may");
+    }
 }
 
 fn sway(command: &mut Command, folder: &Path) -> PathBuf {
@@ -127,6 +134,7 @@ fn sway(command: &mut Command, folder: &Path) -> PathBuf {
          for_window [title=\".*\"] floating enable\n"
     );
     fs::write(&config, text).expect("a file in our own folder");
+    give(&config);
     command.env("WLR_BACKENDS", "headless").env("WLR_RENDERER", "pixman");
     command.env("WLR_LIBINPUT_NO_DEVICES", "1").env("SWAYSOCK", folder.join("ipc"));
     command.arg("sway").arg("--config").arg(config);
