@@ -46,8 +46,16 @@ fn finished(command: &mut Command) -> Output {
     child.wait_with_output().unwrap()
 }
 
+/// Whether a process runs, or a thread of it. One that is dead stays until its parent has waited for it, and not every
+/// init does that.
 fn exists(pid: u32) -> bool {
-    kill(Pid::from_raw(pid as i32), None).is_ok()
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // "pid (name) state ...", where the name may hold anything.
+    let Some((_, rest)) = stat.rsplit_once(") ") else { return false };
+    let fields: Vec<_> = rest.split(' ').collect();
+    // The 20th field tells how many threads there are (proc(5)); the state, the first here, is the 3rd. If the first
+    // thread is dead and another is not yet, what the process had open still is.
+    !matches!(fields[0], "Z" | "X") || fields[20 - 3].parse::<u32>().unwrap() > 1
 }
 
 fn signal(pid: u32, signal: Signal) {
