@@ -4,6 +4,8 @@
 
 #![deny(unsafe_code)]
 
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
 use std::fs::File;
 use std::io::{BufRead, Write};
 use std::num::NonZeroUsize;
@@ -30,7 +32,13 @@ fn main() -> anyhow::Result<()> {
                 let memory = wlproxy_unix::memory::allocate("leak", 4096)?;
                 held.mappings.push(Mapping::private(memory, SIZE)?);
             }
-            "zombie" => held.children.push(Command::new("true").spawn()?),
+            "zombie" => {
+                let child = Command::new("true").spawn()?;
+                let id = Id::Pid(Pid::from_raw(child.id().cast_signed()));
+                // Until it has ended, without taking its exit status.
+                waitid(id, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)?;
+                held.children.push(child);
+            }
             other => anyhow::bail!("unknown leak {other}"),
         }
         println!("done");
