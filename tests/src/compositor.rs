@@ -20,7 +20,9 @@ const HEIGHT: u32 = 600;
 const USER: u32 = 1000;
 
 /// What weston's log gets when its own clients, desktop shell and keyboard, have all that they hold.
-const WESTON_IS_UP: [&str; 2] = [".desktop_ready(", "zwp_input_panel_surface_v1@"];
+///
+/// Neither has an object's number, which libwayland wrote behind an `@` until 1.22 and writes behind a `#` since.
+const WESTON_IS_UP: [&str; 2] = [".desktop_ready(", "zwp_input_panel_surface_v1"];
 
 /// Which compositor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
