@@ -90,6 +90,24 @@ impl Compositor {
         self.process.log()
     }
 
+    /// The version of the libwayland-server that it runs with: `(21, 0)` is 1.21.0.
+    ///
+    /// # Panics
+    /// If the name of the library's file doesn't tell.
+    pub fn libwayland(&self) -> (u32, u32) {
+        const FILE: &str = "/libwayland-server.so.0.";
+        let maps = fs::read_to_string(format!("/proc/{}/maps", self.process.id()));
+        let version = maps.as_deref().unwrap_or_default().lines().find_map(|line| {
+            let (minor, micro) = line.split_once(FILE)?.1.split_once('.')?;
+            Some((minor.parse().ok()?, micro.parse().ok()?))
+        });
+        version.unwrap_or_else(|| {
+            panic!(
+                "no mapping of the compositor ends with {FILE}MINOR.MICRO; is it linked statically?"
+            )
+        })
+    }
+
     /// sway's control socket.
     ///
     /// # Panics
