@@ -63,6 +63,11 @@ impl Image {
         part
     }
 
+    /// Whether any pixel is 0xRRGGBB.
+    pub fn shows(&self, rgb: u32) -> bool {
+        self.rgb.chunks(3).any(|pixel| *pixel == rgb.to_be_bytes()[1..])
+    }
+
     /// How many colours there are; a picture of nothing has one.
     pub fn colours(&self) -> usize {
         let mut pixels: Vec<_> = self.rgb.chunks(3).collect();
@@ -127,6 +132,7 @@ mod tests {
     fn a_ppm_is_read_and_compared() {
         let image = Image::from_ppm(b"P6\n2 1\n255\nabcdef").unwrap();
         assert_eq!((image.pixel(0, 0), image.pixel(1, 0)), (0x616263, 0x646566));
+        assert!(image.shows(0x646566) && !image.shows(0x636465));
         let mut other = image.clone();
         assert_eq!(image.difference(&other), None);
         other.set(1, 0, 0x646567);
