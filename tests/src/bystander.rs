@@ -14,7 +14,7 @@ pub struct Bystander {
 }
 
 impl Bystander {
-    /// Connects and starts.
+    /// Connects, starts, and waits until it is served: all that it needs is there from now on.
     pub fn start(display: &Display) -> Self {
         let (rounds, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let thread = std::thread::spawn({
@@ -27,7 +27,9 @@ impl Bystander {
                 }
             }
         });
-        Self { rounds, stop, thread: Some(thread) }
+        let bystander = Self { rounds, stop, thread: Some(thread) };
+        bystander.check();
+        bystander
     }
 
     /// Fails the test unless it is served as ever.
