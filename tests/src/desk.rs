@@ -1,7 +1,7 @@
 //! The whole: a compositor, `serve`, `wlproxy` and client VMs in one temporary directory.
 
 use crate::binaries::binary;
-use crate::leak::{self, Count, MARKER};
+use crate::leak::{self, Count, Kept, MARKER};
 use crate::process::{Process, output};
 use crate::wait::{PATIENCE, until};
 use crate::{Compositor, Image, Kind, Leaks, Puppet, Raw, Sway};
@@ -82,6 +82,8 @@ pub struct Vm {
     process: Process,
     folder: PathBuf,
     stats: PathBuf,
+    /// The process of its worker, when the baseline was taken.
+    worker: Option<u32>,
 }
 
 impl Desk {
@@ -174,11 +176,16 @@ impl Desk {
 
     /// Starts a client VM: an agent that keeps its Wayland socket open until the desk ends.
     pub fn start_vm(&mut self, name: &str) {
+        self.start_vm_with(name, "cat");
+    }
+
+    /// The same with another child, which has to answer each line with a line and to end with its stdin.
+    pub fn start_vm_with(&mut self, name: &str, child: &str) {
         let (mut command, folder) = self.agent(name);
         let stats = folder.join("stats.json");
-        command.args(["--socket", "wayland-0", "--stats"]).arg(&stats).args(["--", "cat"]);
+        command.args(["--socket", "wayland-0", "--stats"]).arg(&stats).args(["--", child]);
         let process = Process::spawn(&format!("run-{name}"), command, &self.logs(), true);
-        self.vms.insert(name.to_owned(), Vm { process, folder, stats });
+        self.vms.insert(name.to_owned(), Vm { process, folder, stats, worker: None });
     }
 
     /// Ends a client VM.
@@ -212,12 +219,26 @@ impl Desk {
 
     /// Waits until a client is served on every way, then notes what there is, to be compared at the end.
     ///
-    /// Everything that only happens once happens before.
+    /// Everything that only happens once happens before. What client VMs keep for reuse, as their agents count it, may
+    /// differ at the end; nothing else may.
     pub fn take_baseline(&mut self) {
         self.vms.values_mut().for_each(Vm::ready);
         self.warm_up();
         self.vms.keys().for_each(|name| Raw::connect(&self.through(name)).sync());
-        self.baseline = Some(Leaks::baseline(self.folder.path(), false));
+        let workers: Vec<_> =
+            self.vms.keys().map(|name| self.status(name, "pid").try_into().ok()).collect();
+        self.vms.values_mut().zip(workers).for_each(|(vm, worker)| vm.worker = worker);
+        self.baseline = Some(self.leaks().but(&self.kept()));
+    }
+
+    /// The memory that client VMs keep for reuse.
+    fn kept(&mut self) -> Vec<Kept> {
+        let kept = |vm: &mut Vm| {
+            let worker = vm.worker.filter(|_| vm.process.running())?;
+            let allocations = vm.stats("allocations") as usize;
+            Some(Kept { holders: [vm.process.id(), worker], allocations })
+        };
+        self.vms.values_mut().filter_map(kept).collect()
     }
 
     /// The compositor's first client, and its first frame.
@@ -254,6 +275,11 @@ impl Desk {
     /// The vhost-user socket of a VM.
     pub fn channel(&self, vm: &str) -> PathBuf {
         self.path(&format!("host/{vm}.sock"))
+    }
+
+    /// Tells the child in a client VM a line; the line that it answers.
+    pub fn tell(&mut self, vm: &str, line: &str) -> String {
+        self.vms.get_mut(vm).expect("a VM of this desk").tell(line)
     }
 
     /// A client VM.
@@ -301,9 +327,12 @@ impl Desk {
         serde_json::from_slice(&output(&mut command, PATIENCE)).expect("JSON")
     }
 
-    /// A baseline of everything, also of memory.
+    /// A baseline of everything.
+    ///
+    /// Also of memory that is kept for reuse: what comes back to it has to need no more of it at once than what was
+    /// there before.
     pub fn leaks(&self) -> Leaks {
-        Leaks::baseline(self.folder.path(), true)
+        Leaks::baseline(self.folder.path())
     }
 
     /// The temporary directory of it all.
@@ -420,7 +449,7 @@ impl Drop for Desk {
         self.close();
         let mut wrong = Vec::new();
         if let Some(baseline) = self.baseline.take() {
-            let found = baseline.find();
+            let found = baseline.find_but(|| self.kept());
             wrong.extend(found.into_iter().map(|found| format!("left by clients: {found}")));
         }
         wrong.extend(self.stop());
@@ -432,15 +461,26 @@ impl Drop for Desk {
 }
 
 impl Vm {
-    /// The agent starts its child when its socket takes connections, and the child says back what it is told.
+    /// The agent starts its child when its socket takes connections, and the child answers what it is told.
     fn ready(&mut self) {
+        self.tell("?");
+    }
+
+    /// Tells the child a line; the line that it answers.
+    fn tell(&mut self, line: &str) -> String {
         let child = self.process.child();
-        let told = child.stdin.as_mut().expect("piped").write_all(b"?");
+        let told = writeln!(child.stdin.as_mut().expect("piped"), "{line}");
         let output = child.stdout.as_mut().expect("piped");
-        let mut poll_fds = [PollFd::new(output.as_fd(), PollFlags::POLLIN)];
-        let in_time = poll(&mut poll_fds, PATIENCE.as_millis() as u16) == Ok(1);
-        let heard = in_time && output.read_exact(&mut [0]).is_ok();
-        assert!(told.is_ok() && heard, "guest-agent run never served its child, or has ended");
+        let mut answer = Vec::new();
+        while answer.last() != Some(&b'\n') {
+            let mut byte = [0];
+            let mut poll_fds = [PollFd::new(output.as_fd(), PollFlags::POLLIN)];
+            let in_time = poll(&mut poll_fds, PATIENCE.as_millis() as u16) == Ok(1);
+            let heard = told.is_ok() && in_time && output.read_exact(&mut byte).is_ok();
+            assert!(heard, "guest-agent run never served its child, or has ended");
+            answer.extend(byte);
+        }
+        String::from_utf8_lossy(&answer).trim_end().to_owned()
     }
 
     /// One number of what the agent counts, such as "copied_bytes".

@@ -18,6 +18,18 @@ const QUIET: Duration = Duration::from_millis(60);
 /// How long what clients have left may take to go. Shorter than [`crate::PATIENCE`]: nothing has to start for it.
 const LEAVING: Duration = Duration::from_secs(5);
 
+/// How often each process that holds an allocation has it open while nobody uses it: as a vfd, and for the window.
+const FDS_OF_ALLOCATION: usize = 2;
+
+/// Memory that a client VM keeps for reuse.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// Who holds it: the VM's agent and its worker.
+    pub(crate) holders: [u32; 2],
+    /// How many allocations.
+    pub(crate) allocations: usize,
+}
+
 /// What one desk holds at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Count {
@@ -31,6 +43,8 @@ pub struct Count {
     pub mappings: BTreeMap<u32, usize>,
     /// Memfds that are open or mapped anywhere, by inode; the value is the name.
     pub memfds: BTreeMap<u64, String>,
+    /// How many of them don't count. Their fds were left out.
+    kept: usize,
 }
 
 impl Count {
@@ -95,16 +109,21 @@ impl Count {
         }
     }
 
-    /// Forgets mappings and memfds: what processes may keep for reuse after a client has left.
-    pub fn without_memory(mut self) -> Self {
-        self.fds.retain(|(_, kind), _| kind != "memfd");
-        self.mappings.clear();
-        self.memfds.clear();
+    /// Leaves out what is kept for reuse. Nothing of it is mapped.
+    fn without(mut self, kept: &[Kept]) -> Self {
+        for Kept { holders, allocations } in kept {
+            for &holder in holders {
+                if let Some(fds) = self.fds.get_mut(&(holder, "memfd".to_owned())) {
+                    *fds = fds.saturating_sub(allocations * FDS_OF_ALLOCATION);
+                }
+            }
+            self.kept += allocations;
+        }
         self
     }
 
-    /// What there is in `self` beyond `baseline`, and beyond `kept` more pieces of memory; empty if nothing has leaked.
-    pub fn beyond(&self, baseline: &Self, kept: usize) -> Vec<String> {
+    /// What there is in `self` beyond `baseline`; empty if nothing has leaked.
+    pub fn beyond(&self, baseline: &Self) -> Vec<String> {
         let mut found = Vec::new();
         for (id, name) in &self.processes {
             if !baseline.processes.contains_key(id) {
@@ -117,8 +136,7 @@ impl Count {
         let name = |id: &u32| self.processes.get(id).map_or("?", String::as_str);
         for (key, &now) in &self.fds {
             let before = baseline.fds.get(key).copied().unwrap_or_default();
-            let kept = if key.1 == "memfd" { kept } else { 0 };
-            if now > before + kept {
+            if now > before {
                 found.push(format!(
                     "{before} -> {now} fds of kind {} in {} ({})",
                     key.1,
@@ -129,13 +147,14 @@ impl Count {
         }
         for (id, &now) in &self.mappings {
             let before = baseline.mappings.get(id).copied().unwrap_or_default();
-            if now > before + kept {
+            if now > before {
                 found.push(format!("{before} -> {now} mappings in {id} ({})", name(id)));
             }
         }
         // Memory is replaced by memory of the same kind, so here the number counts.
-        if self.memfds.len() > baseline.memfds.len() + kept {
-            let (before, now) = (baseline.memfds.len(), self.memfds.len());
+        let number = |count: &Self| count.memfds.len().saturating_sub(count.kept);
+        let (before, now) = (number(baseline), number(self));
+        if now > before {
             let new = self.memfds.iter().filter(|(inode, _)| !baseline.memfds.contains_key(inode));
             let names: Vec<_> = new.map(|(_, name)| name.as_str()).collect();
             found.push(format!("{before} -> {now} memfds, new: {}", names.join(", ")));
@@ -149,28 +168,22 @@ impl Count {
 pub struct Leaks {
     folder: PathBuf,
     baseline: Count,
-    memory: bool,
-    kept: usize,
 }
 
 impl Leaks {
     /// Takes the baseline when nothing changes any more.
-    ///
-    /// `memory`: whether mappings and memfds count. They do after a client has left and the same one has come again:
-    /// allocations are kept for reuse.
-    pub fn baseline(folder: &Path, memory: bool) -> Self {
-        Self { folder: folder.to_owned(), baseline: Count::settled(folder), memory, kept: 0 }
+    pub fn baseline(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), baseline: Count::settled(folder) }
     }
 
-    /// The same, with up to `kept` more pieces of memory that are no leak: kept for reuse since clients needed more of
-    /// it at once than those before.
-    pub fn but_kept(self, kept: usize) -> Self {
-        Self { kept, ..self }
+    /// The same without what is kept for reuse, for [`Leaks::find_but`].
+    pub(crate) fn but(self, kept: &[Kept]) -> Self {
+        Self { baseline: self.baseline.without(kept), ..self }
     }
 
     /// Nothing at all: what a desk leaves behind.
     pub(crate) fn after_all(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), baseline: Count::default(), memory: true, kept: 0 }
+        Self { folder: folder.to_owned(), baseline: Count::default() }
     }
 
     /// What there is too much of after a while; empty as soon as there is no more than there was.
@@ -180,11 +193,20 @@ impl Leaks {
 
     /// What there is too much of after `patience`.
     pub fn find_within(&self, patience: Duration) -> Vec<String> {
+        self.search(patience, Vec::new)
+    }
+
+    /// Like [`Leaks::find`], but for what is kept for reuse by then.
+    pub(crate) fn find_but(&self, kept: impl FnMut() -> Vec<Kept>) -> Vec<String> {
+        self.search(LEAVING, kept)
+    }
+
+    fn search(&self, patience: Duration, mut kept: impl FnMut() -> Vec<Kept>) -> Vec<String> {
         let deadline = Instant::now() + patience;
         until("an answer", || {
             let count = Count::take(&self.folder);
-            let count = if self.memory { count } else { count.without_memory() };
-            let found = count.beyond(&self.baseline, self.kept);
+            // Asked afterwards: when all clients have left, what they used is kept, or given back.
+            let found = count.without(&kept()).beyond(&self.baseline);
             (found.is_empty() || Instant::now() >= deadline).then_some(found)
         })
     }

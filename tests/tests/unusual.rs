@@ -197,6 +197,14 @@ fn keymap(display: &Display, version: u32) -> Result<Vec<u8>> {
 }
 
 fn a_keymap(desk: &mut Desk, _: Way) -> Result<()> {
+    same_keymaps(desk)?;
+    // Both VMs keep a keymap for all who come later.
+    desk.take_baseline();
+    same_keymaps(desk)
+}
+
+/// At all versions what it is directly.
+fn same_keymaps(desk: &Desk) -> Result<()> {
     let mut typist = Client::connect(&desk.direct())?;
     let seat: WlSeat = typist.bind(7)?;
     give_keyboard(&mut typist, &seat)?;
