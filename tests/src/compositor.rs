@@ -81,7 +81,12 @@ impl Compositor {
     }
 
     /// The process.
-    pub fn process(&mut self) -> &mut Process {
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// The process, to be waited for.
+    pub fn process_mut(&mut self) -> &mut Process {
         &mut self.process
     }
 

@@ -331,8 +331,23 @@ impl Desk {
     ///
     /// Also of memory that is kept for reuse: what comes back to it has to need no more of it at once than what was
     /// there before.
+    ///
+    /// # Panics
+    /// If not all of the desk can be counted.
     pub fn leaks(&self) -> Leaks {
-        Leaks::baseline(self.folder.path())
+        let leaks = Leaks::baseline(self.folder.path());
+        let vms = self.vms.values().map(|vm| &vm.process);
+        let others = [&self.proxy, &self.serve].into_iter().flatten();
+        for process in vms.chain(others).chain([self.compositor.process()]) {
+            let (name, id) = (process.name(), process.id());
+            assert!(
+                leaks.counts(id),
+                "{name} (process {id}) has ended, or /proc/{id}/environ or /proc/{id}/fd can't be read: root without \
+                 CAP_SYS_PTRACE, as in most containers, can't read those of the user who runs the compositor; run the \
+                 tests with that capability, or not as root"
+            );
+        }
+        leaks
     }
 
     /// The temporary directory of it all.
@@ -421,7 +436,7 @@ impl Desk {
         self.vms.values_mut().for_each(|vm| ended(&mut vm.process, Process::finish));
         let others = [&mut self.serve, &mut self.proxy].into_iter().flatten();
         others.for_each(|process| ended(process, Process::terminate));
-        ended(self.compositor.process(), Process::terminate);
+        ended(self.compositor.process_mut(), Process::terminate);
         let left = Leaks::after_all(self.folder.path()).find();
         wrong.extend(left.into_iter().map(|left| format!("left at the end: {left}")));
         wrong

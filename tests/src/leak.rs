@@ -176,6 +176,12 @@ impl Leaks {
         Self { folder: folder.to_owned(), baseline: Count::settled(folder) }
     }
 
+    /// Whether a process was counted.
+    pub(crate) fn counts(&self, id: u32) -> bool {
+        // Each has some fd.
+        self.baseline.fds.keys().any(|&(holder, _)| holder == id)
+    }
+
     /// The same without what is kept for reuse, for [`Leaks::find_but`].
     pub(crate) fn but(self, kept: &[Kept]) -> Self {
         Self { baseline: self.baseline.without(kept), ..self }
