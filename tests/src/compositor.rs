@@ -126,6 +126,7 @@ impl Compositor {
     pub fn screenshot(&self) -> Image {
         let mut grim = Command::new("grim");
         grim.args(["-t", "ppm", "-"]);
+        grim.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         grim.env("WAYLAND_DISPLAY", &self.socket).env("XDG_RUNTIME_DIR", &self.folder);
         Image::from_ppm(&output(&mut grim, PATIENCE)).expect("grim writes a PPM")
     }
