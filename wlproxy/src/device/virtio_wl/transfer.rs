@@ -3,6 +3,7 @@
 use super::{Refusal, VirtioWl};
 use crate::device::context::End;
 use crate::device::flow::{Incoming, Sent};
+use crate::device::in_ring::Taker;
 use crate::device::pipe::Direction;
 use crate::device::ring::Reply;
 use crate::device::vfds::Vfd;
@@ -259,9 +260,13 @@ impl VirtioWl {
     /// Puts messages of vfd `id` into receive buffers, as many as it may have.
     fn place(&mut self, id: u32) {
         self.take_buffers();
+        let taker = match self.vfds.get(id) {
+            Some(Vfd::Pipe(_)) => Taker::Pipe,
+            Some(Vfd::Context(_) | Vfd::Allocation(_)) | None => Taker::Context,
+        };
         while let Some(flow) = self.flows.get_mut(&id)
             && let Some(pending) = flow.pending.front()
-            && let Some(buffer) = self.buffers.take(id)
+            && let Some(buffer) = self.buffers.take(id, taker)
         {
             self.r#in.complete(buffer, &pending.bytes);
             let announced = pending.announces;
