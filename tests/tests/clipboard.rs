@@ -72,7 +72,16 @@ fn random(dice: &mut Dice, size: usize) -> Vec<u8> {
 
 #[test]
 fn copies_are_pasted_everywhere() {
-    let desk = Desk::start(Plan { vms: &["work", "untrusted"], ..Plan::default() });
+    pasted_everywhere(Plan::default());
+}
+
+#[test]
+fn copies_are_pasted_everywhere_with_a_compositor_on_the_host() {
+    pasted_everywhere(Plan { compositor_vm: false, ..Plan::default() });
+}
+
+fn pasted_everywhere(plan: Plan) {
+    let desk = Desk::start(Plan { vms: &["work", "untrusted"], ..plan });
     let places = [desk.through("work"), desk.direct(), desk.through("untrusted")];
     let mut dice = Dice::new(7);
     let mut clipboard = Clipboard { desk, copies: 0 };

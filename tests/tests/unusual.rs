@@ -10,7 +10,7 @@ use wayland_client::protocol::wl_shm::Format;
 use wayland_protocols_misc::zwp_virtual_keyboard_v1::client::zwp_virtual_keyboard_manager_v1::ZwpVirtualKeyboardManagerV1;
 use wlproxy_tests::scenes::{SCENES, place};
 use wlproxy_tests::{
-    Buffer, Client, Desk, Display, Image, Mapping, Pool, Toplevel, Way, memfd, show,
+    Buffer, Client, Desk, Display, Image, Mapping, Plan, Pool, Toplevel, Way, memfd, show,
 };
 
 const MIB: i32 = 1 << 20;
@@ -40,6 +40,13 @@ both_ways! {
     many_fds_at_once,
     the_longest_request,
     a_keymap,
+}
+
+/// Here no agent turns what the compositor sends into something that crosses: the host does.
+#[test]
+fn a_keymap_of_a_compositor_on_the_host() {
+    let mut desk = Desk::start(Plan { compositor_vm: false, ..Plan::default() });
+    a_keymap(&mut desk, Way::Through).unwrap();
 }
 
 /// A square of one colour at the start of the window, for [`seen`].

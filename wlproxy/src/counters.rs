@@ -60,7 +60,7 @@ counters! {
     violations,
     /// vfds that exist now.
     vfds,
-    /// Bytes of the allocations that this VM made and that exist now.
+    /// Bytes of the allocations that were made for this VM and that exist now.
     allocation_bytes,
     /// Bytes of its window that are mapped now.
     window_bytes,

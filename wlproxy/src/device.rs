@@ -9,6 +9,7 @@
 //! | `virtio_wl` | a dialect: commands of that device to calls of the model, and back |
 //! | `vfds` | the model: the table of vfds |
 //! | `context`, `allocation`, `pipe` | the kinds of vfds; `flow` is what contexts and pipes have in common |
+//! | `arrival` | what becomes of an fd that came over a context |
 //! | `window` | which memory is mapped where; `ranges` is its free room, `frontend` who maps it |
 //! | `ring`, `in_ring` | the virtqueues, and the fair use of receive buffers |
 //! | `poller` | the fds that are waited for |
@@ -30,6 +31,7 @@ use std::fmt;
 use std::sync::Arc;
 
 mod allocation;
+mod arrival;
 mod backend;
 mod context;
 mod flow;

@@ -1,8 +1,11 @@
 //! An allocation: memory that the host made, for this VM or for another.
 
+use super::vfds::VfdError;
 use super::window::Lease;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use wlproxy_protocol::limits::{MAX_ALLOCATION, PAGE_SIZE};
 use wlproxy_unix::memory;
 
@@ -10,9 +13,9 @@ use wlproxy_unix::memory;
 #[derive(Debug)]
 pub(super) struct Allocation {
     fd: OwnedFd,
-    /// Bytes that count for this VM: 0 if another one made it.
+    /// Bytes that count for this VM: 0 if it came over a context.
     own: u64,
-    /// The context that it came over, if another one made it.
+    /// The context that it came over, if it did.
     pub(super) context: Option<u32>,
     /// Where it is mapped. Taken when the vfd is closed.
     pub(super) lease: Option<Lease>,
@@ -32,12 +35,19 @@ impl Allocation {
         }))
     }
 
+    /// New memory that begins with `content`, of at least one page.
+    pub(super) fn of(content: &[u8]) -> Result<Self, VfdError> {
+        let made = Self::make((content.len() as u64).max(1)).ok_or(VfdError::Size)??;
+        File::from(made.fd.try_clone()?).write_all_at(content, 0)?;
+        Ok(made)
+    }
+
     /// Memory that came over a context.
     pub(super) fn received(fd: OwnedFd, context: u32) -> Self {
         Self { fd, own: 0, context: Some(context), lease: None }
     }
 
-    /// Bytes that this VM made.
+    /// Bytes that were made for this VM.
     pub(super) fn own_bytes(&self) -> u64 {
         self.own
     }

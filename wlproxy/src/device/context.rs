@@ -183,7 +183,7 @@ impl Context {
     }
 
     /// A link's client may wait; a compositor never does.
-    fn is_link(&self) -> bool {
+    pub(super) fn is_link(&self) -> bool {
         matches!(self.kind, Kind::Link(_))
     }
 }

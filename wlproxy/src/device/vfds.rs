@@ -1,6 +1,7 @@
 //! The model of a device: contexts, allocations and pipes, by id. Every dialect works on this.
 
 use super::allocation::Allocation;
+use super::arrival::{Arrival, MAX_COPY};
 use super::context::{Context, End};
 use super::opener::Opened;
 use super::pipe::{Direction, Pipe};
@@ -12,7 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use wlproxy_protocol::virtio_wl::{HOST_ID, ILLEGAL_ID, MAX_DRIVER_ID};
-use wlproxy_unix::{Stream, memory};
+use wlproxy_unix::Stream;
 
 /// Most vfds of one device: as many that the host makes as a Linux driver can make.
 const MAX_VFDS: usize = 2 * (MAX_DRIVER_ID as usize + 1);
@@ -50,9 +51,12 @@ pub(super) enum VfdError {
     /// That is no size for an allocation.
     #[error("an allocation can't have this size")]
     Size,
-    /// It is neither memory nor a pipe.
-    #[error("it is neither a sealed memfd nor one end of a pipe")]
-    Kind,
+    /// It is nothing that crosses between VMs.
+    #[error("it is {0}")]
+    Kind(&'static str),
+    /// It would be copied.
+    #[error("a file of more than {MAX_COPY} bytes is not copied")]
+    TooLong,
     /// It is not in the window.
     #[error(transparent)]
     Map(#[from] MapError),
@@ -128,12 +132,16 @@ impl Vfds {
         if !self.has_room() {
             return Err(VfdError::TooMany);
         }
+        let arrival = match self.table.get(&context) {
+            Some(Vfd::Context(of)) if of.is_link() => Arrival::of_compositor(fd, context)?,
+            _ => Arrival::of_worker(fd, context)?,
+        };
         let id = self.fresh_host_id();
-        let vfd = if memory::size_if_sealed(&fd).is_some() {
-            Vfd::Allocation(Allocation::received(fd, context))
-        } else {
-            let direction = Pipe::direction_of(fd.as_fd()).ok_or(VfdError::Kind)?;
-            Vfd::Pipe(Pipe::of(direction, fd, &self.poller, id.into())?)
+        let vfd = match arrival {
+            Arrival::Allocation(allocation) => Vfd::Allocation(allocation),
+            Arrival::Pipe(direction, end) => {
+                Vfd::Pipe(Pipe::of(direction, end, &self.poller, id.into())?)
+            }
         };
         self.insert(id, vfd);
         Ok(id)

@@ -55,9 +55,10 @@ impl From<VfdError> for Refusal {
         use super::window::MapError;
         Self(match error {
             VfdError::Unknown => message::RESP_INVALID_ID,
-            VfdError::NotSendable | VfdError::Kind => message::RESP_INVALID_TYPE,
+            VfdError::NotSendable | VfdError::Kind(_) => message::RESP_INVALID_TYPE,
             VfdError::TooMany
             | VfdError::Size
+            | VfdError::TooLong
             | VfdError::Map(MapError::Full)
             | VfdError::Io(_) => message::RESP_OUT_OF_MEMORY,
             VfdError::Map(_) => message::RESP_ERR,

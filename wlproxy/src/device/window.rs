@@ -254,6 +254,11 @@ impl Drop for Window {
     }
 }
 
+/// Whether `fd` is memory that may be mapped.
+pub(super) fn is_mappable(fd: BorrowedFd<'_>) -> bool {
+    judge(fd).is_ok()
+}
+
 /// Whether memory may be mapped, whoever sent it.
 fn judge(fd: BorrowedFd<'_>) -> Result<Memory, MapError> {
     let size = memory::size_if_sealed(fd).ok_or(MapError::NotSealed)?;

@@ -104,12 +104,65 @@ fn a_file_descriptor_that_cannot_cross_ends_that_context_only() {
     assert_eq!(driver.events(), [Event::Recv(1, vec![], report("before"))]);
     let good = memory::allocate("test", 4096).unwrap();
     let sent = [wayland::keymap(), wayland::send("text")].concat();
-    give(&peer, &sent, [good, File::open("/dev/null").unwrap().into()]);
+    give(&peer, &sent, [good, File::open("/").unwrap().into()]);
     assert_eq!(driver.events(), [Event::Hup(1)]);
     assert_eq!(driver.counters.vfds.get(), 2, "nothing is left of the rest");
     assert_eq!(driver.counters.violations.get(), 0, "the client did nothing wrong");
     give(&other, &report("well"), []);
     assert_eq!(driver.events(), [Event::Recv(2, vec![], report("well"))]);
+}
+
+#[test]
+fn a_file_of_a_compositor_on_the_host_becomes_an_allocation() {
+    let mut driver = Driver::new(Side::Client);
+    let peer = link(&mut driver, 1);
+    let keymap = memory::constant("keymap", b"xkb_keymap").unwrap();
+    give(&peer, &wayland::keymap().repeat(2), [keymap.try_clone().unwrap(), keymap]);
+    let events = driver.events();
+    let [Event::New(a), Event::New(b), Event::Recv(1, vfds, _)] = &events[..] else {
+        panic!("{events:?}");
+    };
+    assert_eq!((vfds, a.size, b.size), (&vec![a.id, b.id], 4096, 4096));
+    assert_ne!(a.pfn, b.pfn, "what one client writes no other client sees");
+    assert_eq!(driver.counters.allocation_bytes.get(), 2 * 4096);
+    assert_eq!(driver.sent(1, &wayland::create_pool(wayland::FREE), &[a.id]), OK);
+    let (_, mut fds) = take(&peer);
+    let mut content = String::new();
+    File::from(fds.pop().unwrap()).read_to_string(&mut content).unwrap();
+    assert_eq!(content.trim_end_matches('\0'), "xkb_keymap");
+    for id in [a.id, b.id] {
+        let slot = driver.close(id);
+        assert_eq!(driver.kind(slot), OK);
+    }
+    assert_eq!(
+        (driver.counters.allocation_bytes.get(), driver.counters.window_bytes.get()),
+        (0, 0)
+    );
+}
+
+#[test]
+fn a_socket_of_a_compositor_on_the_host_is_written_to() {
+    let mut driver = Driver::new(Side::Client);
+    let peer = link(&mut driver, 1);
+    let (mut pasting, given) = UnixStream::pair().unwrap();
+    pasting.set_nonblocking(true).unwrap();
+    give(&peer, &wayland::send("text"), [given.into()]);
+    let events = driver.events();
+    let [Event::New(pipe), Event::Recv(1, ..)] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(pipe.flags, flags::WRITE);
+    assert_eq!(driver.sent(pipe.id, b"selection", &[]), OK);
+    assert_eq!(drain(&mut pasting), b"selection");
+    assert_eq!(driver.events(), []);
+    let slot = driver.close(pipe.id);
+    assert_eq!(driver.kind(slot), OK);
+    assert_eq!(pasting.read(&mut [0]).unwrap(), 0, "the end is seen");
+
+    let (pasting, given) = UnixStream::pair().unwrap();
+    give(&peer, &wayland::send("text"), [given.into()]);
+    let events = driver.events();
+    let [Event::New(pipe), Event::Recv(1, ..)] = &events[..] else { panic!("{events:?}") };
+    drop(pasting);
+    assert_eq!(driver.events(), [Event::Hup(pipe.id)], "nobody reads any more");
 }
 
 #[test]
