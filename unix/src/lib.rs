@@ -3,6 +3,8 @@
 #![deny(unsafe_code)]
 
 pub mod memory;
+mod receive;
 mod stream;
 
+pub use receive::receive;
 pub use stream::{Read, Stream};

@@ -1,18 +1,16 @@
 //! A Wayland stream: bytes and file descriptors over a Unix socket, non-blocking.
 
+use crate::receive;
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 /// Most fds that we put into one `sendmsg`: receivers are only required to have room for these (libwayland,
 /// `MAX_FDS_OUT`). Further ones follow one byte later, as libwayland does it.
 const MAX_FDS_OUT: usize = 28;
-
-/// Most fds that one `recvmsg` can bring (Linux, `SCM_MAX_FD`): with this room none is ever cut off.
-const MAX_FDS_IN: usize = 253;
 
 /// What [`Stream::read`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,28 +113,6 @@ impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
-}
-
-#[expect(unsafe_code, reason = "nix hands received fds out as numbers")]
-fn receive(
-    socket: &UnixStream,
-    bytes: &mut [u8],
-    fds: &mut VecDeque<OwnedFd>,
-) -> nix::Result<usize> {
-    let mut control = nix::cmsg_space!([RawFd; MAX_FDS_IN]);
-    let mut slices = [IoSliceMut::new(bytes)];
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
-    let message = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut control), flags)?;
-    // nix says ENOBUFS if fds were cut off. There is room for all that a message can bring, so this process is out of
-    // fds, and those are lost.
-    let controls = message.cmsgs().map_err(|_| Errno::EMFILE)?;
-    for control in controls {
-        if let ControlMessageOwned::ScmRights(received) = control {
-            // SAFETY: the kernel just installed these fds for us, and nothing else knows their numbers.
-            fds.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
-        }
-    }
-    Ok(message.bytes)
 }
 
 #[cfg(test)]

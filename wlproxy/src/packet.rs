@@ -2,23 +2,19 @@
 //!
 //! Packets (`SOCK_SEQPACKET`) keep messages apart, so a hostile peer can't make a reader wait for the rest of one.
 
-#![allow(unsafe_code)] // Two places where the system hands out fds as numbers.
+#![allow(unsafe_code)] // One place where the parent process hands out fds as numbers.
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag, SockType,
-    recvmsg, sendmsg, shutdown, socketpair,
+    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, sendmsg, shutdown,
+    socketpair,
 };
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Largest packet, in bytes: several times the longest message, which is a snapshot of all counters.
 pub const MAX_PACKET: usize = 4096;
-
-/// Most fds that one packet can bring (Linux, `SCM_MAX_FD`): with this room none is ever cut off, which would leave some
-/// of them open and unknown.
-const MAX_FDS: usize = 253;
 
 /// What is wrong with a packet. Its sender is broken or hostile.
 #[derive(Debug, thiserror::Error)]
@@ -82,30 +78,16 @@ impl PacketSocket {
     pub fn receive(&self) -> Result<Packet, PacketError> {
         // One byte more, so that a packet of the largest size is told from a longer one.
         let mut bytes = vec![0; MAX_PACKET + 1];
-        let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
-        let mut slices = [IoSliceMut::new(&mut bytes)];
-        let message = loop {
-            match recvmsg::<()>(
-                self.0.as_raw_fd(),
-                &mut slices,
-                Some(&mut control),
-                MsgFlags::MSG_CMSG_CLOEXEC,
-            ) {
-                Ok(message) => break message,
+        let mut fds = Vec::new();
+        let length = loop {
+            match wlproxy_unix::receive(&self.0, &mut bytes, &mut fds) {
+                Ok(length) => break length,
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return Ok(Packet::WouldBlock),
                 Err(Errno::ECONNRESET) => return Ok(Packet::Eof),
                 Err(errno) => return Err(io::Error::from(errno).into()),
             }
         };
-        let mut fds = Vec::new();
-        for control in message.cmsgs().map_err(io::Error::from)? {
-            if let ControlMessageOwned::ScmRights(received) = control {
-                // SAFETY: the kernel just installed these fds for us, and nothing else knows their numbers.
-                fds.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
-            }
-        }
-        let length = message.bytes;
         if fds.len() > 1 {
             return Err(PacketError::TooManyFds);
         }
@@ -167,6 +149,9 @@ mod tests {
     use super::*;
     use std::fs::File;
     use std::io::Read as _;
+
+    /// Most fds that one packet can bring (Linux, `SCM_MAX_FD`).
+    const MAX_FDS: usize = 253;
 
     fn send_raw(socket: &PacketSocket, bytes: &[u8], fds: &[RawFd]) {
         let control = [ControlMessage::ScmRights(fds)];
