@@ -6,13 +6,15 @@
 mod token;
 
 use crate::counters::Snapshot;
-use crate::device::opener::{OpenError, Role, Target};
+use crate::device::opener::{OpenError, Opened, Role, Target};
 use crate::packet::{Packet, PacketError, PacketSocket};
+use nix::errno::Errno;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use tracing::warn;
 use wlproxy_protocol::accept::Token;
 
 /// Most opens that one worker may have outstanding. Their answers fit into the socket's buffer (about 750 bytes each of
@@ -152,6 +154,39 @@ impl<O: Serialize, I: DeserializeOwned> Control<O, I> {
     pub fn shutdown(&self) {
         self.socket.shutdown();
     }
+}
+
+impl HostControl {
+    /// Answers an open. `Err`: the worker doesn't read its answers, is gone, or can't even be told that there is none.
+    ///
+    /// A stream that can't be handed out for a shortage of this host's is refused: that isn't this worker's doing, since
+    /// fds in flight are counted for all workers together. `vm` is the worker's, for the log.
+    pub fn answer(
+        &self,
+        vm: &str,
+        ticket: u64,
+        result: Result<Opened, OpenError>,
+    ) -> io::Result<()> {
+        let error = match result {
+            Err(error) => error,
+            Ok(Opened { stream, role }) => {
+                match self.send(&Order::Opened { ticket, role }, Some(stream.as_fd())) {
+                    Err(error) if is_shortage(&error) => {
+                        warn!(vm, %error, "a stream can't be handed out");
+                        OpenError::Failed
+                    }
+                    sent => return sent,
+                }
+            }
+        };
+        self.send(&Order::Refused { ticket, error }, None)
+    }
+}
+
+/// Whether sending failed for want of something that passes, on this host and not at the peer.
+fn is_shortage(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::ETOOMANYREFS | Errno::ENOBUFS | Errno::ENOMEM))
 }
 
 impl<O, I> From<PacketSocket> for Control<O, I> {

@@ -21,6 +21,8 @@ pub mod config;
 pub mod control;
 pub mod counters;
 pub mod device;
+#[cfg(test)]
+mod few_fds;
 pub mod launch;
 pub mod links;
 pub mod packet;

@@ -4,14 +4,11 @@ use crate::backoff::Backoff;
 use crate::config::{Isolation, Vm};
 use crate::control::{HostControl, Order};
 use crate::counters::Snapshot;
-use crate::device::opener::{OpenError, Opened};
 use crate::launch::{Running, launch};
 use crate::sockets::Listening;
 use crate::status::{VmStatus, side_name};
 use anyhow::Result;
 use calloop::RegistrationToken;
-use std::io;
-use std::os::fd::AsFd as _;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
@@ -102,17 +99,6 @@ impl Slot {
     /// The VM's frontend came, or went.
     pub fn handle_connected(&mut self, connected: bool) {
         self.connected = connected;
-    }
-
-    /// Answers an open. `Err`: the worker doesn't read its answers, or is gone.
-    pub fn answer(&self, ticket: u64, result: Result<Opened, OpenError>) -> io::Result<()> {
-        let Some(control) = self.control() else { return Ok(()) };
-        match result {
-            Ok(Opened { stream, role }) => {
-                control.send(&Order::Opened { ticket, role }, Some(stream.as_fd()))
-            }
-            Err(error) => control.send(&Order::Refused { ticket, error }, None),
-        }
     }
 
     /// Asks the worker to end. It goes on being listened to.

@@ -168,7 +168,7 @@ impl Supervisor {
             match control.receive() {
                 Ok(Received::Message(Request::Open { ticket, target }, None)) => {
                     let result = self.links.open(&slot.vm.name, slot.vm.side, target);
-                    if let Err(error) = slot.answer(ticket, result) {
+                    if let Err(error) = control.answer(&slot.vm.name, ticket, result) {
                         return self
                             .cut(index, Some(&format!("it doesn't take its answers: {error}")));
                     }

@@ -1,7 +1,9 @@
 use super::*;
+use crate::few_fds::{alone, fill};
 use crate::packet::MAX_PACKET;
 use proptest::prelude::*;
 use std::fs::File;
+use std::os::unix::net::UnixStream;
 
 fn token() -> Token {
     Token::new(*b"0123456789abcdef")
@@ -14,6 +16,28 @@ fn request(text: &str) -> Result<Request, ControlError> {
         Received::Message(request, None) => Ok(request),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_stream_that_cannot_be_handed_out_is_refused() {
+    alone("control::tests::a_stream_that_cannot_be_handed_out_is_refused", || {
+        let (host, worker) = pair().unwrap();
+        let opened = || Opened { stream: UnixStream::pair().unwrap().0, role: Role::Main };
+        let full = fill();
+        host.answer("work", 1, Ok(opened())).unwrap();
+        drop(full);
+        host.answer("work", 2, Ok(opened())).unwrap();
+        host.answer("work", 3, Err(OpenError::Limit)).unwrap();
+        let order = || match worker.receive().unwrap() {
+            Received::Message(order, fd) => (order, fd.is_some()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(order(), (Order::Refused { ticket: 1, error: OpenError::Failed }, false));
+        assert_eq!(order(), (Order::Opened { ticket: 2, role: Role::Main }, true));
+        assert_eq!(order(), (Order::Refused { ticket: 3, error: OpenError::Limit }, false));
+        drop(worker);
+        assert!(host.answer("work", 4, Ok(opened())).is_err());
+    });
 }
 
 #[test]

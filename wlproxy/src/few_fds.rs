@@ -1,0 +1,54 @@
+//! For tests: a process in which few fds may be in flight.
+
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::unistd::{Uid, setuid};
+use std::fs::File;
+use std::io::IoSlice;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+
+/// Set in the process in which a test goes on.
+const ALONE: &str = "WLPROXY_TEST_ALONE";
+
+/// Any user that isn't root: root may have as many in flight as it likes.
+const USER: u32 = 1000;
+
+/// More open files than a test has, and soon reached.
+const LIMIT: u64 = 200;
+
+/// Runs `test`, the whole of the test called `name`, in a process of its own.
+pub(crate) fn alone(name: &str, test: impl FnOnce()) {
+    if std::env::var_os(ALONE).is_some() {
+        if Uid::effective().is_root() {
+            setuid(Uid::from_raw(USER)).unwrap();
+        }
+        // Linux allows as many fds in flight, of all processes of this user together, as this one may have open.
+        setrlimit(Resource::RLIMIT_NOFILE, LIMIT, LIMIT).unwrap();
+        return test();
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let output = command.args(["--exact", name]).env(ALONE, "1").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("1 passed"), "there is no test {name}: {said}");
+}
+
+/// Puts fds in flight until no more may be. They are as long as this lives.
+pub(crate) fn fill() -> (UnixStream, UnixStream) {
+    let (a, b) = UnixStream::pair().unwrap();
+    let null = File::open("/dev/null").unwrap();
+    let fds = [null.as_raw_fd(); 28];
+    for _ in 0..LIMIT {
+        let rights = [ControlMessage::ScmRights(&fds)];
+        let slices = [IoSlice::new(b"x")];
+        match sendmsg::<()>(a.as_raw_fd(), &slices, &rights, MsgFlags::MSG_DONTWAIT, None) {
+            Ok(_) => {}
+            Err(Errno::ETOOMANYREFS) => return (a, b),
+            Err(errno) => panic!("{errno}"),
+        }
+    }
+    panic!("as many as it likes may be in flight");
+}
