@@ -33,13 +33,14 @@ pub struct Stream {
     /// fds and the position of the byte that they go with, in bytes since the stream began.
     fds: VecDeque<(u64, OwnedFd)>,
     written: u64,
+    stuck: bool,
 }
 
 impl Stream {
     /// A stream over `socket`, which becomes non-blocking.
     pub fn new(socket: UnixStream) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        Ok(Self { socket, out: VecDeque::new(), fds: VecDeque::new(), written: 0 })
+        Ok(Self { socket, out: VecDeque::new(), fds: VecDeque::new(), written: 0, stuck: false })
     }
 
     /// Reads once: appends up to `max` bytes to `bytes`, and the fds that came with them to `fds`.
@@ -75,8 +76,10 @@ impl Stream {
         self.out.len()
     }
 
-    /// Writes what the socket takes. `true` if nothing is left.
+    /// Writes what the socket takes. `true` if nothing is left; if not, it takes more when it is writable, unless the
+    /// stream [is stuck](Stream::is_stuck).
     pub fn flush(&mut self) -> io::Result<bool> {
+        self.stuck = false;
         while !self.out.is_empty() {
             let due = self.fds.iter().take_while(|(position, _)| *position <= self.written).count();
             let now: Vec<RawFd> =
@@ -100,12 +103,23 @@ impl Stream {
                     self.written += n as u64;
                 }
                 Err(Errno::EINTR) => {}
-                // ETOOMANYREFS: too many of our fds are in flight, which passes as the peer reads.
-                Err(Errno::EAGAIN | Errno::ETOOMANYREFS) => return Ok(false),
+                Err(Errno::EAGAIN) => return Ok(false),
+                Err(Errno::ETOOMANYREFS | Errno::ENOBUFS | Errno::ENOMEM) => {
+                    self.stuck = true;
+                    return Ok(false);
+                }
                 Err(errno) => return Err(errno.into()),
             }
         }
         Ok(true)
+    }
+
+    /// Whether the last flush was stopped by a shortage, not by a full socket: too many fds of this user are in flight
+    /// (unix(7), `ETOOMANYREFS`), or the kernel is out of memory.
+    ///
+    /// It passes, and nothing tells when; the socket may be writable all the time. Flush again after a while.
+    pub fn is_stuck(&self) -> bool {
+        self.stuck
     }
 }
 

@@ -178,8 +178,14 @@ impl Context {
         let Some(stream) = &mut self.stream else { return Ok(()) };
         let mut interest = EpollFlags::empty();
         interest.set(EpollFlags::EPOLLIN, reads);
-        interest.set(EpollFlags::EPOLLOUT, stream.queued() > 0 && !self.deaf);
+        let writes = stream.queued() > 0 && !self.deaf && !stream.is_stuck();
+        interest.set(EpollFlags::EPOLLOUT, writes);
         stream.watch((!interest.is_empty()).then_some(interest))
+    }
+
+    /// Whether what it has to write waits for something that no poller tells of.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.stream.as_ref().is_some_and(|stream| stream.is_stuck() && !self.deaf)
     }
 
     /// A link's client may wait; a compositor never does.

@@ -2,16 +2,25 @@
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Most events taken at once; the rest stays for the next turn. A size of a stack array, nothing depends on it.
 const EVENTS: usize = 64;
 
 /// The key that no vfd has: somebody rang the [`Waker`].
 const WAKE: u64 = u64::MAX;
+
+/// The key that no vfd has either: [`Poller::retry_later`] is due.
+pub(super) const RETRY: u64 = u64::MAX - 1;
+
+/// How long it takes to be due. Short beside a person's patience, long beside the cost of a look at all contexts.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Makes the poller readable, from any thread.
 #[derive(Debug, Clone)]
@@ -30,6 +39,7 @@ impl Waker {
 pub(super) struct Poller {
     epoll: Arc<Epoll>,
     waker: Waker,
+    retry: Arc<TimerFd>,
 }
 
 impl Poller {
@@ -38,7 +48,10 @@ impl Poller {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         epoll.add(&event, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
-        Ok(Self { epoll: Arc::new(epoll), waker: Waker(Arc::new(event)) })
+        let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
+        let retry = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
+        epoll.add(&retry, EpollEvent::new(EpollFlags::EPOLLIN, RETRY))?;
+        Ok(Self { epoll: Arc::new(epoll), waker: Waker(Arc::new(event)), retry: Arc::new(retry) })
     }
 
     /// What wakes it.
@@ -46,15 +59,27 @@ impl Poller {
         self.waker.clone()
     }
 
+    /// Lets [`RETRY`] be ready after a while: for what waits for something that no fd tells of.
+    pub(super) fn retry_later(&self) -> io::Result<()> {
+        if self.retry.get()?.is_none() {
+            let pause = Expiration::OneShot(TimeSpec::from_duration(RETRY_PAUSE));
+            self.retry.set(pause, TimerSetTimeFlags::empty())?;
+        }
+        Ok(())
+    }
+
     /// Appends what is ready now as (key, flags). Doesn't wait.
     pub(super) fn ready(&self, found: &mut Vec<(u64, EpollFlags)>) {
         let mut events = [EpollEvent::empty(); EVENTS];
         let count = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
         for event in &events[..count] {
-            if event.data() == WAKE {
-                let _ = self.waker.0.read();
-            } else {
-                found.push((event.data(), event.events()));
+            match event.data() {
+                WAKE => drop(self.waker.0.read()),
+                RETRY => {
+                    let _ = self.retry.wait();
+                    found.push((RETRY, event.events()));
+                }
+                key => found.push((key, event.events())),
             }
         }
     }
@@ -161,5 +186,18 @@ mod tests {
         poller.ready(&mut found);
         assert_eq!(nix::poll::poll(&mut [ready()], 0u8).unwrap(), 0);
         assert_eq!(found, []);
+    }
+
+    #[test]
+    fn what_is_to_be_tried_again_is_due_once() {
+        let poller = Poller::new().unwrap();
+        let mut found = Vec::new();
+        poller.retry_later().unwrap();
+        poller.retry_later().unwrap();
+        let ready = || nix::poll::PollFd::new(poller.as_fd(), nix::poll::PollFlags::POLLIN);
+        assert_eq!(nix::poll::poll(&mut [ready()], 10_000u16).unwrap(), 1);
+        poller.ready(&mut found);
+        assert_eq!(found, [(RETRY, EpollFlags::EPOLLIN)]);
+        assert_eq!(nix::poll::poll(&mut [ready()], 0u8).unwrap(), 0);
     }
 }

@@ -8,6 +8,7 @@ use super::pipe::{Direction, Pipe};
 use super::poller::{Poller, Watched};
 use super::window::{MapError, Window};
 use crate::counters::Counters;
+use nix::sys::epoll::EpollFlags;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -220,10 +221,7 @@ impl Vfds {
         }
         let key = self.next_lingering;
         self.next_lingering += 1;
-        let watched = stream
-            .rekey(key)
-            .and_then(|()| stream.watch(Some(nix::sys::epoll::EpollFlags::EPOLLOUT)));
-        if watched.is_ok() {
+        if stream.rekey(key).is_ok() && goes_on(&mut stream, &self.poller) {
             self.lingering.push_back((key, stream));
         }
     }
@@ -233,15 +231,27 @@ impl Vfds {
         if let Ok(id) = u32::try_from(key) {
             return Some(id);
         }
-        self.lingering
-            .retain_mut(|(other, stream)| *other != key || matches!(stream.flush(), Ok(false)));
+        self.lingering.retain_mut(|(other, stream)| *other != key || goes_on(stream, &self.poller));
         None
+    }
+
+    /// [`RETRY`](super::poller::RETRY) is due: lets stuck streams go on that are closed; returns the contexts with such.
+    pub(super) fn retry(&mut self) -> Vec<u32> {
+        self.lingering
+            .retain_mut(|(_, stream)| !stream.is_stuck() || goes_on(stream, &self.poller));
+        let stuck = |vfd: &Vfd| matches!(vfd, Vfd::Context(context) if context.is_stuck());
+        self.table.iter().filter(|(_, vfd)| stuck(vfd)).map(|(&id, _)| id).collect()
     }
 
     /// Waits for what vfd `id` has to wait for; for bytes only if `may_read`.
     pub(super) fn watch(&mut self, id: u32, may_read: bool) -> Result<(), End> {
         match self.table.get_mut(&id) {
-            Some(Vfd::Context(context)) => Ok(context.watch(may_read)?),
+            Some(Vfd::Context(context)) => {
+                if context.is_stuck() {
+                    self.poller.retry_later()?;
+                }
+                Ok(context.watch(may_read)?)
+            }
             Some(Vfd::Pipe(pipe)) => Ok(pipe.watch(may_read)?),
             Some(Vfd::Allocation(_)) | None => Ok(()),
         }
@@ -270,6 +280,19 @@ impl Vfds {
             Vfd::Pipe(_) => {}
         }
     }
+}
+
+/// Writes what a stream has that nobody else needs. Whether it still has something, and is waited for.
+fn goes_on(stream: &mut Watched<Stream>, poller: &Poller) -> bool {
+    if !matches!(stream.flush(), Ok(false)) {
+        return false;
+    }
+    let waits = if stream.is_stuck() {
+        stream.watch(None).and_then(|()| poller.retry_later())
+    } else {
+        stream.watch(Some(EpollFlags::EPOLLOUT))
+    };
+    waits.is_ok()
 }
 
 impl Drop for Vfds {

@@ -11,7 +11,7 @@ mod transfer;
 use super::in_ring::InRing;
 use super::opener::{OpenError, Opened, Opener, Target};
 use super::pipe::Direction;
-use super::poller::Waker;
+use super::poller::{RETRY, Waker};
 use super::ring::{Chain, Reply, Ring};
 use super::vfds::{Vfd, VfdError, Vfds};
 use super::{Options, Side};
@@ -119,7 +119,10 @@ impl VirtioWl {
             self.opened(id, result);
         }
         for &(key, flags) in events {
-            if let Some(id) = self.vfds.polled(key) {
+            if key == RETRY {
+                let stuck = self.vfds.retry();
+                stuck.into_iter().for_each(|id| self.polled(id, EpollFlags::EPOLLOUT));
+            } else if let Some(id) = self.vfds.polled(key) {
                 self.polled(id, flags);
             }
         }

@@ -9,7 +9,9 @@ use crate::device::virtio_wl::VirtioWl;
 use crate::device::window::Window;
 use crate::device::window::tests::FakeFrontend;
 use crate::device::{Options, Side};
+use nix::poll::{PollFd, PollFlags, poll};
 use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use vhost_user_backend::{VringMutex, VringT};
@@ -180,6 +182,13 @@ impl Driver {
             }
         }
         panic!("the device spins");
+    }
+
+    /// Waits until the device has something to do by itself, and lets it.
+    pub(super) fn wait(&mut self) {
+        let mut fd = [PollFd::new(self.poller.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut fd, 10_000u16), Ok(1), "nothing happens");
+        self.turn();
     }
 
     /// Puts a command and room for `room` bytes of an answer into the OUT ring.

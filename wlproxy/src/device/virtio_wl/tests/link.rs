@@ -4,6 +4,7 @@ use super::driver::{Driver, Event, new};
 use super::wayland::{self, link, request};
 use super::{OK, clog, drain, filler, give, take};
 use crate::device::Side;
+use crate::few_fds::{alone, fill};
 use std::io::{Read, Write};
 use wlproxy_protocol::limits::{MAX_EVENT, MAX_RECV, MAX_SEND};
 use wlproxy_protocol::virtio_wl::{VfdNew, flags, message};
@@ -194,4 +195,32 @@ fn held_sends_are_answered_when_the_peer_dies() {
     driver.turn();
     assert_eq!([first, second].map(|slot| driver.kind(slot)), [OK; 2]);
     assert_eq!(driver.events(), [Event::Hup(1)]);
+}
+
+/// Too many fds in flight are no full socket: that one is writable all the time.
+#[test]
+fn streams_whose_fds_cannot_be_sent_wait_and_do_not_spin() {
+    let name = "streams_whose_fds_cannot_be_sent_wait_and_do_not_spin";
+    alone(&format!("device::virtio_wl::tests::link::{name}"), || {
+        let mut driver = Driver::new(Side::Client);
+        let (peer, mut ended) = (link(&mut driver, 1), link(&mut driver, 2));
+        driver.new_vfd(VfdNew { size: 4096, ..new(message::VFD_NEW, 3) });
+        let full = fill();
+        let create_pool = wayland::create_pool(wayland::FREE);
+        let slot = driver.send(1, &create_pool, &[3]);
+        assert_eq!(driver.kind(slot), None);
+        // This one is closed when it has written what came before.
+        let bad = [create_pool.clone(), wayland::bad_request()].concat();
+        assert_eq!(driver.sent(2, &bad, &[3]), OK);
+        driver.wait();
+        assert_eq!(driver.kind(slot), None, "it was tried again, in vain");
+        drop(full);
+        driver.wait();
+        assert_eq!(driver.kind(slot), OK);
+        for stream in [&peer, &ended] {
+            let (bytes, fds) = take(stream);
+            assert_eq!((bytes, fds.len()), (create_pool.clone(), 1));
+        }
+        assert_eq!(ended.read(&mut [0]).unwrap(), 0);
+    });
 }
