@@ -112,12 +112,9 @@ impl VirtioWl {
         }
     }
 
-    /// Does what there is to do: commands, answers of the opener, `events` of the poller, deliveries.
+    /// Does what there is to do: `events` of the poller, commands, answers of the opener, deliveries.
     pub(super) fn turn(&mut self, events: &[(u64, EpollFlags)]) {
-        self.commands();
-        for (id, result) in self.answers.take() {
-            self.opened(id, result);
-        }
+        // Before commands: those may give an id to another vfd, and the events are of the old one.
         for &(key, flags) in events {
             if key == RETRY {
                 let stuck = self.vfds.retry();
@@ -125,6 +122,10 @@ impl VirtioWl {
             } else if let Some(id) = self.vfds.polled(key) {
                 self.polled(id, flags);
             }
+        }
+        self.commands();
+        for (id, result) in self.answers.take() {
+            self.opened(id, result);
         }
         self.deliver();
         self.out.signal();

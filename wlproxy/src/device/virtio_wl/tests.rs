@@ -362,6 +362,34 @@ fn a_writer_learns_that_nobody_reads() {
     assert_eq!(driver.sent(2, b"text", &[]), OK);
 }
 
+/// What happened to a vfd is not told of another one that gets its id at the same moment.
+#[test]
+fn an_id_that_is_used_again_starts_anew() {
+    let mut driver = Driver::new(Side::Client);
+    let peer = link(&mut driver, 1);
+    pipe(&mut driver, 5, flags::READ);
+    assert_eq!(driver.sent(1, &wayland::receive(), &[5]), OK);
+    let (_, mut fds) = take(&peer);
+    let mut writer = File::from(fds.pop().unwrap());
+    writer.write_all(b"text").unwrap();
+    let close = VfdMessage { header: Header::new(message::VFD_CLOSE), id: 5 };
+    let close = driver.put(bytemuck::bytes_of(&close), 8);
+    let made = VfdNew { flags: flags::WRITE, ..new(message::VFD_NEW_PIPE, 5) };
+    let made = driver.put(bytemuck::bytes_of(&made), 64);
+    driver.turn();
+    assert_eq!([close, made].map(|slot| driver.kind(slot)), [OK, Some(message::RESP_VFD_NEW)]);
+    // The old one's bytes may have come before it was closed.
+    assert!(!driver.events().contains(&Event::Hup(5)));
+    assert_eq!(driver.sent(1, &wayland::receive(), &[5]), OK);
+    assert_eq!(driver.sent(5, b"more", &[]), OK);
+    let mut reader = File::from(take(&peer).1.pop().unwrap());
+    let slot = driver.close(5);
+    assert_eq!(driver.kind(slot), OK);
+    let mut got = String::new();
+    reader.read_to_string(&mut got).unwrap();
+    assert_eq!(got, "more");
+}
+
 #[test]
 fn ids_are_checked() {
     let mut driver = Driver::new(Side::Client);

@@ -193,6 +193,13 @@ impl Driver {
 
     /// Puts a command and room for `room` bytes of an answer into the OUT ring.
     pub(super) fn submit(&mut self, bytes: &[u8], room: u32) -> u16 {
+        let slot = self.put(bytes, room);
+        self.turn();
+        slot
+    }
+
+    /// The same, but the device isn't told.
+    pub(super) fn put(&mut self, bytes: &[u8], room: u32) -> u16 {
         let slot = self.free_slots.pop().expect("a free slot");
         let address = SLOTS + SLOT * u64::from(slot);
         self.write(address, bytes);
@@ -205,7 +212,6 @@ impl Driver {
         let answer = Descriptor { address: address + ANSWER, length: room, flags: WRITE, next: 0 };
         self.describe(OUT, 2 * slot + 1, answer);
         self.make_available(OUT, 2 * slot);
-        self.turn();
         slot
     }
 
