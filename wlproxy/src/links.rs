@@ -3,7 +3,7 @@
 //! wlproxy holds a client's stream only while it waits for the compositor VM. Once both workers have their ends, bytes
 //! go straight from one to the other.
 
-use crate::accept::{Accept, Action, MainId, Pulled};
+use crate::accept::{Accept, Action, MAX_PENDING, MainId, Pulled};
 use crate::config::Compositor;
 use crate::device::Side;
 use crate::device::opener::{OpenError, Opened, Role, Target};
@@ -13,12 +13,19 @@ use calloop::{Interest, LoopHandle, Mode, PostAction, RegistrationToken};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 use wlproxy_protocol::accept::Token;
 
 /// Most bytes read from a main context at a time: many answers of 24 bytes.
 const READ: usize = 4096;
+
+/// Most bytes of records that wait for room in a main context's socket: twice the longest records (100 bytes) of all
+/// clients that can wait. If there are more, nobody reads them.
+const MAX_UNSENT: usize = 2 * 100 * MAX_PENDING;
+
+/// How soon they are tried again. The compositor VM answers what it reads, so that this is seldom needed.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// What an event loop's data must have for [`Links`] to live in it.
 pub trait HasLinks {
@@ -41,6 +48,8 @@ struct Main {
     id: MainId,
     stream: Rc<UnixStream>,
     watch: RegistrationToken,
+    /// What is to be written to it.
+    unsent: Vec<u8>,
 }
 
 /// All links that are being made. `D` is the event loop's data.
@@ -78,7 +87,9 @@ impl<D: HasLinks + 'static> Links<D> {
     pub fn tick(&mut self, now: Instant) -> Option<Instant> {
         self.accept.handle_time(now);
         self.settle();
-        self.accept.next_deadline()
+        let unsent = self.main.as_ref().is_some_and(|main| !main.unsent.is_empty());
+        let retry = unsent.then(|| now + RETRY_PAUSE);
+        self.accept.next_deadline().into_iter().chain(retry).min()
     }
 
     /// When [`Links::tick`] has something to do.
@@ -166,7 +177,7 @@ impl<D: HasLinks + 'static> Links<D> {
             self.accept.handle_main_end(id);
             failed(&error)
         })?;
-        self.main = Some(Main { id, stream, watch });
+        self.main = Some(Main { id, stream, watch, unsent: Vec::new() });
         info!(vm, "the compositor VM opened its main context");
         Ok(Opened { stream: theirs, role: Role::Main })
     }
@@ -207,7 +218,11 @@ impl<D: HasLinks + 'static> Links<D> {
     fn settle(&mut self) {
         while let Some(action) = self.accept.poll_action(fresh_token) {
             match action {
-                Action::Send { main, bytes } => self.send(main, &bytes),
+                Action::Send { main: id, bytes } => {
+                    if let Some(main) = self.main.as_mut().filter(|main| main.id == id) {
+                        main.unsent.extend(bytes);
+                    }
+                }
                 Action::EndMain { main, why } => {
                     warn!(%why, "the main context ends");
                     if self.main.as_ref().is_some_and(|current| current.id == main) {
@@ -223,18 +238,24 @@ impl<D: HasLinks + 'static> Links<D> {
                 }
             }
         }
+        self.send();
     }
 
-    /// Writes to a main context. The socket's buffer holds hundreds of records: if it is full, nobody reads them.
-    fn send(&mut self, id: MainId, bytes: &[u8]) {
-        let Some(main) = self.main.as_ref().filter(|main| main.id == id) else { return };
-        match (&*main.stream).write(bytes) {
-            Ok(length) if length == bytes.len() => {}
-            Ok(_) => self.main_is_over(id, "it doesn't read its records"),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.main_is_over(id, "it doesn't read its records");
-            }
-            Err(error) => self.main_is_over(id, &error.to_string()),
+    /// Writes all records that are due together: each write takes room of its own in the socket, however short it is.
+    fn send(&mut self) {
+        let Some(main) = self.main.as_mut().filter(|main| !main.unsent.is_empty()) else { return };
+        let id = main.id;
+        match (&*main.stream).write(&main.unsent) {
+            Ok(written) => drop(main.unsent.drain(..written)),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) => {}
+            Err(error) => return self.main_is_over(id, &error.to_string()),
+        }
+        if main.unsent.len() > MAX_UNSENT {
+            self.main_is_over(id, "it doesn't read its records");
         }
     }
 

@@ -1,5 +1,6 @@
 use super::*;
 use calloop::EventLoop;
+use nix::sys::socket::{setsockopt, sockopt};
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 use wlproxy_protocol::accept::{Answer, Hello, Record, Refusal, Ways};
@@ -42,7 +43,11 @@ impl Rig {
     }
 
     fn client(&mut self) -> Result<(UnixStream, u64), OpenError> {
-        let opened = self.host.links.open("work", Side::Client, Target::Default)?;
+        self.client_of("work")
+    }
+
+    fn client_of(&mut self, vm: &str) -> Result<(UnixStream, u64), OpenError> {
+        let opened = self.host.links.open(vm, Side::Client, Target::Default)?;
         let Role::Link { connection } = opened.role else { panic!("{:?}", opened.role) };
         opened.stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Ok((opened.stream, connection))
@@ -206,6 +211,54 @@ fn a_main_context_that_reads_nothing_ends() {
         rig.run();
     }
     panic!("records pile up somewhere");
+}
+
+/// As many clients as can wait, before there is a main context.
+fn crowd(rig: &mut Rig) -> Vec<UnixStream> {
+    let vms = MAX_PENDING / crate::accept::MAX_PENDING_PER_VM;
+    let names = (0..vms).map(|vm| format!("vm_{vm}"));
+    let each = |vm: String| vec![vm; crate::accept::MAX_PENDING_PER_VM];
+    let clients: Vec<_> = names.flat_map(each).map(|vm| rig.client_of(&vm).unwrap().0).collect();
+    assert_eq!((clients.len(), rig.host.links.pending()), (MAX_PENDING, MAX_PENDING));
+    clients
+}
+
+#[test]
+fn all_who_can_wait_are_announced_at_once() {
+    let mut rig = Rig::with_vm();
+    let _clients = crowd(&mut rig);
+    let main = rig.main();
+    let tokens: Vec<_> = (0..MAX_PENDING).map(|_| record(&main).token).collect();
+    for token in tokens {
+        rig.pull(token).unwrap();
+    }
+    assert!(rig.host.links.is_ready());
+}
+
+#[test]
+fn records_wait_for_room_in_the_socket() {
+    let mut rig = Rig::with_vm();
+    let clients = crowd(&mut rig);
+    let opened = rig.host.links.open("gui", Side::Compositor, Target::Default).unwrap();
+    let main = opened.stream;
+    main.set_read_timeout(Some(PATIENCE)).unwrap();
+    // A few records, of which the kernel makes twice as many.
+    setsockopt(&rig.host.links.main.as_ref().unwrap().stream, sockopt::SndBuf, &500).unwrap();
+    let mut hello = [0; 12];
+    (&main).read_exact(&mut hello).unwrap();
+    (&main).write_all(&hello).unwrap();
+    rig.run();
+    let mut connections = Vec::new();
+    for _ in 0..MAX_PENDING {
+        let now = Instant::now();
+        let due = rig.host.links.tick(now).unwrap();
+        assert!(
+            due <= now + RETRY_PAUSE || rig.host.links.main.as_ref().unwrap().unsent.is_empty()
+        );
+        connections.push(record(&main).connection);
+    }
+    assert_eq!(connections, (1..=MAX_PENDING as u64).collect::<Vec<_>>());
+    drop(clients);
 }
 
 #[test]
