@@ -15,7 +15,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tracing::{debug, warn};
+use tracing::debug;
 
 /// Version of the document.
 pub const VERSION: u32 = 1;
@@ -92,26 +92,27 @@ pub fn side_name(side: Side) -> &'static str {
 }
 
 /// Answers those who wait at `listener`, which must be non-blocking. `status` is made only if somebody does.
-pub fn answer(listener: &UnixListener, status: impl FnOnce() -> Status) {
-    let accept = || match listener.accept() {
-        Ok((stream, _)) => Some(stream),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-        Err(error) => {
-            warn!(%error, "can't accept at the control socket");
-            None
+///
+/// Fails if somebody waits who can't be accepted, for want of fds. The listener then stays readable.
+pub fn answer(listener: &UnixListener, status: impl Fn() -> Status) -> io::Result<()> {
+    let mut document = Vec::new();
+    for _ in 0..MAX_ANSWERS {
+        let mut stream = match listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        };
+        if document.is_empty() {
+            document = serde_json::to_vec(&status()).expect("names are strings");
+            document.push(b'\n');
         }
-    };
-    let Some(first) = accept() else { return };
-    let mut document = serde_json::to_vec(&status()).expect("names are strings");
-    document.push(b'\n');
-    for mut stream in std::iter::once(first).chain(std::iter::from_fn(accept).take(MAX_ANSWERS - 1))
-    {
         // The whole of it fits into a fresh socket's buffer, so nobody needs to wait.
         let sent = stream.set_nonblocking(true).and_then(|()| stream.write_all(&document));
         if let Err(error) = sent {
             debug!(%error, "somebody didn't want the status");
         }
     }
+    Ok(())
 }
 
 /// Asks the wlproxy behind `control_socket`: the document as it came.
@@ -230,9 +231,9 @@ mod tests {
         let path = temp.path().join("control.sock");
         let listener = UnixListener::bind(&path).unwrap();
         listener.set_nonblocking(true).unwrap();
-        answer(&listener, || unreachable!("nobody asked"));
+        answer(&listener, || unreachable!("nobody asked")).unwrap();
         let reader = sockets::connect(&path).unwrap();
-        answer(&listener, || status(MAX_VMS));
+        answer(&listener, || status(MAX_VMS)).unwrap();
         let text = read(reader).unwrap();
         assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status(MAX_VMS));
     }
@@ -245,8 +246,8 @@ mod tests {
         listener.set_nonblocking(true).unwrap();
         let readers: Vec<_> =
             (0..MAX_ANSWERS + 1).map(|_| sockets::connect(&path).unwrap()).collect();
-        answer(&listener, || status(1));
-        answer(&listener, || status(1));
+        answer(&listener, || status(1)).unwrap();
+        answer(&listener, || status(1)).unwrap();
         for reader in readers {
             read(reader).unwrap();
         }

@@ -16,6 +16,7 @@ use calloop::signals::{Signal, Signals};
 use calloop::{EventLoop, Interest, LoopHandle, Mode, PostAction, RegistrationToken};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode as FileMode, umask};
+use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tracing::{debug, error, info, warn};
@@ -29,6 +30,9 @@ const KILL_PATIENCE: Duration = Duration::from_secs(1);
 /// Most messages taken from one worker before others get their turn.
 const MESSAGES_PER_TURN: usize = 32;
 
+/// How long nobody is accepted at the control socket after one couldn't be: it stays readable meanwhile.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// What the event loop works on.
 struct Supervisor {
     config: Config,
@@ -37,7 +41,17 @@ struct Supervisor {
     handle: LoopHandle<'static, Self>,
     links: Links<Self>,
     slots: Vec<Slot>,
+    control: ControlSocket,
     stopping: Option<Stopping>,
+}
+
+/// Where others ask for the status.
+struct ControlSocket {
+    watch: RegistrationToken,
+    /// Accepting failed, and hasn't succeeded since.
+    fails: bool,
+    /// It isn't watched until then.
+    rests: Option<Instant>,
 }
 
 /// wlproxy was asked to end.
@@ -62,7 +76,7 @@ pub fn run(config: Config, log: &str) -> Result<()> {
     let handle = events.handle();
     // Before any thread is started, so that all of them leave these signals alone.
     watch_signals(&handle)?;
-    watch_status(&handle, Listening::bind(&config.control_socket())?)?;
+    let watch = watch_status(&handle, Listening::bind(&config.control_socket())?)?;
     let now = Instant::now();
     let slots = config.vms.iter().map(|vm| Slot::new(vm.clone(), now));
     let mut supervisor = Supervisor {
@@ -71,6 +85,7 @@ pub fn run(config: Config, log: &str) -> Result<()> {
         config,
         log: log.to_owned(),
         handle,
+        control: ControlSocket { watch, fails: false, rests: None },
         stopping: None,
     };
     if supervisor.config.isolation == Isolation::None {
@@ -103,14 +118,17 @@ fn watch_signals(handle: &LoopHandle<'static, Supervisor>) -> Result<()> {
     inserted.map(drop).map_err(|error| error.error).context("can't take signals")
 }
 
-fn watch_status(handle: &LoopHandle<'static, Supervisor>, listening: Listening) -> Result<()> {
+fn watch_status(
+    handle: &LoopHandle<'static, Supervisor>,
+    listening: Listening,
+) -> Result<RegistrationToken> {
     listening.listener().set_nonblocking(true)?;
     let source = Generic::new(listening, Interest::READ, Mode::Level);
     let inserted = handle.insert_source(source, |_, listening, supervisor| {
-        status::answer(listening.listener(), || supervisor.status());
-        Ok(PostAction::Continue)
+        let answered = status::answer(listening.listener(), || supervisor.status());
+        Ok(supervisor.after_answers(answered))
     });
-    inserted.map(drop).map_err(|error| error.error).context("can't watch the control socket")
+    inserted.map_err(|error| error.error).context("can't watch the control socket")
 }
 
 fn watch_worker(
@@ -129,7 +147,7 @@ fn watch_worker(
 impl Supervisor {
     /// Does what is due; returns how long to sleep at most. `None`: wlproxy is done.
     fn tick(&mut self, now: Instant) -> Option<Option<Duration>> {
-        let mut deadlines = vec![self.links.tick(now)];
+        let mut deadlines = vec![self.links.tick(now), self.resume_answers(now)];
         self.reap(now);
         if let Some(stopping) = &mut self.stopping {
             let over = stopping.until <= now;
@@ -235,6 +253,29 @@ impl Supervisor {
         info!(signal, "asked to end");
         self.stopping = Some(Stopping { until: now + STOP_PATIENCE, killed: false });
         self.slots.iter_mut().for_each(Slot::ask_to_end);
+    }
+
+    /// Lets the control socket rest if somebody there could not be accepted.
+    fn after_answers(&mut self, answered: io::Result<()>) -> PostAction {
+        let failed = std::mem::replace(&mut self.control.fails, answered.is_err());
+        let Err(error) = answered else { return PostAction::Continue };
+        if !failed {
+            warn!(%error, "can't accept at the control socket; trying again and again");
+        }
+        self.control.rests = Some(Instant::now() + ACCEPT_PAUSE);
+        PostAction::Disable
+    }
+
+    /// Goes on with the control socket if it has rested; until when it does.
+    fn resume_answers(&mut self, now: Instant) -> Option<Instant> {
+        if self.control.rests? > now {
+            return self.control.rests;
+        }
+        self.control.rests = None;
+        if let Err(error) = self.handle.enable(&self.control.watch) {
+            error!(%error, "can't watch the control socket any more");
+        }
+        None
     }
 
     fn status(&self) -> Status {

@@ -1,8 +1,10 @@
 //! `wlproxy run` as the process that it is: its workers, its sockets, its end.
 
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -96,8 +98,12 @@ impl Rig {
     }
 
     fn start(&mut self) {
-        let child = wlproxy(&["run"], &self.config()).stdin(Stdio::null()).spawn().unwrap();
-        self.running = Some(child);
+        self.start_with_log(Stdio::inherit());
+    }
+
+    fn start_with_log(&mut self, log: impl Into<Stdio>) {
+        let mut command = wlproxy(&["run"], &self.config());
+        self.running = Some(command.stdin(Stdio::null()).stderr(log).spawn().unwrap());
         until("all workers are up", || {
             self.status().filter(|s| s.vms.values().all(|vm| vm.pid.is_some()))
         });
@@ -253,6 +259,33 @@ fn workers_inherit_nothing_but_their_two_fds() {
 fn open_files(pid: &str) -> Vec<PathBuf> {
     let fds = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(|fd| fd.unwrap().path());
     fds.filter_map(|fd| fs::read_link(fd).ok()).collect()
+}
+
+/// Sets the soft limit of open files of a running process.
+fn limit_fds(pid: u32, limit: u64) {
+    let [pid, limit] = [format!("--pid={pid}"), format!("--nofile={limit}:")];
+    assert!(Command::new("prlimit").args([pid, limit]).status().unwrap().success());
+}
+
+#[test]
+fn who_asks_while_there_are_no_fds_waits_and_does_not_spin() {
+    let mut rig = Rig::new("process");
+    let path = rig.temp.path().join("log");
+    rig.start_with_log(fs::File::create(&path).unwrap());
+    let complaints = || {
+        let log = fs::read_to_string(&path).unwrap();
+        log.matches("can't accept").count()
+    };
+    let (usual, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    limit_fds(rig.pid(), 3);
+    let mut asking = UnixStream::connect(rig.runtime_dir().join("control.sock")).unwrap();
+    asking.set_read_timeout(Some(PATIENCE)).unwrap();
+    until("a complaint", || (complaints() > 0).then_some(()));
+    limit_fds(rig.pid(), usual);
+    let mut document = String::new();
+    asking.read_to_string(&mut document).unwrap();
+    assert!(document.contains("\"version\""), "{document}");
+    assert_eq!(complaints(), 1);
 }
 
 #[test]
