@@ -19,7 +19,7 @@ use wlproxy_unix::{Read, Stream};
 /// soft) is what Linux lets be in flight anyway.
 const MAX_QUEUED_FDS: usize = 1024;
 
-/// Why a context ends before the guest or its peer closed it.
+/// Why a context or a pipe ends before the guest or its peer closed it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum End {
     /// Either side of a link broke the Wayland protocol.
@@ -33,6 +33,9 @@ pub(super) enum End {
         "its peer does not read: more than {MAX_QUEUED} bytes or {MAX_QUEUED_FDS} file descriptors wait"
     )]
     Full,
+    /// A pipe's reader doesn't read, and other pipes wait too.
+    #[error("nobody has read from this pipe for the longest time, and too many pipes wait")]
+    Unread,
     /// An fd arrived that can't be given to the guest.
     #[error("a file descriptor came that can't cross: {0}")]
     Fd(String),

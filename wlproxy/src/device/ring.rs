@@ -92,6 +92,11 @@ impl Ring {
         Self { vring, memory, run, outstanding: 0, used: false }
     }
 
+    /// How many descriptors it has.
+    pub(super) fn size(&self) -> usize {
+        usize::from(self.vring.get_ref().get_queue().size())
+    }
+
     /// Takes the next chain: up to `readable` bytes of its message, `writable` bytes of room for an answer.
     ///
     /// `None` if there is none, if the ring doesn't run, or if the driver has more chains out than a ring can hold.

@@ -79,6 +79,8 @@ pub(super) struct VirtioWl {
     buffers: InRing,
     /// What waits, in either direction, by vfd. Most have no entry.
     flows: BTreeMap<u32, Flow>,
+    /// Turns so far: tells what came first.
+    turns: u64,
     /// NEW_CTX commands that wait for their stream.
     opening: HashMap<u32, Reply>,
     answers: Arc<Answers>,
@@ -106,6 +108,7 @@ impl VirtioWl {
             out,
             buffers: InRing::default(),
             flows: BTreeMap::new(),
+            turns: 0,
             opening: HashMap::new(),
             answers: Arc::new(Answers { list: Mutex::default(), waker: waker.clone() }),
             waker,
@@ -114,6 +117,7 @@ impl VirtioWl {
 
     /// Does what there is to do: `events` of the poller, commands, answers of the opener, deliveries.
     pub(super) fn turn(&mut self, events: &[(u64, EpollFlags)]) {
+        self.turns += 1;
         // Before commands: those may give an id to another vfd, and the events are of the old one.
         for &(key, flags) in events {
             if key == RETRY {

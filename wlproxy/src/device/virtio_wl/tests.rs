@@ -351,6 +351,56 @@ fn a_pipe_that_the_guest_writes() {
     assert_eq!((&reader).read(&mut [0]).unwrap(), 0, "the writer is gone");
 }
 
+/// Pipes that hold back one SEND each, and who could read them.
+fn clogged_pipes(driver: &mut Driver, peer: &UnixStream, ids: &[u32]) -> Vec<(u16, File)> {
+    let mut pipes = Vec::new();
+    for &id in ids {
+        pipe(driver, id, flags::WRITE);
+        assert_eq!(driver.sent(1, b"x", &[id]), OK);
+        let reader = File::from(take(peer).1.pop().unwrap());
+        let (slot, _) = clog(driver, id, |count| vec![count as u8; MAX_SEND]);
+        pipes.push((slot, reader));
+    }
+    pipes
+}
+
+#[test]
+fn unread_pipes_hold_back_a_share_of_the_ring_and_no_more() {
+    let mut driver = Driver::new(Side::Compositor);
+    let peer = driver.open(1, Role::Main);
+    let held = 256 / 8;
+    let ids: Vec<u32> = (2..2 + held).collect();
+    let mut pipes = clogged_pipes(&mut driver, &peer, &ids);
+    assert!(pipes.iter().all(|(slot, _)| driver.kind(*slot).is_none()));
+    assert_eq!(driver.events(), []);
+    // The first one is merely slow: it is read from before one has to go.
+    let mut got = vec![0; 32 << 10];
+    pipes[0].1.read_exact(&mut got).unwrap();
+    driver.turn();
+    let (slow, _) = clog(&mut driver, 2, |_| vec![0; MAX_SEND]);
+    assert_eq!(driver.events(), []);
+    let more = clogged_pipes(&mut driver, &peer, &[100]);
+    assert_eq!(driver.events(), [Event::Hup(3)]);
+    assert_eq!(driver.kind(pipes[1].0), OK);
+    for (slot, _) in pipes[2..].iter().chain(&more) {
+        assert_eq!(driver.kind(*slot), None);
+    }
+    // A CLOSE that is held back takes room as well.
+    driver.close(100);
+    assert_eq!(driver.events(), [Event::Hup(4)]);
+    // The slow one has lost nothing.
+    let reader = &pipes[0].1;
+    nix::fcntl::fcntl(reader, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))
+        .unwrap();
+    let close = driver.close(2);
+    for _ in 0..100 {
+        let _ = (&*reader).read_to_end(&mut got);
+        driver.turn();
+    }
+    assert_eq!([slow, close].map(|slot| driver.kind(slot)), [OK; 2]);
+    assert_eq!(got.len() % MAX_SEND, 0, "{} bytes", got.len());
+}
+
 #[test]
 fn a_writer_learns_that_nobody_reads() {
     let mut driver = Driver::new(Side::Client);

@@ -14,11 +14,18 @@ use wlproxy_protocol::limits::{MAX_FDS, MAX_RECV};
 use wlproxy_protocol::virtio_wl::{Header, Transfer, Vfd as VfdMessage, message};
 use wlproxy_protocol::wayland::Batch;
 
+/// One part in so many of the OUT ring's descriptors: as many commands may be held back by pipes together. With two
+/// descriptors to a command that is a quarter of all that fit in, and of 256 descriptors 32: a desktop has a handful of
+/// transfers at a time.
+const HELD_BY_PIPES: usize = 8;
+
 /// What waits for one vfd.
 #[derive(Default)]
 pub(super) struct Flow {
     /// Commands, in order; the first may be under way. Bounded by the OUT ring.
     held: VecDeque<Held>,
+    /// The turn in which the other side last took something, or commands began to be held.
+    since: u64,
     /// Messages for the guest: what came of one read, and the hang-up. Nothing is read while there are any.
     pending: VecDeque<Pending>,
 }
@@ -50,9 +57,11 @@ impl VirtioWl {
         let id = transfer.id;
         if let Some(flow) = self.flows.get_mut(&id).filter(|flow| !flow.held.is_empty()) {
             flow.held.push_back(Held::Send(reply, transfer.bytes.to_vec(), fds));
-            return;
+            return self.bound_pipes();
         }
-        self.send_now(id, transfer.bytes, fds, reply);
+        if self.send_now(id, transfer.bytes, fds, reply) == Sent::Waiting {
+            self.bound_pipes();
+        }
         self.refresh(id);
     }
 
@@ -82,7 +91,9 @@ impl VirtioWl {
         };
         match sent {
             Ok(Sent::Waiting) => {
-                self.flows.entry(id).or_default().held.push_front(Held::Flushing(reply));
+                let flow = self.flows.entry(id).or_default();
+                flow.held.push_front(Held::Flushing(reply));
+                flow.since = self.turns;
                 return Sent::Waiting;
             }
             Ok(Sent::Done) => self.answer(reply, message::RESP_OK),
@@ -99,9 +110,25 @@ impl VirtioWl {
     pub(super) fn close(&mut self, id: u32, reply: Reply) {
         if let Some(flow) = self.flows.get_mut(&id).filter(|flow| !flow.held.is_empty()) {
             flow.held.push_back(Held::Close(reply));
-            return;
+            return self.bound_pipes();
         }
         self.close_now(id, reply);
+    }
+
+    /// Ends the pipe that has waited longest if pipes hold more commands back than they may. Who pastes and never reads
+    /// could stop the VM otherwise: its driver has only so many commands.
+    fn bound_pipes(&mut self) {
+        let waits = |(id, flow): &(&u32, &Flow)| {
+            !flow.held.is_empty() && matches!(self.vfds.get(**id), Some(Vfd::Pipe(_)))
+        };
+        let pipes = || self.flows.iter().filter(waits);
+        let held: usize = pipes().map(|(_, flow)| flow.held.len()).sum();
+        if held <= self.out.size() / HELD_BY_PIPES {
+            return;
+        }
+        if let Some((&id, _)) = pipes().min_by_key(|(_, flow)| flow.since) {
+            self.end(id, &End::Unread);
+        }
     }
 
     fn close_now(&mut self, id: u32, reply: Reply) {
@@ -149,6 +176,9 @@ impl VirtioWl {
                 Some(Vfd::Pipe(pipe)) => pipe.flush(),
                 Some(Vfd::Allocation(_)) | None => return,
             };
+            if let Some(flow) = self.flows.get_mut(&id) {
+                flow.since = self.turns;
+            }
             if sent == Sent::Done {
                 self.resume(id);
             }
