@@ -13,11 +13,20 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use wlproxy_protocol::limits::MAX_FDS;
 use wlproxy_protocol::virtio_wl::{HOST_ID, ILLEGAL_ID, MAX_DRIVER_ID};
 use wlproxy_unix::Stream;
 
 /// Most vfds of one device: as many that the host makes as a Linux driver can make.
 const MAX_VFDS: usize = 2 * (MAX_DRIVER_ID as usize + 1);
+
+/// With so many vfds, contexts that brought many bring no more. Half: what is under way to an agent that closes memory
+/// once it has it is less, at most a quarter of the receive buffers with [`MAX_FDS`] vfds each.
+const CROWDED: usize = MAX_VFDS / 2;
+
+/// As many vfds a context may have brought even then: two full messages. So it takes dozens of contexts that bring and
+/// bring, and a guest that closes nothing, until a client that does what all do is ended.
+const FEW: usize = 2 * MAX_FDS;
 
 /// Most streams that are closed and still have something to write. Each holds at most
 /// [`wlproxy_protocol::limits::MAX_QUEUED`] bytes; beyond this the oldest is cut off.
@@ -49,6 +58,11 @@ pub(super) enum VfdError {
     /// [`MAX_VFDS`].
     #[error("the VM has {MAX_VFDS} vfds already")]
     TooMany,
+    /// [`CROWDED`] and [`FEW`].
+    #[error(
+        "the VM has {CROWDED} vfds or more, and {0} of those that came over this context are not closed"
+    )]
+    Hog(usize),
     /// That is no size for an allocation.
     #[error("an allocation can't have this size")]
     Size,
@@ -69,6 +83,9 @@ pub(super) enum VfdError {
 /// All vfds of a device in one run of its rings.
 pub(super) struct Vfds {
     table: HashMap<u32, Vfd>,
+    /// The contexts that vfds came over, and how many over each.
+    origins: HashMap<u32, u32>,
+    brought: HashMap<u32, usize>,
     next_host_id: u32,
     poller: Poller,
     pub(super) window: Window,
@@ -82,6 +99,8 @@ impl Vfds {
     pub(super) fn new(poller: Poller, window: Window, counters: Arc<Counters>) -> Self {
         Self {
             table: HashMap::new(),
+            origins: HashMap::new(),
+            brought: HashMap::new(),
             next_host_id: HOST_ID,
             poller,
             window,
@@ -133,6 +152,10 @@ impl Vfds {
         if !self.has_room() {
             return Err(VfdError::TooMany);
         }
+        let brought = self.brought.get(&context).copied().unwrap_or(0);
+        if self.table.len() >= CROWDED && brought >= FEW {
+            return Err(VfdError::Hog(brought));
+        }
         let arrival = match self.table.get(&context) {
             Some(Vfd::Context(of)) if of.is_link() => Arrival::of_compositor(fd, context)?,
             _ => Arrival::of_worker(fd, context)?,
@@ -145,6 +168,8 @@ impl Vfds {
             }
         };
         self.insert(id, vfd);
+        self.origins.insert(id, context);
+        self.brought.insert(context, brought + 1);
         Ok(id)
     }
 
@@ -197,9 +222,16 @@ impl Vfds {
     pub(super) fn remove(&mut self, id: u32) -> bool {
         let Some(mut vfd) = self.table.remove(&id) else { return false };
         self.uncount(&vfd);
+        if let Some(count) = self.origins.remove(&id).and_then(|of| self.brought.get_mut(&of)) {
+            *count -= 1;
+        }
         match &mut vfd {
             Vfd::Context(context) => {
                 self.window.end_context(id);
+                // Another one may get its id.
+                if self.brought.remove(&id).is_some() {
+                    self.origins.retain(|_, &mut origin| origin != id);
+                }
                 if let Some(stream) = context.finish() {
                     self.linger(stream);
                 }

@@ -57,6 +57,7 @@ impl From<VfdError> for Refusal {
             VfdError::Unknown => message::RESP_INVALID_ID,
             VfdError::NotSendable | VfdError::Kind(_) => message::RESP_INVALID_TYPE,
             VfdError::TooMany
+            | VfdError::Hog(_)
             | VfdError::Size
             | VfdError::TooLong
             | VfdError::Map(MapError::Full)

@@ -6,6 +6,7 @@ mod wayland;
 use super::*;
 use crate::device::opener::Role;
 use driver::{Driver, Event, event, new};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
@@ -630,6 +631,42 @@ fn sixty_fds_at_once_arrive_in_order() {
     }
     assert_eq!(order, (1..=60).map(|n| 4096 * n).collect::<Vec<_>>());
     assert_eq!(bytes, sent);
+}
+
+#[test]
+fn who_brings_too_many_vfds_ends_before_others_do() {
+    // Each is an fd of this process.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    let mut driver = Driver::new(Side::Compositor);
+    let (hog, other) = (driver.open(1, Role::Main), driver.open(2, Role::Main));
+    let memory = memory::allocate("test", 4096).unwrap();
+    let bring = |driver: &mut Driver, peer, count| {
+        give(peer, b"x", (0..count).map(|_| memory.try_clone().unwrap()));
+        driver.events()
+    };
+    // Nobody closes any of them.
+    let brought = (0..).map(|_| bring(&mut driver, &hog, MAX_FDS));
+    let rounds = brought.take_while(|events| events.last() != Some(&Event::Hup(1))).count();
+    assert!((2000..2100).contains(&(rounds * MAX_FDS)), "ended after {rounds} rounds");
+    for _ in 0..2 {
+        let events = bring(&mut driver, &other, MAX_FDS);
+        assert!(matches!(events.last(), Some(Event::Recv(2, vfds, _)) if vfds.len() == MAX_FDS));
+    }
+    assert_eq!(bring(&mut driver, &other, 1), [Event::Hup(2)], "now it has many too");
+    assert_eq!(driver.new_vfd(VfdNew { size: 1, ..new(message::VFD_NEW, 3) }).id, 3);
+    // The guest closes what the first one brought: there is room again.
+    let slot = driver.close(1);
+    assert_eq!(driver.kind(slot), OK);
+    for id in HOST_ID..HOST_ID + 1000 {
+        let slot = driver.close(id);
+        assert_eq!(driver.kind(slot), OK);
+    }
+    let next = driver.open(1, Role::Main);
+    for _ in 0..10 {
+        let events = bring(&mut driver, &next, MAX_FDS);
+        assert!(matches!(events.last(), Some(Event::Recv(1, vfds, _)) if vfds.len() == MAX_FDS));
+    }
 }
 
 #[test]
