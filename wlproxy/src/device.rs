@@ -73,6 +73,8 @@ pub struct Options {
     pub counters: Arc<Counters>,
     /// Size of the window in bytes, a power of two: [`DEFAULT_WINDOW`].
     pub window_size: u64,
+    /// Called when the vring worker panics: nobody answers the VM any more.
+    pub on_panic: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl fmt::Debug for Options {

@@ -1,5 +1,6 @@
 //! For tests: a process in which few fds may be in flight.
 
+use crate::child::child;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -8,10 +9,6 @@ use std::fs::File;
 use std::io::IoSlice;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::process::Command;
-
-/// Set in the process in which a test goes on.
-const ALONE: &str = "WLPROXY_TEST_ALONE";
 
 /// Any user that isn't root: root may have as many in flight as it likes.
 const USER: u32 = 1000;
@@ -21,19 +18,16 @@ const LIMIT: u64 = 200;
 
 /// Runs `test`, the whole of the test called `name`, in a process of its own.
 pub(crate) fn alone(name: &str, test: impl FnOnce()) {
-    if std::env::var_os(ALONE).is_some() {
-        if Uid::effective().is_root() {
-            setuid(Uid::from_raw(USER)).unwrap();
-        }
-        // Linux allows as many fds in flight, of all processes of this user together, as this one may have open.
-        setrlimit(Resource::RLIMIT_NOFILE, LIMIT, LIMIT).unwrap();
-        return test();
+    if let Some(output) = child(name) {
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        return;
     }
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    let output = command.args(["--exact", name]).env(ALONE, "1").output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("1 passed"), "there is no test {name}: {said}");
+    if Uid::effective().is_root() {
+        setuid(Uid::from_raw(USER)).unwrap();
+    }
+    // Linux allows as many fds in flight, of all processes of this user together, as this one may have open.
+    setrlimit(Resource::RLIMIT_NOFILE, LIMIT, LIMIT).unwrap();
+    test();
 }
 
 /// Puts fds in flight until no more may be. They are as long as this lives.

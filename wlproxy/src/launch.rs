@@ -12,7 +12,8 @@ use nix::sys::signal::Signal;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, Stdio};
+use std::panic;
+use std::process::{self, Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use tracing::error;
 
@@ -106,7 +107,39 @@ fn start_thread(vm: &Vm, listener: UnixListener, control: WorkerControl) -> Resu
 pub fn worker_process(settings: Settings, listener_fd: RawFd, control_fd: RawFd) -> Result<()> {
     // A worker never outlives wlproxy. One that died before this line shows as the end of the control socket.
     prctl::set_pdeathsig(Signal::SIGKILL).context("can't ask to end with wlproxy")?;
+    abort_on_panic(&settings.vm);
     let listener = inherit(listener_fd).context("--listener-fd: wlproxy alone starts workers")?;
     let control = inherit(control_fd).context("--control-fd: wlproxy alone starts workers")?;
     worker::run(settings, listener.into(), PacketSocket::from(control).into())
+}
+
+/// Lets this process end when any of its threads panics. Otherwise the others would go on, and the VM would be frozen.
+fn abort_on_panic(vm: &str) {
+    let (vm, usual) = (vm.to_owned(), panic::take_hook());
+    panic::set_hook(Box::new(move |panic| {
+        usual(panic);
+        error!(vm, "the worker panicked, and ends: {panic}");
+        process::abort();
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::child::child;
+    use std::os::unix::process::ExitStatusExt as _;
+
+    #[test]
+    fn a_panic_on_any_thread_ends_the_process_and_names_the_vm() {
+        let name = "launch::tests::a_panic_on_any_thread_ends_the_process_and_names_the_vm";
+        let Some(output) = child(name) else {
+            tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+            abort_on_panic("work");
+            let _ = thread::spawn(|| panic!("on purpose")).join();
+            unreachable!("the process goes on");
+        };
+        assert_eq!(output.status.signal(), Some(Signal::SIGABRT as i32));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("vm=\"work\"") && said.contains("on purpose"), "{said}");
+    }
 }

@@ -17,6 +17,8 @@
 
 pub mod accept;
 pub mod backoff;
+#[cfg(test)]
+mod child;
 pub mod config;
 pub mod control;
 pub mod counters;

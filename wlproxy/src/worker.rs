@@ -49,19 +49,19 @@ pub fn run(settings: Settings, listener: UnixListener, control: WorkerControl) -
     let counters = Arc::new(Counters::default());
     let broker = Arc::new(Broker::new(control.clone()));
     let stop = Stop::new().context("can't make the device's stop signal")?;
+    let lost = Arc::new(AtomicBool::new(false));
     let device = Device {
         listener: listener.into(),
         settings,
         broker: broker.clone(),
         counters: counters.clone(),
         stop: stop.clone(),
+        alarm: Alarm { lost: lost.clone(), control: control.clone() },
     };
-    let lost = Arc::new(AtomicBool::new(false));
-    let guard = DeviceGuard { lost: lost.clone(), control: control.clone() };
     thread::Builder::new()
         .name("device".to_owned())
         .spawn(move || {
-            let _guard = guard;
+            let _guard = DeviceGuard(device.alarm.clone());
             device.serve();
         })
         .context("can't start the device's thread")?;
@@ -75,7 +75,7 @@ pub fn run(settings: Settings, listener: UnixListener, control: WorkerControl) -
     stop.stop();
     report.send();
     if lost.load(Ordering::Acquire) {
-        bail!("the device's thread ended");
+        bail!("a thread of the device panicked");
     }
     result
 }
@@ -89,17 +89,27 @@ impl Drop for ShutdownOnDrop {
     }
 }
 
-/// Ends the worker if the device's thread panics.
-struct DeviceGuard {
+/// Ends the worker when a thread of the device has panicked.
+#[derive(Clone)]
+struct Alarm {
     lost: Arc<AtomicBool>,
     control: Arc<WorkerControl>,
 }
 
+impl Alarm {
+    fn raise(&self) {
+        self.lost.store(true, Ordering::Release);
+        self.control.shutdown();
+    }
+}
+
+/// Raises it if the device's own thread panics.
+struct DeviceGuard(Alarm);
+
 impl Drop for DeviceGuard {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.lost.store(true, Ordering::Release);
-            self.control.shutdown();
+            self.0.raise();
         }
     }
 }
@@ -173,6 +183,7 @@ struct Device {
     broker: Arc<Broker>,
     counters: Arc<Counters>,
     stop: Stop,
+    alarm: Alarm,
 }
 
 impl Device {
@@ -184,6 +195,7 @@ impl Device {
             counters: self.counters,
             window_size: self.settings.window,
             side: self.settings.side,
+            on_panic: Arc::new(move || self.alarm.raise()),
         };
         loop {
             match serve(&mut self.listener, &options, &self.stop) {

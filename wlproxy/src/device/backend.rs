@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use vhost::vhost_user::message::VhostUserShMemConfig;
 use vhost::vhost_user::{Backend as Channel, VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost_user_backend::{VhostUserBackend, VringT};
@@ -89,6 +90,17 @@ impl Backend {
             [r#in, out].map(|vring| Ring::new(vring.clone(), self.memory.clone(), run.clone()));
         tracing::info!(vm = self.options.vm, use_shmem = relative, "the driver is up");
         Some(VirtioWl::new(&self.options, features, vfds, rings, self.poller.waker()))
+    }
+}
+
+/// Tells of a panic. The crate looks at its threads only when the connection ends.
+struct Alarm<'a>(&'a Options);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            (self.0.on_panic)();
+        }
     }
 }
 
@@ -172,6 +184,7 @@ impl VhostUserBackend for Backend {
         vrings: &[Vring],
         _thread: usize,
     ) -> io::Result<()> {
+        let _alarm = Alarm(&self.options);
         let mut device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
         if self.ended.load(Ordering::SeqCst) {
             *device = None;

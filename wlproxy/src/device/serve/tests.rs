@@ -43,6 +43,15 @@ impl Opener for Streams {
     }
 }
 
+/// Breaks the vring worker.
+struct Broken;
+
+impl Opener for Broken {
+    fn open(&self, _: Target, _: Answer) {
+        panic!("on purpose");
+    }
+}
+
 /// Answers as QEMU does: maps at once, and announces the mapping as guest memory.
 struct Window {
     frontend: Frontend,
@@ -162,6 +171,20 @@ impl Vmm {
 
     /// One command and its answer.
     fn command(&mut self, command: VfdNew) -> VfdNew {
+        self.submit(command);
+        let (ram, table) = (&self.window.ram, OUT * 2);
+        while ram.read_obj::<u16>(GuestAddress(table + 0x4002)).unwrap() != self.sent {
+            let call = self.call.as_raw_fd();
+            wait(call);
+            self.call.read().unwrap();
+        }
+        let mut answer = [0; 64];
+        ram.read_slice(&mut answer, GuestAddress(ANSWER)).unwrap();
+        read(&answer).unwrap()
+    }
+
+    /// One command.
+    fn submit(&mut self, command: VfdNew) {
         let ram = &self.window.ram;
         let table = OUT * 2;
         ram.write_slice(bytemuck::bytes_of(&command), GuestAddress(COMMAND)).unwrap();
@@ -175,14 +198,6 @@ impl Vmm {
         // Every slot of the available ring names descriptor 0.
         ram.write_obj(self.sent, GuestAddress(table + 0x2002)).unwrap();
         self.kick.write(1).unwrap();
-        while ram.read_obj::<u16>(GuestAddress(table + 0x4002)).unwrap() != self.sent {
-            let call = self.call.as_raw_fd();
-            wait(call);
-            self.call.read().unwrap();
-        }
-        let mut answer = [0; 64];
-        ram.read_slice(&mut answer, GuestAddress(ANSWER)).unwrap();
-        read(&answer).unwrap()
     }
 }
 
@@ -208,19 +223,26 @@ struct Host {
     stop: Stop,
     counters: Arc<Counters>,
     streams: std::sync::mpsc::Receiver<UnixStream>,
+    panics: std::sync::mpsc::Receiver<()>,
     thread: JoinHandle<Vec<Ended>>,
 }
 
 fn host() -> Host {
-    let dir = TempDir::new().unwrap();
     let (sender, streams) = std::sync::mpsc::channel();
+    host_with(Arc::new(Streams(sender)), streams)
+}
+
+fn host_with(opener: Arc<dyn Opener>, streams: std::sync::mpsc::Receiver<UnixStream>) -> Host {
+    let dir = TempDir::new().unwrap();
+    let (alarm, panics) = std::sync::mpsc::sync_channel(1);
     let (stop, counters) = (Stop::new().unwrap(), Arc::new(Counters::default()));
     let options = Options {
         vm: "test".into(),
         side: Side::Client,
-        opener: Arc::new(Streams(sender)),
+        opener,
         counters: counters.clone(),
         window_size: 1 << 30,
+        on_panic: Arc::new(move || alarm.send(()).unwrap()),
     };
     let mut listener = Listener::new(dir.path().join("device"), false).unwrap();
     let stopper = stop.clone();
@@ -231,7 +253,7 @@ fn host() -> Host {
         }
         ends
     });
-    Host { dir, stop, counters, streams, thread }
+    Host { dir, stop, counters, streams, panics, thread }
 }
 
 impl Host {
@@ -358,5 +380,18 @@ fn a_frontend_that_talks_nonsense_is_dropped() {
             host.thread.join().unwrap(),
             [Ended::Disconnected, Ended::Disconnected, Ended::Stopped]
         );
+    });
+}
+
+#[test]
+fn a_panic_of_the_vring_worker_is_told() {
+    timed(|| {
+        let host = host_with(Arc::new(Broken), std::sync::mpsc::channel().1);
+        let mut vmm = host.vmm(1 << F_USE_SHMEM);
+        vmm.start();
+        vmm.submit(new(message::VFD_NEW_CTX, 1));
+        host.panics.recv().unwrap();
+        host.stop.stop();
+        assert_eq!(host.thread.join().unwrap(), [Ended::Stopped]);
     });
 }

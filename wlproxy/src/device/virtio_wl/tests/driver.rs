@@ -95,6 +95,7 @@ impl Driver {
             opener: opener.clone(),
             counters: counters.clone(),
             window_size: 64 << 20,
+            on_panic: Arc::new(|| ()),
         };
         let frontend = FakeFrontend { base: Some(1 << 36), ..Default::default() };
         let window = Window::new(
