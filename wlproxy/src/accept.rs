@@ -120,12 +120,19 @@ struct Client<S> {
 #[derive(Debug)]
 struct Main {
     id: MainId,
-    /// Known once the peer's hello came.
-    way: Option<Way>,
+    way: Way,
     /// The start of an incomplete message.
     input: Vec<u8>,
     /// Tokens of streams that were pulled and not answered yet.
     opened: HashMap<Token, u64>,
+}
+
+/// Becomes the main context when its hello has come. Until then anybody may have opened it.
+#[derive(Debug)]
+struct Newcomer {
+    id: MainId,
+    /// The start of its hello.
+    input: Vec<u8>,
 }
 
 /// The state machine. `S` is a client's stream; nothing here touches it.
@@ -145,6 +152,7 @@ pub struct Accept<S> {
     /// Records that are out on the current main context and may be pulled.
     tokens: HashMap<Token, u64>,
     main: Option<Main>,
+    newcomer: Option<Newcomer>,
     next_main: u64,
     actions: VecDeque<Action<S>>,
 }
@@ -155,6 +163,7 @@ impl<S> Default for Accept<S> {
             clients: BTreeMap::new(),
             tokens: HashMap::new(),
             main: None,
+            newcomer: None,
             next_main: 0,
             actions: VecDeque::new(),
         }
@@ -184,12 +193,15 @@ impl<S> Accept<S> {
         self.close(connection, Ending::HungUp);
     }
 
-    /// The compositor VM opened a main context. One that lives is superseded.
+    /// The compositor VM opened a context to be its main one. With a valid hello it is, and supersedes the one that
+    /// lives; a newer one that has said nothing yet takes its place.
     pub fn handle_main(&mut self) -> MainId {
-        self.end_main(MainEnding::Superseded);
+        if let Some(newcomer) = self.newcomer.take() {
+            self.end(newcomer.id, MainEnding::Superseded);
+        }
         let id = MainId(self.next_main);
         self.next_main += 1;
-        self.main = Some(Main { id, way: None, input: Vec::new(), opened: HashMap::new() });
+        self.newcomer = Some(Newcomer { id, input: Vec::new() });
         let bytes = Hello { ways: Ways::NAME }.encode().to_vec();
         self.actions.push_back(Action::Send { main: id, bytes });
         id
@@ -197,20 +209,19 @@ impl<S> Accept<S> {
 
     /// Bytes arrived on a main context. Ignored if it ended.
     pub fn handle_main_bytes(&mut self, id: MainId, bytes: &[u8]) {
-        let Some(main) = self.main.as_mut().filter(|main| main.id == id) else { return };
-        main.input.extend_from_slice(bytes);
-        let input = std::mem::take(&mut main.input);
-        let mut rest = &input[..];
-        if let Err(why) = self.read(&mut rest) {
-            self.end_main(why);
-        } else if let Some(main) = &mut self.main {
-            main.input = rest.to_vec();
+        if let Some(newcomer) = self.newcomer.take_if(|newcomer| newcomer.id == id) {
+            self.greet(newcomer, bytes);
+        } else if let Some(main) = self.main.as_mut().filter(|main| main.id == id) {
+            main.input.extend_from_slice(bytes);
+            self.read_answers();
         }
     }
 
     /// A main context is gone. Ignored if it had ended already.
     pub fn handle_main_end(&mut self, id: MainId) {
-        if self.main.as_ref().is_some_and(|main| main.id == id) {
+        if self.newcomer.take_if(|newcomer| newcomer.id == id).is_some() {
+            self.unsend(id);
+        } else if self.main.as_ref().is_some_and(|main| main.id == id) {
             self.forget_main();
         }
     }
@@ -244,13 +255,12 @@ impl<S> Accept<S> {
             return Some(action);
         }
         let main = self.main.as_ref()?;
-        let way = main.way?;
         let (&connection, client) = self.clients.iter_mut().find(|(_, c)| c.token.is_none())?;
         let token = fresh();
         client.token = Some(token);
         self.tokens.insert(token, connection);
         let mut bytes = Vec::new();
-        Record { vm: client.vm.clone(), connection, token, way }.encode(&mut bytes);
+        Record { vm: client.vm.clone(), connection, token, way: main.way }.encode(&mut bytes);
         Some(Action::Send { main: main.id, bytes })
     }
 
@@ -266,23 +276,48 @@ impl<S> Accept<S> {
 
     /// Whether a compositor VM that speaks the protocol is there.
     pub fn is_ready(&self) -> bool {
-        self.main.as_ref().is_some_and(|main| main.way.is_some())
+        self.main.is_some()
     }
 
-    /// Reads whole messages off the front of `input`.
-    fn read(&mut self, input: &mut &[u8]) -> Result<(), MainEnding> {
-        let Some(main) = &mut self.main else { return Ok(()) };
-        if main.way.is_none() {
-            let Some(hello) = Hello::decode(input)? else { return Ok(()) };
-            if !hello.ways.common(Ways::NAME).contains(Way::Name) {
-                return Err(Malformed::Ways.into());
+    /// Takes what a newcomer says, who is the main context from its hello on.
+    fn greet(&mut self, mut newcomer: Newcomer, bytes: &[u8]) {
+        newcomer.input.extend_from_slice(bytes);
+        let mut rest = &newcomer.input[..];
+        let common = match Hello::decode(&mut rest) {
+            Ok(None) => return self.newcomer = Some(newcomer),
+            Ok(Some(hello)) => hello.ways.common(Ways::NAME),
+            Err(why) => return self.end(newcomer.id, why.into()),
+        };
+        if !common.contains(Way::Name) {
+            return self.end(newcomer.id, Malformed::Ways.into());
+        }
+        self.end_main(MainEnding::Superseded);
+        let (id, way, input) = (newcomer.id, Way::Name, rest.to_vec());
+        self.main = Some(Main { id, way, input, opened: HashMap::new() });
+        self.read_answers();
+    }
+
+    /// Takes the whole messages that the main context has sent.
+    fn read_answers(&mut self) {
+        let Some(main) = &mut self.main else { return };
+        let input = std::mem::take(&mut main.input);
+        let mut rest = &input[..];
+        let result = loop {
+            match Answer::decode(&mut rest) {
+                Ok(None) => break Ok(()),
+                Ok(Some(answer)) => {
+                    if let Err(why) = self.answer(answer) {
+                        break Err(why);
+                    }
+                }
+                Err(why) => break Err(why.into()),
             }
-            main.way = Some(Way::Name);
+        };
+        if let Err(why) = result {
+            self.end_main(why);
+        } else if let Some(main) = &mut self.main {
+            main.input = rest.to_vec();
         }
-        while let Some(answer) = Answer::decode(input)? {
-            self.answer(answer)?;
-        }
-        Ok(())
     }
 
     fn answer(&mut self, answer: Answer) -> Result<(), MainEnding> {
@@ -314,16 +349,25 @@ impl<S> Accept<S> {
 
     fn end_main(&mut self, why: MainEnding) {
         if let Some(main) = self.forget_main() {
-            self.actions.push_back(Action::EndMain { main, why });
+            self.end(main, why);
         }
+    }
+
+    /// Ends one that isn't the main context, any more or yet.
+    fn end(&mut self, main: MainId, why: MainEnding) {
+        self.unsend(main);
+        self.actions.push_back(Action::EndMain { main, why });
+    }
+
+    /// What was still to be sent there must not be sent after the next one's hello.
+    fn unsend(&mut self, id: MainId) {
+        self.actions.retain(|action| !matches!(action, Action::Send { main, .. } if *main == id));
     }
 
     /// Takes back every record that is out, so that the next main context gets them.
     fn forget_main(&mut self) -> Option<MainId> {
         let main = self.main.take()?;
-        // What was still to be sent there must not be sent after the next one's hello.
-        self.actions
-            .retain(|action| !matches!(action, Action::Send { main: id, .. } if *id == main.id));
+        self.unsend(main.id);
         self.tokens.clear();
         for client in self.clients.values_mut() {
             client.token = None;

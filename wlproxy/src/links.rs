@@ -42,7 +42,7 @@ struct Waiting {
     watch: RegistrationToken,
 }
 
-/// wlproxy's end of a main context.
+/// wlproxy's end of a main context, or of what may become one.
 #[derive(Debug)]
 struct Main {
     id: MainId,
@@ -58,14 +58,15 @@ pub struct Links<D: 'static> {
     compositor: Compositor,
     handle: LoopHandle<'static, D>,
     accept: Accept<Waiting>,
-    main: Option<Main>,
+    /// Two at most: `accept` sees to that.
+    mains: Vec<Main>,
     connections: u64,
 }
 
 impl<D: HasLinks + 'static> Links<D> {
     /// No links yet.
     pub fn new(compositor: Compositor, handle: LoopHandle<'static, D>) -> Self {
-        Self { compositor, handle, accept: Accept::default(), main: None, connections: 0 }
+        Self { compositor, handle, accept: Accept::default(), mains: Vec::new(), connections: 0 }
     }
 
     /// Carries out what the worker of `vm` asks for.
@@ -87,7 +88,7 @@ impl<D: HasLinks + 'static> Links<D> {
     pub fn tick(&mut self, now: Instant) -> Option<Instant> {
         self.accept.handle_time(now);
         self.settle();
-        let unsent = self.main.as_ref().is_some_and(|main| !main.unsent.is_empty());
+        let unsent = self.mains.iter().any(|main| !main.unsent.is_empty());
         let retry = unsent.then(|| now + RETRY_PAUSE);
         self.accept.next_deadline().into_iter().chain(retry).min()
     }
@@ -99,10 +100,10 @@ impl<D: HasLinks + 'static> Links<D> {
 
     /// The compositor VM's worker ended, and its main context with it.
     pub fn compositor_worker_ended(&mut self) {
-        if let Some(main) = &self.main {
+        for main in self.mains.drain(..) {
             self.accept.handle_main_end(main.id);
+            self.handle.remove(main.watch);
         }
-        self.drop_main();
     }
 
     /// Clients that wait for the compositor VM.
@@ -166,8 +167,6 @@ impl<D: HasLinks + 'static> Links<D> {
         ours.set_nonblocking(true).map_err(|error| failed(&error))?;
         let stream = Rc::new(ours);
         let id = self.accept.handle_main();
-        // The one that lived is superseded: it goes before the new one takes its place.
-        self.drop_main();
         let source = Generic::new(stream.clone(), Interest::READ, Mode::Level);
         let watch = self.handle.insert_source(source, move |_, _, data| {
             data.links().read_main(id);
@@ -177,8 +176,8 @@ impl<D: HasLinks + 'static> Links<D> {
             self.accept.handle_main_end(id);
             failed(&error)
         })?;
-        self.main = Some(Main { id, stream, watch, unsent: Vec::new() });
-        info!(vm, "the compositor VM opened its main context");
+        self.mains.push(Main { id, stream, watch, unsent: Vec::new() });
+        info!(vm, "the compositor VM opened a main context");
         Ok(Opened { stream: theirs, role: Role::Main })
     }
 
@@ -198,7 +197,7 @@ impl<D: HasLinks + 'static> Links<D> {
     }
 
     fn read_main(&mut self, id: MainId) {
-        let Some(main) = self.main.as_ref().filter(|main| main.id == id) else { return };
+        let Some(main) = self.mains.iter().find(|main| main.id == id) else { return };
         let mut bytes = [0; READ];
         // read(2) drops fds that come along, so none can pile up here.
         match (&*main.stream).read(&mut bytes) {
@@ -219,15 +218,13 @@ impl<D: HasLinks + 'static> Links<D> {
         while let Some(action) = self.accept.poll_action(fresh_token) {
             match action {
                 Action::Send { main: id, bytes } => {
-                    if let Some(main) = self.main.as_mut().filter(|main| main.id == id) {
+                    if let Some(main) = self.mains.iter_mut().find(|main| main.id == id) {
                         main.unsent.extend(bytes);
                     }
                 }
                 Action::EndMain { main, why } => {
-                    warn!(%why, "the main context ends");
-                    if self.main.as_ref().is_some_and(|current| current.id == main) {
-                        self.drop_main();
-                    }
+                    warn!(%why, "a main context ends");
+                    self.drop_main(main);
                 }
                 Action::Close { vm, connection, stream, why } => {
                     info!(vm, connection, %why, "client closed");
@@ -243,31 +240,33 @@ impl<D: HasLinks + 'static> Links<D> {
 
     /// Writes all records that are due together: each write takes room of its own in the socket, however short it is.
     fn send(&mut self) {
-        let Some(main) = self.main.as_mut().filter(|main| !main.unsent.is_empty()) else { return };
-        let id = main.id;
-        match (&*main.stream).write(&main.unsent) {
-            Ok(written) => drop(main.unsent.drain(..written)),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) => {}
-            Err(error) => return self.main_is_over(id, &error.to_string()),
+        let mut over = Vec::new();
+        for main in self.mains.iter_mut().filter(|main| !main.unsent.is_empty()) {
+            match (&*main.stream).write(&main.unsent) {
+                Ok(written) => drop(main.unsent.drain(..written)),
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                    ) => {}
+                Err(error) => over.push((main.id, error.to_string())),
+            }
+            if main.unsent.len() > MAX_UNSENT {
+                over.push((main.id, "it doesn't read its records".to_owned()));
+            }
         }
-        if main.unsent.len() > MAX_UNSENT {
-            self.main_is_over(id, "it doesn't read its records");
-        }
+        over.into_iter().for_each(|(id, why)| self.main_is_over(id, &why));
     }
 
     fn main_is_over(&mut self, id: MainId, why: &str) {
         debug!(pending = self.accept.pending(), "clients wait for the next main context");
-        info!(why, "the main context is gone");
+        info!(why, "a main context is gone");
         self.accept.handle_main_end(id);
-        self.drop_main();
+        self.drop_main(id);
     }
 
-    fn drop_main(&mut self) {
-        if let Some(main) = self.main.take() {
+    fn drop_main(&mut self, id: MainId) {
+        for main in self.mains.extract_if(.., |main| main.id == id) {
             self.handle.remove(main.watch);
         }
     }

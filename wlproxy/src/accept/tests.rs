@@ -118,6 +118,10 @@ impl Rig {
         self.settle();
     }
 
+    fn is_main(&self, id: MainId) -> bool {
+        self.accept.main.as_ref().is_some_and(|main| main.id == id)
+    }
+
     fn last_token(&self) -> Token {
         self.records.last().expect("a record").1.token
     }
@@ -188,17 +192,55 @@ fn a_new_main_context_gets_the_records_again_with_fresh_tokens() {
 }
 
 #[test]
-fn the_newer_main_context_wins() {
+fn the_newer_main_context_wins_when_it_has_said_hello() {
     let mut rig = Rig::new();
     let old = rig.ready();
     rig.client("work", 1).unwrap();
+    let token = rig.last_token();
     let new = rig.main();
+    rig.bytes(new, &hello()[..11]);
+    assert!(rig.ended.is_empty() && rig.accept.is_ready());
+    assert_eq!(rig.pull(token), Some(1), "the old one lives");
+    rig.client("work", 2).unwrap();
+    rig.bytes(new, &hello()[11..]);
     assert_eq!(rig.ended, [(old, MainEnding::Superseded)]);
     rig.accept.handle_main_end(old);
     rig.bytes(old, b"ignored");
-    rig.bytes(new, &hello());
     assert_eq!(rig.records.last().unwrap().0, new);
     assert_eq!(rig.ended.len(), 1);
+    // An answer may come together with the hello.
+    let token = rig.last_token();
+    assert_eq!(rig.pull(token), Some(2));
+    let newest = rig.main();
+    rig.bytes(newest, &[hello(), answer(token, Ok(()))].concat());
+    let expected = [(new, MainEnding::Superseded), (newest, MainEnding::NotOpened)];
+    assert_eq!(rig.ended[1..], expected);
+}
+
+#[test]
+fn who_says_no_hello_ends_no_main_context() {
+    let mut rig = Rig::new();
+    let main = rig.ready();
+    rig.client("work", 1).unwrap();
+    let token = rig.last_token();
+    let strangers = [rig.main(), rig.main(), rig.main()];
+    rig.bytes(strangers[2], b"GET / HTTP/1.1");
+    rig.bytes(strangers[0], &hello());
+    let closed = rig.main();
+    rig.accept.handle_main_end(closed);
+    rig.settle();
+    // One at a time may be about to say hello.
+    assert_eq!(
+        rig.ended,
+        [
+            (strangers[0], MainEnding::Superseded),
+            (strangers[1], MainEnding::Superseded),
+            (strangers[2], MainEnding::Malformed(Malformed::Magic)),
+        ]
+    );
+    assert_eq!(rig.pull(token), Some(1));
+    rig.bytes(main, &answer(token, Ok(())));
+    assert_eq!((rig.ended.len(), rig.accept.is_ready()), (3, true));
 }
 
 #[test]
@@ -412,6 +454,7 @@ impl Truth {
         assert!(rig.accept.tokens.len() <= rig.accept.pending());
         assert_eq!(rig.accept.next_deadline().is_some(), rig.accept.pending() > 0);
         assert!(rig.accept.main.as_ref().is_none_or(|main| main.input.len() < 24));
+        assert!(rig.accept.newcomer.as_ref().is_none_or(|newcomer| newcomer.input.len() < 12));
         let out = rig.accept.clients.values().filter(|client| client.token.is_some()).count();
         assert_eq!(out, rig.accept.tokens.len());
         assert!(!rig.accept.is_ready() || out == rig.accept.pending(), "everybody is announced");
@@ -427,6 +470,7 @@ proptest! {
     fn every_client_ends_exactly_once(ops in prop::collection::vec(op(), 0..80)) {
         let (mut rig, mut truth) = (Rig::new(), Truth::default());
         let (mut connection, mut main, mut seconds) = (0, None, 0);
+        let mut mains = Vec::new();
         for op in ops {
             let known = |at: usize| match rig.records.len() {
                 0 => token(u64::MAX),
@@ -443,12 +487,15 @@ proptest! {
                     rig.accept.handle_hangup(at as u64 % (connection + 1));
                     rig.settle();
                 }
-                Op::Main => main = Some(rig.main()),
+                Op::Main => {
+                    main = Some(rig.main());
+                    mains.extend(main);
+                }
                 Op::MainEnd => if let Some(id) = main {
                     rig.accept.handle_main_end(id);
                     rig.settle();
                 },
-                Op::Hello => if let Some(id) = main.filter(|_| !rig.accept.is_ready()) {
+                Op::Hello => if let Some(id) = main.filter(|&id| !rig.is_main(id)) {
                     rig.bytes(id, &hello());
                 },
                 Op::Bytes(bytes) => if let Some(id) = main {
@@ -476,11 +523,9 @@ proptest! {
         // After the last client's time nobody is left, and nothing is remembered but what the main context may answer.
         rig.after(Duration::from_secs(seconds) + EXPIRY);
         truth.check(&rig);
-        if let Some(id) = main {
-            rig.accept.handle_main_end(id);
-        }
+        mains.into_iter().for_each(|id| rig.accept.handle_main_end(id));
         prop_assert_eq!(rig.accept.pending(), 0);
         prop_assert!(rig.accept.tokens.is_empty() && rig.accept.actions.is_empty());
-        prop_assert!(rig.accept.main.is_none());
+        prop_assert!(rig.accept.main.is_none() && rig.accept.newcomer.is_none());
     }
 }

@@ -74,7 +74,7 @@ impl Rig {
     }
 
     fn watched(&self) -> usize {
-        self.host.links.pending() + usize::from(self.host.links.main.is_some())
+        self.host.links.pending() + self.host.links.mains.len()
     }
 }
 
@@ -178,6 +178,27 @@ fn garbage_closes_the_main_context_alone() {
 }
 
 #[test]
+fn a_stranger_on_the_default_socket_disturbs_nobody() {
+    let mut rig = Rig::with_vm();
+    let main = rig.main();
+    let (_client, _) = rig.client().unwrap();
+    let open = |rig: &mut Rig| {
+        rig.host.links.open("gui", Side::Compositor, Target::Default).unwrap().stream
+    };
+    let silent = open(&mut rig);
+    let wayland = open(&mut rig);
+    // wl_display.get_registry
+    (&wayland).write_all(&[1, 0, 0, 0, 1, 0, 12, 0, 2, 0, 0, 0]).unwrap();
+    rig.run();
+    for stranger in [&silent, &wayland] {
+        (&*stranger).read_exact(&mut [0; 12]).unwrap();
+        assert!(is_closed(stranger));
+    }
+    rig.pull(record(&main).token).unwrap();
+    assert_eq!(rig.watched(), 1);
+}
+
+#[test]
 fn a_client_vm_can_not_take_another_vms_client() {
     let mut rig = Rig::with_vm();
     let main = rig.main();
@@ -243,7 +264,7 @@ fn records_wait_for_room_in_the_socket() {
     let main = opened.stream;
     main.set_read_timeout(Some(PATIENCE)).unwrap();
     // A few records, of which the kernel makes twice as many.
-    setsockopt(&rig.host.links.main.as_ref().unwrap().stream, sockopt::SndBuf, &500).unwrap();
+    setsockopt(&rig.host.links.mains[0].stream, sockopt::SndBuf, &500).unwrap();
     let mut hello = [0; 12];
     (&main).read_exact(&mut hello).unwrap();
     (&main).write_all(&hello).unwrap();
@@ -252,9 +273,7 @@ fn records_wait_for_room_in_the_socket() {
     for _ in 0..MAX_PENDING {
         let now = Instant::now();
         let due = rig.host.links.tick(now).unwrap();
-        assert!(
-            due <= now + RETRY_PAUSE || rig.host.links.main.as_ref().unwrap().unsent.is_empty()
-        );
+        assert!(due <= now + RETRY_PAUSE || rig.host.links.mains[0].unsent.is_empty());
         connections.push(record(&main).connection);
     }
     assert_eq!(connections, (1..=MAX_PENDING as u64).collect::<Vec<_>>());
