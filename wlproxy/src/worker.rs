@@ -143,13 +143,18 @@ fn listen(control: &WorkerControl, broker: &Broker, report: &mut Report<'_>) -> 
 }
 
 /// Waits until `fd` is readable: `true`, or `timeout` is over: `false`.
-fn wait(fd: &impl AsFd, timeout: impl TryInto<PollTimeout>) -> io::Result<bool> {
-    let timeout = timeout.try_into().unwrap_or(PollTimeout::MAX);
-    match poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], timeout) {
+fn wait(fd: &impl AsFd, timeout: Duration) -> io::Result<bool> {
+    match poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], rounded_up(timeout)) {
         Ok(ready) => Ok(ready > 0),
         Err(Errno::EINTR) => Ok(false),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Whole milliseconds. Rounded down, the last one would be spent in waits of no time at all.
+fn rounded_up(timeout: Duration) -> PollTimeout {
+    let millis = timeout.as_nanos().div_ceil(1_000_000);
+    PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
 }
 
 /// Tells wlproxy what changed.

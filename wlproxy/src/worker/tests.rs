@@ -74,6 +74,13 @@ fn outstanding_opens_are_bounded() {
     assert!(open(&broker, Target::Default).try_recv().is_err(), "a place is free again");
 }
 
+#[test]
+fn no_wait_is_cut_short() {
+    let millis = |nanos| rounded_up(Duration::from_nanos(nanos)).as_millis();
+    assert_eq!([0, 1, 999_999, 1_000_000, 1_000_001].map(millis), [0, 1, 1, 1, 2].map(Some));
+    assert_eq!(rounded_up(Duration::MAX), PollTimeout::MAX);
+}
+
 /// A worker on a thread, as `isolation = "none"` has it.
 struct Rig {
     host: HostControl,
