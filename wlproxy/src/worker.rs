@@ -47,7 +47,7 @@ pub fn run(settings: Settings, listener: UnixListener, control: WorkerControl) -
     let control = Arc::new(control);
     let _end = ShutdownOnDrop(control.clone());
     let counters = Arc::new(Counters::default());
-    let broker = Arc::new(Broker::new(control.clone()));
+    let broker = Arc::new(Broker::new(&settings.vm, control.clone()));
     let stop = Stop::new().context("can't make the device's stop signal")?;
     let lost = Arc::new(AtomicBool::new(false));
     let device = Device {

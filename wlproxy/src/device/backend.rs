@@ -82,9 +82,8 @@ impl Backend {
         let features = self.features.load(Ordering::SeqCst);
         let frontend = RunningFrontend { requests: self.requests.clone(), run: run.clone() };
         let relative = features & (1 << F_USE_SHMEM) != 0;
-        let counters = &self.options.counters;
-        let window =
-            Window::new(Box::new(frontend), self.options.window_size, relative, counters.clone());
+        let Options { vm, counters, window_size, .. } = &self.options;
+        let window = Window::new(vm, Box::new(frontend), *window_size, relative, counters.clone());
         let vfds = Vfds::new(self.poller.clone(), window, counters.clone());
         let rings =
             [r#in, out].map(|vring| Ring::new(vring.clone(), self.memory.clone(), run.clone()));

@@ -90,6 +90,8 @@ enum Base {
 
 /// The window in one run of the rings.
 pub(super) struct Window {
+    /// Name of the VM, for the log.
+    vm: String,
     frontend: Box<dyn Frontend>,
     size: u64,
     base: Base,
@@ -101,9 +103,10 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// An empty window of `size` bytes. `relative`: the driver counts pages from its start, not from that of guest
-    /// memory.
+    /// An empty window of `size` bytes, of the VM called `vm`. `relative`: the driver counts pages from its start, not
+    /// from that of guest memory.
     pub(super) fn new(
+        vm: &str,
         frontend: Box<dyn Frontend>,
         size: u64,
         relative: bool,
@@ -113,6 +116,7 @@ impl Window {
         let free = Ranges::new(PAGE_SIZE, size);
         let base = if relative { Base::Window } else { Base::Unlearned };
         Self {
+            vm: vm.to_owned(),
             frontend,
             size,
             base,
@@ -176,6 +180,7 @@ impl Window {
             self.base = self.frontend.window_base(offset, fd).map_or(Base::Unknown, Base::Guest);
             if self.base == Base::Unknown {
                 tracing::warn!(
+                    vm = self.vm,
                     "the frontend did not announce a mapping as guest memory, so this driver gets no allocations: \
                      use a driver that acks USE_SHMEM, or give the VM fewer memory regions"
                 );
@@ -242,7 +247,10 @@ impl Window {
         match self.frontend.unmap(mapping.offset, memory.length) {
             Ok(()) => self.free.give(mapping.offset, memory.length),
             Err(error) => {
-                tracing::warn!("a range of the window is lost until the device is reset: {error}")
+                tracing::warn!(
+                    vm = self.vm,
+                    "a range of the window is lost until the device is reset: {error}"
+                )
             }
         }
     }

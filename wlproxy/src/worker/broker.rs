@@ -9,6 +9,8 @@ use tracing::warn;
 
 /// The opens that wait for wlproxy's answer.
 pub(super) struct Broker {
+    /// Name of the VM, for the log.
+    vm: String,
     control: Arc<WorkerControl>,
     tickets: Mutex<Tickets>,
 }
@@ -20,8 +22,8 @@ struct Tickets {
 }
 
 impl Broker {
-    pub(super) fn new(control: Arc<WorkerControl>) -> Self {
-        Self { control, tickets: Mutex::default() }
+    pub(super) fn new(vm: &str, control: Arc<WorkerControl>) -> Self {
+        Self { vm: vm.to_owned(), control, tickets: Mutex::default() }
     }
 
     /// wlproxy made the stream for `ticket`.
@@ -39,7 +41,7 @@ impl Broker {
         let answer = self.tickets().waiting.remove(&ticket);
         match answer {
             Some(answer) => answer(result),
-            None => warn!(ticket, "wlproxy answers what nobody asked"),
+            None => warn!(vm = self.vm, ticket, "wlproxy answers what nobody asked"),
         }
     }
 
@@ -68,7 +70,7 @@ impl Opener for Broker {
             Err(answer) => return answer(Err(OpenError::Limit)),
         };
         if let Err(error) = self.control.send(&Request::Open { ticket, target }, None) {
-            warn!(%error, "can't ask wlproxy for a stream");
+            warn!(vm = self.vm, %error, "can't ask wlproxy for a stream");
             self.answer(ticket, Err(OpenError::Failed));
         }
     }

@@ -33,7 +33,7 @@ fn request(host: &HostControl) -> Request {
 #[test]
 fn answers_find_their_tickets() {
     let (host, worker) = control::pair().unwrap();
-    let broker = Broker::new(Arc::new(worker));
+    let broker = Broker::new("work", Arc::new(worker));
     let first = open(&broker, Target::Default);
     let second = open(&broker, Target::Default);
     let Request::Open { ticket, target: Target::Default } = request(&host) else { panic!() };
@@ -56,7 +56,7 @@ fn answers_find_their_tickets() {
 #[test]
 fn opens_without_wlproxy_fail_at_once() {
     let (host, worker) = control::pair().unwrap();
-    let broker = Broker::new(Arc::new(worker));
+    let broker = Broker::new("work", Arc::new(worker));
     drop(host);
     let answer = open(&broker, Target::Default).try_recv().unwrap();
     assert_eq!(answer.unwrap_err(), OpenError::Failed);
@@ -65,7 +65,7 @@ fn opens_without_wlproxy_fail_at_once() {
 #[test]
 fn outstanding_opens_are_bounded() {
     let (_host, worker) = control::pair().unwrap();
-    let broker = Broker::new(Arc::new(worker));
+    let broker = Broker::new("work", Arc::new(worker));
     let waiting: Vec<_> = (0..MAX_OUTSTANDING).map(|_| open(&broker, Target::Default)).collect();
     assert!(waiting.iter().all(|answer| answer.try_recv().is_err()));
     let answer = open(&broker, Target::Default).try_recv().unwrap();

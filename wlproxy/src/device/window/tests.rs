@@ -41,7 +41,7 @@ impl Frontend for FakeFrontend {
 fn window(relative: bool, base: Option<u64>) -> (Window, FakeFrontend, Arc<Counters>) {
     let frontend = FakeFrontend { base, ..Default::default() };
     let counters = Arc::new(Counters::default());
-    let window = Window::new(Box::new(frontend.clone()), SIZE, relative, counters.clone());
+    let window = Window::new("test", Box::new(frontend.clone()), SIZE, relative, counters.clone());
     (window, frontend, counters)
 }
 

@@ -99,6 +99,7 @@ impl Driver {
         };
         let frontend = FakeFrontend { base: Some(1 << 36), ..Default::default() };
         let window = Window::new(
+            &options.vm,
             Box::new(frontend.clone()),
             options.window_size,
             features & 1 << 3 != 0,
