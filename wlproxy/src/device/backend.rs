@@ -43,8 +43,8 @@ impl Backend {
     /// A backend that nothing is known to yet. `memory` is what the frontend's announcements are kept in.
     pub(super) fn new(options: Options, memory: Memory) -> io::Result<Self> {
         Ok(Self {
+            requests: Arc::new(Requests::new(&options.vm, memory.clone())),
             options,
-            requests: Arc::new(Requests::new(memory.clone())),
             memory,
             features: AtomicU64::new(0),
             runs: Runs::default(),

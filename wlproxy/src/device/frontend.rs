@@ -4,7 +4,7 @@ use super::ring::{Memory, Run};
 use nix::sys::stat::fstat;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 use vhost::vhost_user::message::{VhostUserMMap, VhostUserMMapFlags, VhostUserSharedMsg};
 use vhost::vhost_user::{Backend, VhostUserFrontendReqHandler};
@@ -34,16 +34,26 @@ pub(super) trait Frontend: Send {
 /// The request channel to the frontend, and the news that come from it. Shared by the thread that serves the
 /// frontend's socket and the vring worker; no lock here is held while anyone waits for the frontend.
 pub(super) struct Requests {
+    /// Name of the VM, for the log.
+    vm: String,
     channel: Mutex<Option<Backend>>,
     memory: Memory,
     announced: Mutex<()>,
     news: Condvar,
+    no_barrier: Once,
 }
 
 impl Requests {
     /// No channel yet.
-    pub(super) fn new(memory: Memory) -> Self {
-        Self { channel: Mutex::new(None), memory, announced: Mutex::new(()), news: Condvar::new() }
+    pub(super) fn new(vm: &str, memory: Memory) -> Self {
+        Self {
+            vm: vm.to_owned(),
+            channel: Mutex::new(None),
+            memory,
+            announced: Mutex::new(()),
+            news: Condvar::new(),
+            no_barrier: Once::new(),
+        }
     }
 
     /// The frontend opened its request channel.
@@ -103,10 +113,14 @@ impl Frontend for RunningFrontend {
     fn map(&self, offset: u64, length: u64, fd: BorrowedFd<'_>) -> io::Result<()> {
         let channel = self.channel()?;
         channel.shmem_map(&request(offset, length), &fd.as_raw_fd())?;
-        // The answer comes before the mapping is live. The next answer comes after: QEMU's main loop is serial.
-        if let Some(&unknown) = VhostUserSharedMsg::from_slice(&NO_OBJECT) {
-            // That it has no such object is the expected answer.
-            let _ = channel.shared_object_remove(&unknown);
+        if !barrier(&channel) {
+            self.requests.no_barrier.call_once(|| {
+                tracing::warn!(
+                    vm = self.requests.vm,
+                    "the frontend doesn't take SHARED_OBJECT requests: if it answers before a mapping is live, as QEMU \
+                     does, the VM loses what it writes first"
+                );
+            });
         }
         Ok(())
     }
@@ -137,6 +151,18 @@ impl Frontend for RunningFrontend {
     }
 }
 
+/// Waits until what was asked for is done. The answer to a mapping comes before it is live; the next answer comes after:
+/// QEMU's main loop is serial. `false` if there is none to wait for, since the frontend didn't agree to such requests.
+fn barrier(channel: &Backend) -> bool {
+    let Some(&unknown) = VhostUserSharedMsg::from_slice(&NO_OBJECT) else { return false };
+    match channel.shared_object_remove(&unknown) {
+        Ok(_) => true,
+        // That it has no such object is the expected answer. An error of another kind is the crate's own: nothing was
+        // sent.
+        Err(error) => error.get_ref().is_some_and(|error| error.is::<vhost::vhost_user::Error>()),
+    }
+}
+
 fn request(offset: u64, length: u64) -> VhostUserMMap {
     VhostUserMMap {
         shmid: SHMID,
@@ -144,5 +170,23 @@ fn request(offset: u64, length: u64) -> VhostUserMMap {
         len: length,
         flags: VhostUserMMapFlags::WRITABLE.bits(),
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_frontend_without_shared_objects_is_no_barrier() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let channel = Backend::from_stream(ours);
+        assert!(!barrier(&channel));
+        channel.set_shared_object_flag(true);
+        assert!(barrier(&channel));
+        // Nothing is asked of a frontend that is gone, but that isn't its features' fault.
+        drop(theirs);
+        assert!(barrier(&channel));
     }
 }
