@@ -78,6 +78,8 @@ pub(super) struct VirtioWl {
     r#in: Ring,
     out: Ring,
     buffers: InRing,
+    /// Receive buffers that may still be taken in this turn: the commands have to get theirs.
+    in_budget: u16,
     /// What waits, in either direction, by vfd. Most have no entry.
     flows: BTreeMap<u32, Flow>,
     /// Turns so far: tells what came first.
@@ -108,6 +110,7 @@ impl VirtioWl {
             r#in,
             out,
             buffers: InRing::default(),
+            in_budget: 0,
             flows: BTreeMap::new(),
             turns: 0,
             opening: HashMap::new(),
@@ -119,6 +122,7 @@ impl VirtioWl {
     /// Does what there is to do: `events` of the poller, commands, answers of the opener, deliveries.
     pub(super) fn turn(&mut self, events: &[(u64, EpollFlags)]) {
         self.turns += 1;
+        self.in_budget = QUEUE_SIZE;
         // Before commands: those may give an id to another vfd, and the events are of the old one.
         for &(key, flags) in events {
             if key == RETRY {
@@ -315,10 +319,13 @@ impl VirtioWl {
         Ok(VfdNew { flags: if self.trans_flags { trans } else { legacy }, ..new })
     }
 
-    /// Takes the receive buffers that the driver queued, at most a ring full. `false` if there were none.
+    /// Takes the receive buffers that the driver queued, no more than a ring can hold in a turn. `false` if there were
+    /// none.
     fn take_buffers(&mut self) -> bool {
-        for taken in 0..QUEUE_SIZE {
-            let Some(Chain { reply, .. }) = self.r#in.pop(0, IN_BUFFER) else { return taken > 0 };
+        let before = self.in_budget;
+        while self.in_budget > 0 {
+            let Some(Chain { reply, .. }) = self.r#in.pop(0, IN_BUFFER) else { break };
+            self.in_budget -= 1;
             if reply.capacity() < IN_BUFFER {
                 // Not even the largest message of a driver's own ABI fits: it gets its buffer back, empty.
                 self.r#in.complete(reply, &[]);
@@ -326,7 +333,7 @@ impl VirtioWl {
                 self.buffers.add(reply);
             }
         }
-        true
+        self.in_budget < before
     }
 }
 

@@ -326,6 +326,9 @@ impl VirtioWl {
             if self.flows.values().all(|flow| flow.pending.is_empty()) {
                 return self.r#in.refuse_kicks();
             }
+            if self.in_budget == 0 {
+                return self.waker.wake();
+            }
             if !self.r#in.want_kicks() || !self.take_buffers() {
                 return;
             }

@@ -341,10 +341,10 @@ pub(super) fn table(queue: usize) -> u64 {
     0x1_0000 * (queue as u64 + 1)
 }
 
-fn avail(queue: usize) -> u64 {
+pub(super) fn avail(queue: usize) -> u64 {
     table(queue) + 0x4000
 }
 
-fn used(queue: usize) -> u64 {
+pub(super) fn used(queue: usize) -> u64 {
     table(queue) + 0x8000
 }

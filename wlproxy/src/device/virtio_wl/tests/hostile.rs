@@ -1,11 +1,13 @@
 //! A driver that does everything wrong.
 
-use super::driver::{Descriptor, Driver, INDIRECT, NEXT, OUT, WRITE, new, table};
+use super::driver::{Descriptor, Driver, IN, INDIRECT, NEXT, OUT, WRITE, avail, new, table, used};
 use super::wayland::{link, report, request};
 use super::{LINK, OK};
 use crate::device::Side;
 use crate::device::opener::{Opened, Role};
 use proptest::prelude::*;
+use std::sync::atomic::{AtomicBool, Ordering};
+use vm_memory::{Bytes, GuestAddress, GuestAddressSpace};
 use wlproxy_protocol::virtio_wl::{Header, VfdTransfer, message};
 
 const ROOM: u64 = 0x20_0000;
@@ -156,6 +158,39 @@ fn receive_buffers_that_are_too_small_come_back_empty() {
     driver.make_available(super::driver::IN, 0);
     driver.turn();
     assert_eq!(driver.take_used(super::driver::IN), [(0, 0)]);
+}
+
+#[test]
+fn a_driver_that_queues_useless_buffers_all_the_time_does_not_keep_the_device() {
+    let mut driver = Driver::new(Side::Client);
+    let peer = link(&mut driver, 1);
+    // Until something waits for a buffer: 64 are held, 192 are with the device.
+    for _ in 0..=64 {
+        super::give(&peer, &report("x"), []);
+        driver.turn();
+    }
+    driver.describe(IN, 0, descriptor(ROOM, 100, WRITE, 0));
+    driver.write(avail(IN) + 4, &[0; 2 * 256]);
+    let memory = driver.memory.memory();
+    let used = || memory.read_obj::<u16>(GuestAddress(used(IN) + 2)).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let next = used().wrapping_add(256);
+                memory.write_obj(next, GuestAddress(avail(IN) + 2)).unwrap();
+            }
+        });
+        let (mut most, mut all) = (0, 0);
+        while most <= 256 && all < 20_000 {
+            let before = used();
+            driver.device.as_mut().unwrap().turn(&[]);
+            let count = used().wrapping_sub(before);
+            (most, all) = (most.max(count), all + usize::from(count));
+        }
+        done.store(true, Ordering::Relaxed);
+        assert!(most <= 256, "{most} buffers came back in one turn");
+    });
 }
 
 proptest! {
