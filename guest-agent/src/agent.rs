@@ -156,28 +156,28 @@ impl Agent {
     }
 
     fn step(&mut self, key: u64) -> Result<(), Error> {
-        let Some(connection) = self.connections.get_mut(&key) else {
+        match self.connections.get_mut(&key) {
+            Some(connection) => match connection.step(&mut self.world)? {
+                Step::Wait => {}
+                Step::More => self.wake(key),
+                Step::End => {
+                    let connection = self.connections.remove(&key).expect("it was there");
+                    self.contexts.remove(&connection.context());
+                    connection.close(&mut self.world);
+                    self.world.stats.connections_now -= 1;
+                }
+            },
             // A pump, or something that ended meanwhile.
-            if self.world.run_pump(key)? == Progress::More {
-                self.wake(key);
-            }
-            return Ok(());
-        };
-        match connection.step(&mut self.world)? {
-            Step::Wait => {}
-            Step::More => self.wake(key),
-            Step::End => {
-                let connection = self.connections.remove(&key).expect("it was there");
-                self.contexts.remove(&connection.context());
-                connection.close(&mut self.world);
-                self.world.stats.connections_now -= 1;
+            None => {
+                if self.world.run_pump(key)? == Progress::More {
+                    self.wake(key);
+                }
             }
         }
         if self.world.memory.has_retired() {
-            let World { memory, channel, .. } = &mut self.world;
             let connections = &self.connections;
             let is_queued = |vfd| connections.values().any(|connection| connection.holds(vfd));
-            memory.close_retired(&mut **channel, is_queued);
+            self.world.close_retired(is_queued);
         }
         Ok(())
     }

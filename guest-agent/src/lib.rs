@@ -12,6 +12,8 @@
 #![deny(unsafe_code)]
 
 pub mod agent;
+#[cfg(test)]
+mod alone;
 pub mod channel;
 pub mod connection;
 mod constants;

@@ -66,7 +66,12 @@ impl Recycler {
     pub fn discard(&mut self, allocation: Allocation, stats: &mut Stats) {
         stats.allocations -= 1;
         stats.allocation_bytes -= allocation.size;
-        self.retired.push(allocation.vfd);
+        self.retire(allocation.vfd);
+    }
+
+    /// Closes any vfd with the next [`Recycler::close_retired`].
+    pub(crate) fn retire(&mut self, vfd: VfdId) {
+        self.retired.push(vfd);
     }
 
     /// Whether there are vfds to close.

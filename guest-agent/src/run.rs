@@ -55,7 +55,8 @@ impl Run {
         let connected = match Stream::new(client) {
             Ok(local) => {
                 let link = Link { local, out: Outbox::default() };
-                self.agent.connect(name.clone(), link, context, Box::<Client>::default())
+                let role = Box::new(Client::new(name.clone()));
+                self.agent.connect(name.clone(), link, context, role)
             }
             Err(error) => {
                 self.agent.world.channel.close(context);

@@ -4,7 +4,7 @@ use crate::agent::Agent;
 use crate::channel::{Arrived, Channel, Error, Event};
 use crate::connection::{End, Link, Role};
 use crate::listener::{ListenError, Listener};
-use crate::world::World;
+use crate::world::{Peer, World};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -93,6 +93,13 @@ pub struct Passage {
     pub vm: String,
 }
 
+impl Passage {
+    /// The client VM: its clients have one account.
+    fn peer(&self) -> Peer<'_> {
+        Peer { vm: &self.vm, account: &self.vm }
+    }
+}
+
 impl Role for Passage {
     fn take_local(
         &mut self,
@@ -102,7 +109,7 @@ impl Role for Passage {
         world: &mut World,
     ) -> Result<(), End> {
         for fd in fds.drain(..) {
-            link.out.queue(&[], [world.carry_out(fd, &self.vm)?]);
+            link.out.queue(&[], [world.carry_out(fd, self.peer())?]);
         }
         link.out.queue(bytes, []);
         Ok(())
@@ -124,7 +131,7 @@ impl Role for Passage {
                     world.channel.close(allocation.vfd);
                     Ok(allocation.fd)
                 }
-                Arrived::Pipe(vfd, end) => world.carry_pipe_in(vfd, end, &self.vm),
+                Arrived::Pipe(vfd, end) => world.carry_pipe_in(vfd, end, self.peer()),
             })
             .collect();
         // If one couldn't be carried, nobody will ask for those after it.

@@ -10,7 +10,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::stat::{SFlag, fstat, makedev};
 use nix::unistd::pipe2;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,11 +20,21 @@ use wlproxy_protocol::limits::PAGE_SIZE;
 /// The key of the channel in the epoll set. Connections and pumps count from one.
 pub(crate) const CHANNEL: u64 = 0;
 
-/// Most pipes that are pumped at once for one peer. A desktop has a handful; each holds an fd.
+/// Most pipes that are pumped at once on one account. A desktop has a handful; each holds an fd and a vfd. One more ends
+/// the oldest.
 const MAX_PUMPS: usize = 64;
 
 /// Device number of `/dev/null` (Linux, `Documentation/admin-guide/devices.txt`).
 const NULL: u64 = makedev(1, 3);
+
+/// For whom something is carried.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer<'a> {
+    /// The VM on the other side, as far as that is known: no two of them share memory.
+    pub vm: &'a str,
+    /// Whose pipes are counted together, so that nobody else's suffer if they are too many.
+    pub account: &'a str,
+}
 
 /// Why an fd or a vfd could not be carried over.
 #[derive(Debug, thiserror::Error)]
@@ -61,8 +71,8 @@ pub struct World {
     /// One page that stands for every pool without a buffer.
     placeholder: Option<Allocation>,
     epoll: Epoll,
-    /// Pumps, and whom they are for.
-    pumps: HashMap<u64, (Pump, String)>,
+    /// Pumps, oldest first, and on whose account they are.
+    pumps: BTreeMap<u64, (Pump, String)>,
     pipe_keys: HashMap<VfdId, u64>,
     last_key: u64,
     /// Pumps that were made and never run: data may wait already.
@@ -81,7 +91,7 @@ impl World {
             constants: Constants::default(),
             placeholder: None,
             epoll,
-            pumps: HashMap::new(),
+            pumps: BTreeMap::new(),
             pipe_keys: HashMap::new(),
             last_key: CHANNEL,
             fresh: Vec::new(),
@@ -131,8 +141,15 @@ impl World {
         // Closing the fd isn't enough: whoever sent it may still have the open file that epoll knows it by.
         let _ = self.epoll.delete(&pump);
         self.pipe_keys.remove(&pump.vfd());
-        self.channel.close(pump.vfd());
+        // Not closed at once: the message that gives the other end away may still wait.
+        self.memory.retire(pump.vfd());
         self.stats.pipes -= 1;
+    }
+
+    /// Closes what nobody needs any more, but for vfds that a message in some queue still names.
+    pub(crate) fn close_retired(&mut self, is_queued: impl Fn(VfdId) -> bool) {
+        let Self { memory, channel, .. } = self;
+        memory.close_retired(&mut **channel, is_queued);
     }
 
     /// A vfd won't be sent: if it is a pipe's, nobody will ever have the other end.
@@ -148,9 +165,9 @@ impl World {
         vfd: VfdId,
         end: PipeEnd,
         local: OwnedFd,
-        peer: &str,
+        account: &str,
     ) -> Result<(), CarryError> {
-        let added = self.try_add_pump(vfd, end, local, peer);
+        let added = self.try_add_pump(vfd, end, local, account);
         if added.is_err() {
             self.channel.close(vfd);
         }
@@ -162,10 +179,14 @@ impl World {
         vfd: VfdId,
         end: PipeEnd,
         local: OwnedFd,
-        peer: &str,
+        account: &str,
     ) -> Result<(), CarryError> {
-        if self.pumps.values().filter(|(_, of)| of == peer).count() >= MAX_PUMPS {
-            return Err(CarryError::Limit("64 pipes at once"));
+        let of_account = self.pumps.iter().filter(|(_, (_, of))| of == account);
+        let theirs: Vec<u64> = of_account.map(|(&key, _)| key).collect();
+        if theirs.len() >= MAX_PUMPS {
+            // Who opens so many loses a transfer that it left lying, and nobody a window.
+            tracing::warn!(account, "more than {MAX_PUMPS} pipes at once: the oldest ends");
+            self.end_pump(theirs[0]);
         }
         let pump = Pump::new(vfd, end, local)?;
         let key = match self.watch(&pump) {
@@ -178,7 +199,7 @@ impl World {
             Err(error) => return Err(error.into()),
         };
         self.pipe_keys.insert(vfd, key);
-        self.pumps.insert(key, (pump, peer.to_owned()));
+        self.pumps.insert(key, (pump, account.to_owned()));
         self.fresh.push(key);
         self.stats.pipes += 1;
         Ok(())
@@ -193,9 +214,8 @@ impl World {
         Ok(self.placeholder.as_ref().expect("just made").vfd)
     }
 
-    /// Carries an fd of this VM out to `peer`: a pipe goes on as a pipe, a file's content as an allocation. `peer` names
-    /// the VM on the other side, as far as that is known: peers share no memory, nor the bound on pipes.
-    pub fn carry_out(&mut self, fd: OwnedFd, peer: &str) -> Result<VfdId, CarryError> {
+    /// Carries an fd of this VM out to `peer`: a pipe goes on as a pipe, a file's content as an allocation.
+    pub fn carry_out(&mut self, fd: OwnedFd, peer: Peer<'_>) -> Result<VfdId, CarryError> {
         let stat = fstat(&fd)?;
         let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
         let mode = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?) & OFlag::O_ACCMODE;
@@ -207,11 +227,11 @@ impl World {
             // Read, rather than mapped: nobody can take its pages away meanwhile.
             let mut content = vec![0; size as usize];
             File::from(fd).read_exact_at(&mut content, 0)?;
-            return self.carry_content(content, peer);
+            return self.carry_content(content, peer.vm);
         }
         if kind == SFlag::S_IFCHR && stat.st_rdev == NULL {
             // What compositors send where there is no keymap.
-            return self.carry_content(Vec::new(), peer);
+            return self.carry_content(Vec::new(), peer.vm);
         }
         if ![SFlag::S_IFREG, SFlag::S_IFIFO, SFlag::S_IFSOCK].contains(&kind) {
             return Err(CarryError::Kind("devices or directories"));
@@ -220,13 +240,13 @@ impl World {
         // protocols, in which the fd is there to be written to.
         let end = if mode == OFlag::O_RDONLY { PipeEnd::Write } else { PipeEnd::Read };
         let vfd = self.channel.pipe(end)?;
-        self.add_pump(vfd, end, fd, peer)?;
+        self.add_pump(vfd, end, fd, peer.account)?;
         Ok(vfd)
     }
 
-    fn carry_content(&mut self, content: Vec<u8>, peer: &str) -> Result<VfdId, CarryError> {
+    fn carry_content(&mut self, content: Vec<u8>, vm: &str) -> Result<VfdId, CarryError> {
         let Self { constants, channel, memory, stats, .. } = self;
-        constants.allocation_of(content, peer, &mut **channel, memory, stats)
+        constants.allocation_of(content, vm, &mut **channel, memory, stats)
     }
 
     /// Carries a pipe of `peer`'s that arrived in: the end that the local peer is to get. If it can't, the vfd is closed.
@@ -234,7 +254,7 @@ impl World {
         &mut self,
         vfd: VfdId,
         end: PipeEnd,
-        peer: &str,
+        peer: Peer<'_>,
     ) -> Result<OwnedFd, CarryError> {
         let (read, write) = match pipe2(OFlag::O_CLOEXEC) {
             Ok(ends) => ends,
@@ -247,7 +267,7 @@ impl World {
             PipeEnd::Read => (write, read),
             PipeEnd::Write => (read, write),
         };
-        self.add_pump(vfd, end, ours, peer)?;
+        self.add_pump(vfd, end, ours, peer.account)?;
         Ok(theirs)
     }
 

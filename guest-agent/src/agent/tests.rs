@@ -4,9 +4,10 @@ use crate::channel::{Arrived, PipeEnd};
 use crate::connection::End;
 use crate::outbox::Outbox;
 use crate::serve::Passage;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use wlproxy_protocol::limits::MAX_QUEUED;
 use wlproxy_protocol::wayland::Violation;
@@ -246,21 +247,64 @@ fn a_pipe_that_was_never_sent_goes_with_its_connection() {
 }
 
 #[test]
-fn if_one_of_several_vfds_fails_all_are_closed() {
+fn a_pipe_that_ends_before_it_was_sent_is_sent_all_the_same() {
+    let mut desk = Desk::new();
+    let (peer, context) = desk.passage();
+    desk.fake.set_credit(Some(0));
+    let (read, write) = std::io::pipe().unwrap();
+    let mut peer = Stream::new(peer).unwrap();
+    peer.queue(b"send", [write.into()]);
+    peer.flush().unwrap();
+    desk.settle();
+    drop(read);
+    desk.settle();
+    assert_eq!((desk.agent.world.stats.pipes, desk.agent.connections()), (0, 1));
+    desk.fake.set_credit(None);
+    desk.settle();
+    assert_eq!((desk.fake.vfds_to(context).len(), desk.agent.connections()), (1, 1));
+    assert_eq!(desk.fake.open(), [context]);
+}
+
+#[test]
+fn more_pipes_than_a_vm_may_have_end_no_connection() {
+    let mut desk = Desk::new();
+    let (peer, context) = desk.passage();
+    desk.fake.set_credit(Some(0));
+    let mut peer = Stream::new(peer).unwrap();
+    let (_read, write) = std::io::pipe().unwrap();
+    for _ in 0..100 {
+        peer.queue(b"send", [write.try_clone().unwrap().into()]);
+        peer.flush().unwrap();
+        desk.settle();
+    }
+    desk.fake.set_credit(None);
+    desk.settle();
+    assert_eq!((desk.fake.vfds_to(context).len(), desk.agent.connections()), (100, 1));
+    let pipes = desk.agent.world.stats.pipes as usize;
+    assert!(pipes < 100 && desk.fake.open().len() == 1 + pipes, "{pipes} pipes are left");
+}
+
+/// Uses up the fds of its process: [`if_one_of_several_vfds_fails_all_are_closed`] runs it.
+#[test]
+#[ignore = "leaves its process without fds, so it needs one of its own"]
+fn vfds_arrive_where_fds_are_used_up() {
     let mut desk = Desk::new();
     let (_peer, context) = desk.passage();
-    let (mut first, mut kept) = (Vec::new(), Vec::new());
-    for _ in 0..63 {
-        let (read, write) = std::io::pipe().unwrap();
-        first.push(desk.agent.world.carry_out(read.into(), "work").unwrap());
-        kept.push(write);
-    }
     let ends = [PipeEnd::Read, PipeEnd::Write, PipeEnd::Read];
     let arriving = ends.map(|end| desk.fake.arriving_pipe(end)).into();
     desk.fake.deliver(context, b"three", arriving);
+    // Room for one pipe.
+    let next = std::fs::File::open("/dev/null").unwrap().as_raw_fd() as u64;
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, next + 2, hard).unwrap();
     desk.settle();
-    assert_eq!(desk.agent.connections(), 0);
-    assert_eq!(desk.fake.open(), first);
+    assert_eq!((desk.agent.connections(), desk.agent.world.stats.pipes), (0, 0));
+    assert_eq!(desk.fake.open(), []);
+}
+
+#[test]
+fn if_one_of_several_vfds_fails_all_are_closed() {
+    crate::alone::run("agent::tests::vfds_arrive_where_fds_are_used_up");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::connection::{End, Link, Role};
 use crate::recycler::Recycler;
 use crate::shadow::{self, Shadows};
 use crate::stats::Stats;
-use crate::world::World;
+use crate::world::{Peer, World};
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use wlproxy_protocol::limits::{MAX_EVENT, MAX_REQUEST};
@@ -17,8 +17,8 @@ use wlproxy_protocol::wayland::{
 
 mod requests;
 
-/// The other side of all connections: the host alone knows which VM the compositor is in.
-const PEER: &str = "";
+/// The VM on the other side of all connections: the host alone knows its name.
+const COMPOSITOR_VM: &str = "";
 
 /// The translation of one client's stream.
 ///
@@ -27,6 +27,8 @@ const PEER: &str = "";
 /// compositor's `delete_id` for that is swallowed.
 #[derive(Default)]
 pub(crate) struct Client {
+    /// As the log has it.
+    name: String,
     objects: Objects,
     requests: Inbox<OwnedFd>,
     events: Inbox<Arrived>,
@@ -110,6 +112,16 @@ impl Role for Client {
 }
 
 impl Client {
+    /// A client that has said nothing yet.
+    pub(crate) fn new(name: String) -> Self {
+        Self { name, ..Self::default() }
+    }
+
+    /// The other side, on this client's account.
+    fn peer(&self) -> Peer<'_> {
+        Peer { vm: COMPOSITOR_VM, account: &self.name }
+    }
+
     fn event(
         &mut self,
         message: Message<'_>,
@@ -143,7 +155,7 @@ impl Client {
         }
         let mut arrived = arrived.into_iter();
         let fds: Result<Vec<OwnedFd>, End> =
-            arrived.by_ref().map(|vfd| carry_in(&call, vfd, world)).collect();
+            arrived.by_ref().map(|vfd| carry_in(&call, vfd, self.peer(), world)).collect();
         // If one couldn't be carried, nobody will ask for those after it.
         arrived.for_each(|vfd| world.discard(&vfd));
         link.local.queue(message.bytes, fds?);
@@ -168,9 +180,14 @@ impl Client {
 }
 
 /// What arrived, as the client can use it: memory becomes a file of its own that it may map in any way.
-fn carry_in(call: &Call<'_>, arrived: Arrived, world: &mut World) -> Result<OwnedFd, End> {
+fn carry_in(
+    call: &Call<'_>,
+    arrived: Arrived,
+    peer: Peer<'_>,
+    world: &mut World,
+) -> Result<OwnedFd, End> {
     match arrived {
-        Arrived::Pipe(vfd, end) => Ok(world.carry_pipe_in(vfd, end, PEER)?),
+        Arrived::Pipe(vfd, end) => Ok(world.carry_pipe_in(vfd, end, peer)?),
         Arrived::Allocation(allocation) => {
             let size = content_size(call).unwrap_or(allocation.size);
             let file = world.constant_file(&allocation, size);

@@ -5,7 +5,6 @@ use fake::{Fake, Offers, silent, token};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::process::Command;
 use std::thread;
 use vhost::vhost_user::VhostUserProtocolFeatures as Protocol;
 use vhost_user_backend::VhostUserDaemon;
@@ -504,19 +503,5 @@ fn counts_what_is_left() {
 
 #[test]
 fn nothing_is_left() {
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "channel::process::tests::counts_what_is_left",
-            "--ignored",
-            "--nocapture",
-        ])
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && text.contains("1 passed"),
-        "{text}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    crate::alone::run("channel::process::tests::counts_what_is_left");
 }

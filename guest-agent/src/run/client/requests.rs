@@ -1,9 +1,9 @@
 //! What a client's requests become.
 
-use super::{Client, Memory, PEER};
+use super::{Client, Memory};
 use crate::connection::{End, Link};
 use crate::shadow::{ClientError, Copied, Rect};
-use crate::world::World;
+use crate::world::{Peer, World};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use wlproxy_protocol::limits::PAGE_SIZE;
@@ -44,7 +44,7 @@ impl Client {
             "wp_viewporter" | "wp_viewport" => self.viewport_request(&call),
             _ => self.refresh_buffers(&call, world)?,
         }
-        forward(&call, fds, link, world)
+        forward(&call, fds, self.peer(), link, world)
     }
 
     /// Requests of wl_shm, its pools and the buffers.
@@ -70,13 +70,13 @@ impl Client {
             ("wl_shm_pool", "destroy") => {
                 self.shadows.destroy_pool(call.object(), &mut Memory::of(world));
                 self.pools.remove(&call.object());
-                forward(call, fds, link, world)
+                forward(call, fds, self.peer(), link, world)
             }
             ("wl_buffer", "destroy") => {
                 self.shadows.destroy_buffer(call.object(), &mut Memory::of(world));
-                forward(call, fds, link, world)
+                forward(call, fds, self.peer(), link, world)
             }
-            _ => forward(call, fds, link, world),
+            _ => forward(call, fds, self.peer(), link, world),
         }
     }
 
@@ -272,11 +272,12 @@ fn count(copied: Copied, world: &mut World) {
 fn forward(
     call: &Call<'_>,
     fds: Vec<OwnedFd>,
+    peer: Peer<'_>,
     link: &mut Link,
     world: &mut World,
 ) -> Result<(), End> {
     for fd in fds {
-        link.out.queue(&[], [world.carry_out(fd, PEER)?]);
+        link.out.queue(&[], [world.carry_out(fd, peer)?]);
     }
     link.out.queue(call.message.bytes, []);
     Ok(())

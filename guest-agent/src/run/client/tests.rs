@@ -62,7 +62,8 @@ impl Desk {
         let (client, local) = UnixStream::pair().unwrap();
         let context = agent.world.channel.connect().unwrap();
         let link = Link { local: Stream::new(local).unwrap(), out: Outbox::default() };
-        agent.connect("test".into(), link, context, Box::<Client>::default()).unwrap();
+        let role = Box::new(Client::new("test".into()));
+        agent.connect("test".into(), link, context, role).unwrap();
         let mut desk = Self { agent, fake, client: Stream::new(client).unwrap(), context, read: 0 };
         desk.request(WL_DISPLAY, 1, &[Arg::NewId(REGISTRY)]);
         let globals = [
@@ -240,6 +241,24 @@ fn a_keymap_becomes_a_constant_file() {
         assert_eq!(text, "keymap"[..size as usize]);
         assert!(!desk.fake.is_open(vfd));
     }
+}
+
+#[test]
+fn the_pipes_of_one_client_end_none_of_another() {
+    let mut desk = Desk::new();
+    let pipe = desk.fake.arriving_pipe(PipeEnd::Read);
+    let vfd = pipe.vfd();
+    let keyboard = FREE;
+    desk.request(SEAT, 1, &[Arg::NewId(keyboard)]);
+    desk.event(keyboard, 0, &[Arg::Uint(1), Arg::Fd, Arg::Uint(9)], vec![pipe]);
+    let other = Client::new("another".into());
+    let (read, _write) = std::io::pipe().unwrap();
+    for _ in 0..100 {
+        let read = read.try_clone().unwrap();
+        desk.agent.world.carry_out(read.into(), other.peer()).unwrap();
+    }
+    assert!(desk.agent.world.stats.pipes < 100);
+    assert!(desk.agent.world.pump_of(vfd).is_some());
 }
 
 #[test]
