@@ -5,7 +5,7 @@ use crate::outbox::Outbox;
 use crate::world::{CarryError, World};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use wlproxy_protocol::limits::MAX_QUEUED;
+use wlproxy_protocol::limits::{MAX_FDS, MAX_QUEUED};
 use wlproxy_protocol::wayland::Violation;
 use wlproxy_unix::{Read, Stream};
 
@@ -19,6 +19,10 @@ const BURST: usize = 4;
 /// far below [`MAX_QUEUED`].
 const HIGH_WATER: usize = MAX_QUEUED / 4;
 
+/// The same for fds, or vfds, that wait: two full messages. They are this process's, and thousands may be named in few
+/// bytes. What one read brings comes on top (Linux, `SCM_MAX_FD`: 253 of them).
+const HIGH_WATER_FDS: usize = 2 * MAX_FDS;
+
 /// Where a role puts what goes on.
 #[derive(Debug)]
 pub struct Link {
@@ -26,6 +30,18 @@ pub struct Link {
     pub local: Stream,
     /// The context.
     pub out: Outbox,
+}
+
+impl Link {
+    /// Whether the local peer has to catch up before the context is read again.
+    fn is_local_behind(&self) -> bool {
+        self.local.queued() > HIGH_WATER || self.local.queued_fds() > HIGH_WATER_FDS
+    }
+
+    /// Whether the other side has to catch up before the local peer is read again.
+    fn is_remote_behind(&self) -> bool {
+        self.out.queued() > HIGH_WATER || self.out.queued_vfds() > HIGH_WATER_FDS
+    }
 }
 
 /// Why a connection ends.
@@ -156,8 +172,7 @@ impl Connection {
         // A local peer that can't be written to is gone.
         let written = self.link.local.flush().unwrap_or(true);
         // Who wasn't read for want of room won't tell again that there is something.
-        let more = remote && self.link.local.queued() <= HIGH_WATER
-            || local && self.link.out.queued() <= HIGH_WATER;
+        let more = remote && !self.link.is_local_behind() || local && !self.link.is_remote_behind();
         Ok(match self.life {
             Life::LocalGone if sent => Step::End,
             Life::RemoteGone if written => Step::End,
@@ -181,7 +196,7 @@ impl Connection {
     /// Takes what arrived over the context. Whether there may be more.
     fn pull_remote(&mut self, world: &mut World) -> Result<bool, End> {
         for _ in 0..BURST {
-            if self.link.local.queued() > HIGH_WATER {
+            if self.link.is_local_behind() {
                 return Ok(true);
             }
             let mut bytes = Vec::new();
@@ -207,7 +222,7 @@ impl Connection {
             if self.life != Life::Open {
                 return Ok(false);
             }
-            if self.link.out.queued() > HIGH_WATER {
+            if self.link.is_remote_behind() {
                 return Ok(true);
             }
             bytes.clear();

@@ -4,8 +4,8 @@ use crate::channel::{Channel, Error, Sent, VfdId};
 use std::collections::VecDeque;
 use wlproxy_protocol::limits::{MAX_FDS, MAX_SEND};
 
-/// Bytes and vfds for one context, in order. Whoever fills it looks at [`Outbox::queued`] first: it has no bound of its
-/// own.
+/// Bytes and vfds for one context, in order. Whoever fills it looks at [`Outbox::queued`] and [`Outbox::queued_vfds`]
+/// first: it has no bound of its own.
 #[derive(Debug, Default)]
 pub struct Outbox {
     bytes: VecDeque<u8>,
@@ -25,6 +25,11 @@ impl Outbox {
     /// Bytes that are queued and not sent.
     pub fn queued(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// vfds that are queued and not sent.
+    pub fn queued_vfds(&self) -> usize {
+        self.vfds.len()
     }
 
     /// Whether a vfd waits to be sent.

@@ -25,7 +25,7 @@ pub enum Read {
 
 /// One end of a connected Wayland socket, with a queue for what the peer hasn't taken yet.
 ///
-/// The queue has no bound of its own: whoever fills it looks at [`Stream::queued`] first.
+/// The queue has no bound of its own: whoever fills it looks at [`Stream::queued`] and [`Stream::queued_fds`] first.
 #[derive(Debug)]
 pub struct Stream {
     socket: UnixStream,
@@ -74,6 +74,11 @@ impl Stream {
     /// Bytes that are queued and not written.
     pub fn queued(&self) -> usize {
         self.out.len()
+    }
+
+    /// fds that are queued and not written.
+    pub fn queued_fds(&self) -> usize {
+        self.fds.len()
     }
 
     /// Writes what the socket takes. `true` if nothing is left; if not, it takes more when it is writable, unless the

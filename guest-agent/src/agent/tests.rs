@@ -9,12 +9,15 @@ use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use wlproxy_protocol::limits::MAX_QUEUED;
+use wlproxy_protocol::limits::{MAX_FDS, MAX_QUEUED};
 use wlproxy_protocol::wayland::Violation;
 use wlproxy_unix::Stream;
 
 /// What a kernel keeps of a Unix stream at most, in bytes, with room to spare.
 const SOCKET: usize = 1 << 20;
+
+/// Many fds, and far from the usual limit of a process.
+const FDS: usize = 300;
 
 struct Desk {
     agent: Agent,
@@ -35,6 +38,12 @@ impl Desk {
         let link = Link { local: Stream::new(local).unwrap(), out: Outbox::default() };
         self.agent.connect("test".into(), link, context, role).unwrap();
         (peer, context)
+    }
+
+    /// What a connection has queued.
+    fn link(&mut self, context: VfdId) -> &mut Link {
+        let key = self.agent.contexts[&context];
+        &mut self.agent.connections.get_mut(&key).unwrap().link
     }
 
     fn passage(&mut self) -> (UnixStream, VfdId) {
@@ -167,6 +176,46 @@ fn a_slow_local_peer_holds_the_other_side_back() {
     assert!(taken < MAX_QUEUED + SOCKET, "{taken} bytes were taken");
     let mut got = Vec::new();
     assert!(!desk.read(&mut peer, &mut got) && got == sent);
+}
+
+#[test]
+fn fds_that_a_local_peer_leaves_hold_the_other_side_back_too() {
+    let mut desk = Desk::new();
+    let (mut peer, context) = desk.passage();
+    while desk.link(context).local.queued() == 0 {
+        desk.fake.deliver(context, &[0; 4000], vec![]);
+        desk.settle();
+    }
+    for _ in 0..FDS {
+        let memory = desk.fake.arriving_memory(b"pool");
+        desk.fake.deliver(context, b"create_pool", vec![memory]);
+    }
+    desk.settle();
+    let queued = desk.link(context).local.queued_fds();
+    assert!((MAX_FDS..4 * MAX_FDS).contains(&queued), "{queued} fds are queued");
+    assert_eq!(queued + desk.fake.undelivered(context), FDS);
+    let mut got = Vec::new();
+    desk.read(&mut peer, &mut got);
+    assert!(got.ends_with(b"create_pool"));
+    assert_eq!(desk.fake.undelivered(context) + desk.link(context).local.queued(), 0);
+}
+
+#[test]
+fn vfds_that_a_slow_channel_leaves_hold_the_local_peer_back_too() {
+    let mut desk = Desk::new();
+    let (peer, context) = desk.passage();
+    desk.fake.set_credit(Some(0));
+    let mut peer = Stream::new(peer).unwrap();
+    for _ in 0..FDS {
+        peer.queue(b"keymap", [std::fs::File::open("/dev/null").unwrap().into()]);
+        peer.flush().unwrap();
+        desk.settle();
+    }
+    let queued = desk.link(context).out.queued_vfds();
+    assert!((MAX_FDS..4 * MAX_FDS).contains(&queued), "{queued} vfds are queued");
+    desk.fake.set_credit(None);
+    desk.settle();
+    assert_eq!(desk.fake.vfds_to(context).len(), FDS);
 }
 
 #[test]
@@ -324,9 +373,9 @@ fn memory_is_not_closed_while_a_message_that_names_it_waits() {
     let allocation = memory.take(4096, &mut **channel, stats).unwrap();
     let vfd = allocation.vfd;
     fake.set_credit(Some(0));
-    let key = agent.contexts[&context];
-    agent.connections.get_mut(&key).unwrap().link.out.queue(b"create_pool", [vfd]);
-    agent.world.memory.discard(allocation, &mut agent.world.stats);
+    desk.link(context).out.queue(b"create_pool", [vfd]);
+    let World { memory, stats, .. } = &mut desk.agent.world;
+    memory.discard(allocation, stats);
     desk.settle();
     assert!(desk.fake.is_open(vfd));
     desk.fake.set_credit(None);
