@@ -14,6 +14,17 @@ use std::time::Duration;
 /// How often a channel that isn't there is tried, and a main context that was closed.
 pub(crate) const RETRY: Duration = Duration::from_millis(200);
 
+/// Every client, and what compositor and clients send each other, costs fds. Returns what the limit was.
+pub(crate) fn raise_fd_limit() -> Option<u64> {
+    match wlproxy_unix::fd_limit::raise() {
+        Ok(before) => Some(before),
+        Err(error) => {
+            tracing::warn!("can't raise the limit of open files: {error}");
+            None
+        }
+    }
+}
+
 /// The part of wlproxy that runs in the VMs.
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100)]

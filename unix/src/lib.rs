@@ -1,7 +1,8 @@
-//! The I/O that host and guests share: Wayland streams over Unix sockets, and memfds.
+//! The I/O that host and guests share: Wayland streams over Unix sockets, memfds, the limit of open files.
 
 #![deny(unsafe_code)]
 
+pub mod fd_limit;
 pub mod memory;
 mod receive;
 mod stream;

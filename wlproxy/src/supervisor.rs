@@ -14,7 +14,6 @@ use anyhow::{Context as _, Result};
 use calloop::generic::Generic;
 use calloop::signals::{Signal, Signals};
 use calloop::{EventLoop, Interest, LoopHandle, Mode, PostAction, RegistrationToken};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode as FileMode, umask};
 use std::io;
 use std::rc::Rc;
@@ -99,11 +98,9 @@ pub fn run(config: Config, log: &str) -> Result<()> {
     Ok(())
 }
 
-/// Every client that waits costs an fd, and the usual limit is made for `select`.
+/// Every client that waits costs an fd.
 fn raise_fd_limit() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
+    if let Err(error) = wlproxy_unix::fd_limit::raise() {
         warn!(%error, "can't raise the limit of open files");
     }
 }

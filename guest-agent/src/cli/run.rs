@@ -1,6 +1,6 @@
 //! `guest-agent run`.
 
-use super::{ChannelSpec, RETRY, Waiting, stats::StatsFile};
+use super::{ChannelSpec, RETRY, Waiting, raise_fd_limit, stats::StatsFile};
 use anyhow::{Context, Result};
 use calloop::generic::Generic;
 use calloop::signals::{self, Signal, Signals};
@@ -63,6 +63,7 @@ struct State {
 }
 
 pub(crate) fn main(args: Args) -> Result<ExitCode> {
+    let fd_limit = raise_fd_limit();
     let mut events: EventLoop<'static, State> =
         EventLoop::try_new().context("can't make an event loop")?;
     let handle = events.handle();
@@ -76,7 +77,7 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
     ])
     .context("can't take signals")?;
     let socket = Socket::bind(args.socket.as_deref())?;
-    let child = spawn(&args.app, &socket)?;
+    let child = spawn(&args.app, &socket, fd_limit)?;
     let mut state = State {
         channel: args.channel,
         socket,
@@ -102,14 +103,18 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }
 
-fn spawn(app: &[OsString], socket: &Socket) -> Result<Child> {
+/// Starts the application, with the limit of open files that this program was started with.
+fn spawn(app: &[OsString], socket: &Socket, fd_limit: Option<u64>) -> Result<Child> {
     let (program, arguments) = app.split_first().context("no application was named")?;
     let mut command = Command::new(program);
     command.args(arguments).env("WAYLAND_DISPLAY", socket.display()).env_remove("WAYLAND_SOCKET");
-    // SAFETY: between fork and exec only a system call is made.
+    // SAFETY: between fork and exec only system calls are made.
     unsafe {
-        // The signals that we take by fd are blocked here, and would stay so in the application.
-        command.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?));
+        command.pre_exec(move || {
+            // The signals that we take by fd are blocked here, and would stay so in the application.
+            SigSet::empty().thread_set_mask()?;
+            fd_limit.map_or(Ok(()), wlproxy_unix::fd_limit::restore)
+        });
     }
     command.spawn().with_context(|| format!("can't start {}", program.display()))
 }

@@ -1,6 +1,6 @@
 //! `guest-agent serve`.
 
-use super::{ChannelSpec, RETRY, Waiting, stats::StatsFile};
+use super::{ChannelSpec, RETRY, Waiting, raise_fd_limit, stats::StatsFile};
 use anyhow::{Context, Result, bail};
 use calloop::generic::Generic;
 use calloop::signals::{Signal, Signals};
@@ -41,6 +41,7 @@ struct State {
 }
 
 pub(crate) fn main(args: Args) -> Result<ExitCode> {
+    raise_fd_limit();
     let mut events: EventLoop<'static, State> =
         EventLoop::try_new().context("can't make an event loop")?;
     let handle = events.handle();

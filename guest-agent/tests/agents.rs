@@ -1,0 +1,69 @@
+//! The agents as the processes that they are, without a host behind them.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longest that anything here may take, on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A process that doesn't outlive its test.
+struct Agent(Child);
+
+impl Agent {
+    /// Has a shell start an agent in `folder`: after `before`, with these arguments.
+    fn start(folder: &Path, before: &str, arguments: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{before}; exec \"$@\""), "sh"]);
+        shell.arg(env!("CARGO_BIN_EXE_guest-agent")).args(arguments);
+        shell.current_dir(folder).env("XDG_RUNTIME_DIR", folder).env("RUST_LOG", "info");
+        Self(shell.spawn().unwrap())
+    }
+
+    fn end(&mut self) -> ExitStatus {
+        until("the agent's end", || self.0.try_wait().unwrap())
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Nobody listens there.
+const NOBODY: [&str; 2] = ["--channel", "process:nobody"];
+
+#[test]
+fn an_agent_may_open_more_files_than_its_application() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = r#"cat /proc/$PPID/limits > limits; test "$(ulimit -Sn)" = 100"#;
+    let run = [&["run"], &NOBODY[..], &["--", "sh", "-c", limits]].concat();
+    assert!(Agent::start(folder.path(), "ulimit -Sn 100", &run).end().success());
+    let soft = |limits: String| {
+        let line = limits.lines().find(|line| line.starts_with("Max open files"));
+        line.and_then(|line| line.split_whitespace().nth(3)?.parse::<u64>().ok()).unwrap()
+    };
+    assert!(soft(fs::read_to_string(folder.path().join("limits")).unwrap()) > 100);
+
+    let serve = [&["serve"], &NOBODY[..], &["--compositor", "wayland-0"]].concat();
+    let agent = Agent::start(folder.path(), "ulimit -Sn 100", &serve);
+    until("a higher limit", || {
+        let limits = fs::read_to_string(format!("/proc/{}/limits", agent.0.id())).unwrap();
+        (soft(limits) > 100).then_some(())
+    });
+}
