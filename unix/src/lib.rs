@@ -2,10 +2,12 @@
 
 #![deny(unsafe_code)]
 
+mod connect;
 pub mod fd_limit;
 pub mod memory;
 mod receive;
 mod stream;
 
+pub use connect::connect;
 pub use receive::receive;
 pub use stream::{Read, Stream};

@@ -7,7 +7,6 @@ use crate::accept::{Accept, Action, MAX_PENDING, MainId, Pulled};
 use crate::config::Compositor;
 use crate::device::Side;
 use crate::device::opener::{OpenError, Opened, Role, Target};
-use crate::sockets;
 use calloop::generic::Generic;
 use calloop::{Interest, LoopHandle, Mode, PostAction, RegistrationToken};
 use std::io::{self, Read as _, Write as _};
@@ -120,7 +119,7 @@ impl<D: HasLinks + 'static> Links<D> {
         self.connections += 1;
         let connection = self.connections;
         let stream = match &self.compositor {
-            Compositor::Socket(path) => sockets::connect(path).map_err(|error| {
+            Compositor::Socket(path) => wlproxy_unix::connect(path).map_err(|error| {
                 warn!(vm, connection, %error, path = %path.display(), "can't reach the compositor");
                 OpenError::Failed
             })?,

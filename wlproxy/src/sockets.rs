@@ -3,13 +3,13 @@
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr};
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use wlproxy_unix::connect;
 
 /// The runtime directory, held by this process alone.
 ///
@@ -112,14 +112,6 @@ fn remove_stale(path: &Path) -> Result<()> {
     }
 }
 
-/// Connects without waiting: a listener whose queue is full is an error.
-pub fn connect(path: &Path) -> io::Result<UnixStream> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket = nix::sys::socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    nix::sys::socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
-    Ok(socket.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,18 +167,5 @@ mod tests {
         fs::write(&path, "precious").unwrap();
         assert!(message(Listening::bind(&path)).contains("no socket"));
         assert_eq!(fs::read(&path).unwrap(), b"precious");
-    }
-
-    #[test]
-    fn connecting_never_waits() {
-        let temp = tempfile::tempdir().unwrap();
-        let path = temp.path().join("full.sock");
-        assert_eq!(connect(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
-        let listener = UnixListener::bind(&path).unwrap();
-        nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(1).unwrap()).unwrap();
-        let mut connected = Vec::new();
-        let error =
-            (0..1000).find_map(|_| connect(&path).map(|stream| connected.push(stream)).err());
-        assert_eq!(error.unwrap().kind(), io::ErrorKind::WouldBlock);
     }
 }

@@ -6,7 +6,6 @@
 use crate::config::Compositor;
 use crate::counters::Snapshot;
 use crate::device::Side;
-use crate::sockets;
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -118,7 +117,7 @@ pub fn answer(listener: &UnixListener, status: impl Fn() -> Status) -> io::Resul
 /// Asks the wlproxy behind `control_socket`: the document as it came.
 pub fn fetch(control_socket: &Path) -> Result<String> {
     let shown = control_socket.display();
-    let stream = sockets::connect(control_socket).with_context(|| {
+    let stream = wlproxy_unix::connect(control_socket).with_context(|| {
         format!("wlproxy doesn't run with this configuration: nobody listens at {shown}")
     })?;
     read(stream).with_context(|| format!("no status from {shown}"))
@@ -232,7 +231,7 @@ mod tests {
         let listener = UnixListener::bind(&path).unwrap();
         listener.set_nonblocking(true).unwrap();
         answer(&listener, || unreachable!("nobody asked")).unwrap();
-        let reader = sockets::connect(&path).unwrap();
+        let reader = wlproxy_unix::connect(&path).unwrap();
         answer(&listener, || status(MAX_VMS)).unwrap();
         let text = read(reader).unwrap();
         assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status(MAX_VMS));
@@ -245,7 +244,7 @@ mod tests {
         let listener = UnixListener::bind(&path).unwrap();
         listener.set_nonblocking(true).unwrap();
         let readers: Vec<_> =
-            (0..MAX_ANSWERS + 1).map(|_| sockets::connect(&path).unwrap()).collect();
+            (0..MAX_ANSWERS + 1).map(|_| wlproxy_unix::connect(&path).unwrap()).collect();
         answer(&listener, || status(1)).unwrap();
         answer(&listener, || status(1)).unwrap();
         for reader in readers {
