@@ -8,7 +8,6 @@ use crate::world::{Peer, World};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use wlproxy_protocol::accept::{Record, Refusal};
 use wlproxy_unix::Stream;
@@ -59,13 +58,13 @@ impl Serve {
     fn accept(&mut self, record: &Record) -> Result<(), Error> {
         let name = format!("{}:{}", record.vm, record.connection);
         let channel = &mut *self.agent.world.channel;
-        let local = match UnixStream::connect(&self.compositor).and_then(Stream::new) {
+        let local = match wlproxy_unix::connect(&self.compositor).and_then(Stream::new) {
             Ok(local) => local,
             Err(error) => {
                 let socket = self.compositor.display();
                 tracing::warn!(
                     connection = name,
-                    "no compositor listens on {socket} ({error}): client refused"
+                    "no compositor takes clients on {socket} ({error}): client refused"
                 );
                 return self.listener.refuse(channel, record, Refusal::NoCompositor);
             }
@@ -154,3 +153,6 @@ impl From<Error> for io::Error {
         io::Error::other(error)
     }
 }
+
+#[cfg(test)]
+mod tests;
