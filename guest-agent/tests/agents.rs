@@ -1,6 +1,9 @@
 //! The agents as the processes that they are, without a host behind them.
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::thread;
@@ -66,4 +69,25 @@ fn an_agent_may_open_more_files_than_its_application() {
         let limits = fs::read_to_string(format!("/proc/{}/limits", agent.0.id())).unwrap();
         (soft(limits) > 100).then_some(())
     });
+}
+
+/// A second agent of a VM waits for the first to end: its device is busy. It can be asked to end meanwhile.
+#[test]
+fn an_agent_whose_device_does_not_answer_says_why_and_ends_when_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let _busy = UnixListener::bind(folder.path().join("busy")).unwrap();
+    let channel = ["--channel", "process:busy"];
+    let run = [&["run"], &channel[..], &["--", "sleep", "60"]].concat();
+    let serve = [&["serve"], &channel[..], &["--compositor", "wayland-0"]].concat();
+    for arguments in [run, serve] {
+        let log = folder.path().join(format!("{}.log", arguments[0]));
+        let before = format!("exec 2> {}", log.display());
+        let mut agent = Agent::start(folder.path(), &before, &arguments);
+        until("a reason", || {
+            let log = fs::read_to_string(&log).ok()?;
+            log.contains("another agent may be connected").then_some(())
+        });
+        kill(Pid::from_raw(agent.0.id().cast_signed()), Signal::SIGTERM).unwrap();
+        agent.end();
+    }
 }

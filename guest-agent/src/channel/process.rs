@@ -5,12 +5,13 @@
 //!
 //! | file | what it plays |
 //! |---|---|
-//! | `vmm.rs` | QEMU: vhost-user, the memory table |
+//! | `vmm.rs`, `deadline.rs` | QEMU: vhost-user, the memory table |
 //! | `window.rs` | QEMU: the shared memory region |
 //! | `ram.rs` | the VM's memory |
 //! | `ring.rs` | the guest kernel: its side of a virtqueue |
 //! | `driver.rs`, `vfd.rs` | the guest kernel: virtio_wl |
 
+mod deadline;
 mod driver;
 mod ram;
 mod ring;
@@ -69,8 +70,8 @@ impl ProcessChannel {
     /// Starts the VM with the device that listens at `socket`.
     ///
     /// # Errors
-    /// [`Error::Lost`] if nobody listens there or the connection breaks, [`Error::Refused`] if the device lacks
-    /// what a VM with `options` needs.
+    /// [`Error::Lost`] if nobody listens there, nobody answers within seconds (it serves another frontend), or the
+    /// connection breaks; [`Error::Refused`] if the device lacks what a VM with `options` needs.
     pub fn connect(socket: &Path, options: Options) -> Result<Self, Error> {
         let ram = Arc::new(Ram::new(driver::RAM_SIZE).map_err(lost)?);
         let vmm = Vmm::connect(socket, &options, ram.clone())?;

@@ -458,6 +458,17 @@ fn nobody_at_the_socket_is_a_lost_channel() {
     assert!(why.contains(nowhere.to_str().unwrap()), "{why}");
 }
 
+#[test]
+fn a_device_that_serves_another_frontend_is_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("device");
+    let _busy = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let Err(Error::Lost(why)) = ProcessChannel::connect(&socket, Options::default()) else {
+        panic!("nobody answers");
+    };
+    assert!(why.contains(socket.to_str().unwrap()) && why.contains("another agent"), "{why}");
+}
+
 /// fds and threads of this process.
 fn held() -> (usize, usize) {
     let count = |directory| fs::read_dir(directory).unwrap().count();

@@ -3,6 +3,7 @@
 //! User addresses in this protocol only name places in the memory table, so here they equal the guest addresses.
 #![allow(unsafe_code)]
 
+use super::deadline::within;
 use super::ram::{self, Ram};
 use super::ring::Layout;
 use super::window::{self, Window};
@@ -14,6 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 use vhost::vhost_user::message::{
     VhostUserHeaderFlag, VhostUserProtocolFeatures as Protocol, VhostUserVirtioFeatures,
 };
@@ -39,6 +41,10 @@ const NEEDED: Protocol = Protocol::BACKEND_REQ
 const KNOWN: Protocol =
     NEEDED.union(Protocol::MQ).union(Protocol::CONFIG).union(Protocol::SHARED_OBJECT);
 
+/// How long a device may take to agree on features, and to start its rings; it does in milliseconds. One that serves
+/// another frontend answers when that is gone. Whoever waits should have other things to do in between, so this is short.
+const HANDSHAKE: Duration = Duration::from_secs(2);
+
 /// The connection to a device, from the VMM's side. Dropping it is the end of the VM.
 pub(super) struct Vmm {
     frontend: Frontend,
@@ -57,9 +63,17 @@ pub(super) struct Vmm {
 impl Vmm {
     /// Connects to a device and agrees with it on features. Its rings don't run yet.
     pub(super) fn connect(socket: &Path, options: &Options, ram: Arc<Ram>) -> Result<Self, Error> {
-        let stream = UnixStream::connect(socket).map_err(|error| {
-            Error::Lost(format!("can't connect to {}: {error}", socket.display()))
+        let stream = wlproxy_unix::connect(socket).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => silent(socket),
+            _ => Error::Lost(format!("can't connect to {}: {error}", socket.display())),
         })?;
+        stream.set_nonblocking(false).map_err(lost)?;
+        let connection = OwnedFd::from(stream.try_clone().map_err(lost)?);
+        let agreed = within(connection.as_fd(), HANDSHAKE, || Self::agree(stream, options, ram));
+        agreed.map_err(lost)?.unwrap_or_else(|| Err(silent(socket)))
+    }
+
+    fn agree(stream: UnixStream, options: &Options, ram: Arc<Ram>) -> Result<Self, Error> {
         let connection = OwnedFd::from(stream.try_clone().map_err(lost)?);
         let mut frontend = Frontend::from_stream(stream, NUM_QUEUES as u64);
 
@@ -143,6 +157,13 @@ impl Vmm {
 
     /// Starts the rings, which are empty or filled, but unused: the driver is ready.
     pub(super) fn start(&mut self, layouts: [Layout; NUM_QUEUES]) -> Result<(), Error> {
+        let connection = self.connection.try_clone().map_err(lost)?;
+        within(connection.as_fd(), HANDSHAKE, || self.start_rings(layouts))
+            .map_err(lost)?
+            .unwrap_or_else(|| Err(Error::Lost("the device doesn't start".into())))
+    }
+
+    fn start_rings(&mut self, layouts: [Layout; NUM_QUEUES]) -> Result<(), Error> {
         self.frontend.set_features(self.features).map_err(lost)?;
         self.frontend.set_mem_table(&[self.announcer.ram_region()]).map_err(lost)?;
         *self.announcer.lock() = true;
@@ -282,6 +303,13 @@ fn missing(features: Protocol) -> Option<String> {
 
 fn lacks(what: &str) -> Error {
     Error::Refused(format!("the device lacks {what}"))
+}
+
+fn silent(socket: &Path) -> Error {
+    Error::Lost(format!(
+        "nobody answers at {}: another agent may be connected, and there can be one per VM",
+        socket.display()
+    ))
 }
 
 fn lost(error: impl std::fmt::Display) -> Error {
