@@ -27,6 +27,7 @@ use ram::Ram;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use vfd::Kind;
 use virtio_bindings::bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use vmm::Vmm;
@@ -52,6 +53,10 @@ impl Default for Options {
     }
 }
 
+/// How long the device may take to answer a request for a vfd: it asks wlproxy for a context, and maps memory, in
+/// milliseconds. Meanwhile nothing else is done in this process.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 const CALL: u64 = 0;
 const CONNECTION: u64 = 1;
 
@@ -63,6 +68,7 @@ pub struct ProcessChannel {
     epoll: Epoll,
     /// Only kept open for `epoll`.
     _call: OwnedFd,
+    patience: Duration,
     lost: Option<String>,
 }
 
@@ -81,7 +87,8 @@ impl ProcessChannel {
         let hang_up = EpollEvent::new(EpollFlags::EPOLLRDHUP, CONNECTION);
         epoll.add(vmm.connection(), hang_up).map_err(lost)?;
         let driver = driver(&vmm, &ram);
-        let mut channel = Self { vmm, ram, driver, epoll, _call: call, lost: None };
+        let patience = PATIENCE;
+        let mut channel = Self { vmm, ram, driver, epoll, _call: call, patience, lost: None };
         channel.start()?;
         Ok(channel)
     }
@@ -159,13 +166,27 @@ impl ProcessChannel {
         self.kick()
     }
 
+    /// Waits until the device did something. After the deadline the channel is lost.
+    fn wait(&mut self, deadline: Instant) -> Result<(), Error> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            let patience = self.patience;
+            let why = format!("the device hasn't answered for {patience:?}: is wlproxy stopped?");
+            return self.keep(Err(Error::Lost(why)));
+        }
+        // Rounded up to milliseconds, so that it isn't asked too early, again and again.
+        let timeout = left.as_millis() as u64 + 1;
+        self.turn(EpollTimeout::try_from(timeout).unwrap_or(EpollTimeout::MAX))
+    }
+
     /// Makes a vfd and waits until the device has answered.
     fn create(&mut self, kind: Kind, mut new: VfdNew) -> Result<(VfdId, Answer), Error> {
         self.check()?;
+        let deadline = Instant::now() + self.patience;
         let id = loop {
             match self.driver.reserve(kind) {
                 Some(id) => break id,
-                None if self.driver.is_closing() => self.turn(EpollTimeout::NONE)?,
+                None if self.driver.is_closing() => self.wait(deadline)?,
                 None => return Err(Error::OutOfMemory),
             }
         };
@@ -173,7 +194,7 @@ impl ProcessChannel {
         let ticket = loop {
             match self.driver.ask(&new) {
                 Some(ticket) => break ticket,
-                None => self.turn(EpollTimeout::NONE)?,
+                None => self.wait(deadline)?,
             }
         };
         let kicked = self.kick();
@@ -181,7 +202,7 @@ impl ProcessChannel {
         let answer = loop {
             match self.driver.answer(&ticket) {
                 Some(answer) => break answer,
-                None => self.turn(EpollTimeout::NONE)?,
+                None => self.wait(deadline)?,
             }
         };
         let result = answer.check();

@@ -431,6 +431,18 @@ fn a_device_that_ends_ends_the_wait_for_its_answer() {
 }
 
 #[test]
+fn a_device_that_does_not_answer_is_lost() {
+    let mut lab = Lab::new(Options::default());
+    lab.context();
+    lab.channel.patience = Duration::from_millis(20);
+    let Err(Error::Lost(why)) = lab.channel.open(Way::Name, silent()) else {
+        panic!("it never answers");
+    };
+    assert!(why.contains("wlproxy"), "{why}");
+    assert!(matches!(lab.channel.connect(), Err(Error::Lost(_))), "and stays");
+}
+
+#[test]
 fn what_a_device_lacks_is_named() {
     let refused = |offers, options| match connect(offers, options) {
         Err(Error::Refused(why)) => why,
