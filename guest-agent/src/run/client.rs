@@ -6,7 +6,7 @@ use crate::recycler::Recycler;
 use crate::shadow::{self, Shadows};
 use crate::stats::Stats;
 use crate::world::{Peer, World};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::OwnedFd;
 use wlproxy_protocol::limits::{MAX_EVENT, MAX_REQUEST};
 use wlproxy_protocol::wayland::objects::{Event, IMPLEMENTATION, NO_MEMORY};
@@ -35,6 +35,8 @@ pub(crate) struct Client {
     shadows: Shadows,
     /// Pools and the wl_shm that they were made with.
     pools: HashMap<u32, u32>,
+    /// Each wl_shm that the client has released, and the compositor not yet.
+    released: HashSet<u32>,
     /// Viewports and their surfaces.
     viewports: HashMap<u32, u32>,
     /// How many `delete_id` of a pool's id are ours.

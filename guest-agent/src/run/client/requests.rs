@@ -13,6 +13,7 @@ use wlproxy_protocol::wayland::{Arg, Batch, Call, Message, Violation, WL_DISPLAY
 /// Opcodes of the requests that we make ourselves.
 mod opcode {
     pub(super) const WL_SHM_CREATE_POOL: u16 = 0;
+    pub(super) const WL_SHM_RELEASE: u16 = 1;
     pub(super) const WL_SHM_POOL_CREATE_BUFFER: u16 = 0;
     pub(super) const WL_SHM_POOL_DESTROY: u16 = 1;
 }
@@ -57,6 +58,10 @@ impl Client {
     ) -> Result<(), End> {
         match call.name() {
             ("wl_shm", "create_pool") => self.create_pool(call, fds, link, world),
+            ("wl_shm", "release") if self.pools.values().any(|&shm| shm == call.object()) => {
+                self.released.insert(call.object());
+                Ok(())
+            }
             ("wl_shm_pool", "create_buffer") => self.create_buffer(call, link, world),
             ("wl_shm_pool", "resize") => {
                 let Some(Arg::Int(size)) = call.args().next() else {
@@ -69,8 +74,11 @@ impl Client {
             }
             ("wl_shm_pool", "destroy") => {
                 self.shadows.destroy_pool(call.object(), &mut Memory::of(world));
-                self.pools.remove(&call.object());
-                forward(call, fds, self.peer(), link, world)
+                forward(call, fds, self.peer(), link, world)?;
+                if let Some(shm) = self.pools.remove(&call.object()) {
+                    self.release_unused(shm, link);
+                }
+                Ok(())
             }
             ("wl_buffer", "destroy") => {
                 self.shadows.destroy_buffer(call.object(), &mut Memory::of(world));
@@ -124,13 +132,7 @@ impl Client {
         else {
             return Err(mismatch(call).into());
         };
-        let is_shm =
-            |&shm: &u32| self.objects.interface(shm).is_some_and(|known| known.name == "wl_shm");
-        let Some(shm) = self.pools.get(&pool).copied().filter(is_shm) else {
-            let reason =
-                "the wl_shm of this pool was released, and the pool can't be made again without it";
-            return Err(call.violation(IMPLEMENTATION, reason).into());
-        };
+        let Some(&shm) = self.pools.get(&pool) else { return Err(mismatch(call).into()) };
         let placement = self
             .shadows
             .create_buffer(
@@ -160,6 +162,16 @@ impl Client {
         link.out.queue(&out.bytes, [placement.vfd]);
         *self.swallow.entry(pool).or_default() += 1;
         Ok(())
+    }
+
+    /// Releases a wl_shm that the client has released, as soon as none of its pools is left.
+    fn release_unused(&mut self, shm: u32, link: &mut Link) {
+        if self.released.contains(&shm) && self.pools.values().all(|&of| of != shm) {
+            self.released.remove(&shm);
+            let mut out = Batch::<()>::default();
+            out.push(shm, opcode::WL_SHM_RELEASE, &[]);
+            link.out.queue(&out.bytes, []);
+        }
     }
 
     fn surface_request(&mut self, call: &Call<'_>, world: &mut World) -> Result<(), End> {

@@ -68,7 +68,7 @@ impl Desk {
         desk.request(WL_DISPLAY, 1, &[Arg::NewId(REGISTRY)]);
         let globals = [
             (c"wl_compositor", 4),
-            (c"wl_shm", 1),
+            (c"wl_shm", 2),
             (c"wl_seat", 5),
             (c"xdg_toplevel_icon_manager_v1", 1),
         ];
@@ -223,6 +223,41 @@ fn an_id_that_is_reused_before_its_delete_id_is_counted_right() {
     desk.event(pool, 0, &[Arg::Uint(5)], vec![]);
     let deleted = (WL_DISPLAY, 1, vec![pool]);
     assert_eq!(desk.received().0, [deleted.clone(), deleted, (pool, 0, vec![5])]);
+}
+
+#[test]
+fn a_wl_shm_is_released_after_its_last_pool() {
+    let mut desk = Desk::new();
+    let (one, other, buffer) = (FREE, FREE + 1, FREE + 2);
+    desk.create_pool(one);
+    desk.create_pool(other);
+    desk.sent();
+    desk.request(SHM, 1, &[]);
+    assert_eq!(desk.sent(), []);
+    desk.create_buffer(one, buffer, 0);
+    assert_eq!(desk.sent()[1], (SHM, 0, vec![one, 81_920]));
+    desk.request(other, 1, &[]);
+    assert_eq!(desk.sent(), [(other, 1, vec![])]);
+    desk.request(one, 1, &[]);
+    assert_eq!(desk.sent(), [(one, 1, vec![]), (SHM, 1, vec![])]);
+    // From here on all is as without us.
+    desk.delete_id(one);
+    desk.delete_id(one);
+    desk.delete_id(SHM);
+    let deleted = |id| (WL_DISPLAY, 1, vec![id]);
+    assert_eq!(desk.received().0, [deleted(one), deleted(SHM)]);
+    desk.request(WL_DISPLAY, 0, &[Arg::NewId(SHM)]);
+    assert_eq!((desk.sent(), desk.agent.connections()), (vec![(WL_DISPLAY, 0, vec![SHM])], 1));
+}
+
+#[test]
+fn a_wl_shm_without_pools_is_released_at_once() {
+    let mut desk = Desk::new();
+    desk.create_pool(FREE);
+    desk.request(FREE, 1, &[]);
+    desk.sent();
+    desk.request(SHM, 1, &[]);
+    assert_eq!(desk.sent(), [(SHM, 1, vec![])]);
 }
 
 #[test]
