@@ -97,6 +97,11 @@ impl ClientError {
         Self { object: DISPLAY, code: wl_display::Error::NoMemory as u32, reason: reason.into() }
     }
 
+    fn implementation(reason: impl Into<String>) -> Self {
+        let code = wl_display::Error::Implementation as u32;
+        Self { object: DISPLAY, code, reason: reason.into() }
+    }
+
     fn invalid(object: u32) -> Self {
         let reason = format!("invalid object {object}");
         Self { object: DISPLAY, code: wl_display::Error::InvalidObject as u32, reason }
@@ -115,10 +120,17 @@ pub struct Shadows {
 }
 
 impl Shadows {
-    /// wl_shm.create_pool. Errors name the pool, since nobody else knows which wl_shm it was.
-    pub fn create_pool(&mut self, id: u32, fd: OwnedFd, size: i32) -> Result<(), ClientError> {
-        let invalid =
-            || ClientError::shm(id, wl_shm::Error::InvalidStride, format!("invalid size ({size})"));
+    /// wl_shm.create_pool.
+    pub fn create_pool(
+        &mut self,
+        shm: u32,
+        id: u32,
+        fd: OwnedFd,
+        size: i32,
+    ) -> Result<(), ClientError> {
+        let invalid = || {
+            ClientError::shm(shm, wl_shm::Error::InvalidStride, format!("invalid size ({size})"))
+        };
         let size = pool_size(size).ok_or_else(invalid)?;
         if self.pools.contains_key(&id) {
             return Err(ClientError::invalid(id));
@@ -128,8 +140,9 @@ impl Shadows {
                 "more than {MAX_POOLS} wl_shm pools at a time"
             )));
         }
-        let failed =
-            |error| ClientError::shm(id, wl_shm::Error::InvalidFd, format!("failed mmap: {error}"));
+        let failed = |error| {
+            ClientError::shm(shm, wl_shm::Error::InvalidFd, format!("failed mmap: {error}"))
+        };
         let pool = self.store.add_pool(ClientPool::new(fd, size).map_err(failed)?);
         self.pools.insert(id, pool);
         Ok(())
@@ -323,8 +336,11 @@ impl Shadows {
         let shows = |id| surfaces.get(&id).is_some_and(|surface| surface.content == Some(key));
         store.copy(key, surface, shows).map_err(|_| {
             let buffer = buffers.iter().find_map(|(&id, &of)| (of == key).then_some(id));
-            let object = buffer.or(surface).unwrap_or(DISPLAY);
-            ClientError::shm(object, wl_shm::Error::InvalidFd, "error accessing SHM buffer")
+            let reason = "error accessing SHM buffer";
+            match buffer {
+                Some(buffer) => ClientError::shm(buffer, wl_shm::Error::InvalidFd, reason),
+                None => ClientError::implementation(reason),
+            }
         })
     }
 }

@@ -7,7 +7,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 mod model;
 
 const XRGB: u32 = wl_shm::Format::Xrgb8888 as u32;
-/// What tests call their pool and surfaces.
+/// What tests call their wl_shm, their pool and surfaces.
+const SHM: u32 = 2;
 const POOL: u32 = 3;
 const X: u32 = 10;
 const Y: u32 = 11;
@@ -92,7 +93,7 @@ impl Client {
     }
 
     fn pool(&mut self, id: u32, size: i32) -> Result<(), ClientError> {
-        self.shadows.create_pool(id, self.file.try_clone().unwrap().into(), size)
+        self.shadows.create_pool(SHM, id, self.file.try_clone().unwrap().into(), size)
     }
 
     fn buffer(&mut self, id: u32, offset: i32, (width, height): (i32, i32)) -> Placement {
@@ -420,9 +421,14 @@ fn thousands_of_pools_hold_no_fd_and_have_a_limit() {
 fn bad_requests_name_object_code_and_reason() {
     let mut client = Client::on(Host::granting(1), 65_536);
     let mut table: Vec<(Result<(), ClientError>, u32, u32, &str)> = vec![
-        (client.pool(9, 0), 9, 1, "invalid size (0)"),
-        (client.pool(9, -1), 9, 1, "invalid size (-1)"),
-        (client.shadows.create_pool(9, File::open("/").unwrap().into(), 1), 9, 2, "failed mmap: "),
+        (client.pool(9, 0), SHM, 1, "invalid size (0)"),
+        (client.pool(9, -1), SHM, 1, "invalid size (-1)"),
+        (
+            client.shadows.create_pool(SHM, 9, File::open("/").unwrap().into(), 1),
+            SHM,
+            2,
+            "failed mmap: ",
+        ),
         (client.pool(POOL, 4096), DISPLAY, 0, "invalid object 3"),
         (client.shadows.resize_pool(POOL, 65_535), POOL, 2, "shrinking pool invalid"),
         (client.shadows.resize_pool(POOL, 0), POOL, 2, "shrinking pool invalid"),
@@ -463,7 +469,7 @@ fn bad_requests_name_object_code_and_reason() {
 fn memory_is_used_again_only_after_the_compositor_released_it() {
     for (release, discarded) in [(true, 0), (false, 1)] {
         let (mut shadows, mut host) = (Shadows::default(), Host::default());
-        shadows.create_pool(3, file("pool", 1 << 20).into(), 1 << 20).unwrap();
+        shadows.create_pool(SHM, 3, file("pool", 1 << 20).into(), 1 << 20).unwrap();
         shadows.create_buffer(3, 4, 0, 256, 256, 1024, 0, &mut host).unwrap();
         shadows.attach(5, Some(4), 0, 0, &mut host);
         shadows.commit(5, &mut host).unwrap();

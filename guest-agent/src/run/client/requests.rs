@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use wlproxy_protocol::limits::PAGE_SIZE;
 use wlproxy_protocol::wayland::objects::{IMPLEMENTATION, INVALID_METHOD};
-use wlproxy_protocol::wayland::{Arg, Batch, Call, Message, Violation, WL_DISPLAY};
+use wlproxy_protocol::wayland::{Arg, Batch, Call, Message, Violation};
 
 /// Opcodes of the requests that we make ourselves.
 mod opcode {
@@ -70,7 +70,7 @@ impl Client {
                 Ok(self
                     .shadows
                     .resize_pool(call.object(), size)
-                    .map_err(|error| at(call, error))?)
+                    .map_err(|error| self.at(call, error))?)
             }
             ("wl_shm_pool", "destroy") => {
                 self.shadows.destroy_pool(call.object(), &mut Memory::of(world));
@@ -102,7 +102,9 @@ impl Client {
         else {
             return Err(mismatch(call).into());
         };
-        self.shadows.create_pool(pool, fd, size).map_err(|error| at(call, error))?;
+        self.shadows
+            .create_pool(call.object(), pool, fd, size)
+            .map_err(|error| self.at(call, error))?;
         self.pools.insert(pool, call.object());
         let placeholder = world.placeholder()?;
         let mut out = Batch::<()>::default();
@@ -145,7 +147,7 @@ impl Client {
                 format,
                 &mut Memory::of(world),
             )
-            .map_err(|error| at(call, error))?;
+            .map_err(|error| self.at(call, error))?;
         let mut out = Batch::<()>::default();
         out.push(pool, opcode::WL_SHM_POOL_DESTROY, &[]);
         let args = [Arg::NewId(pool), Arg::Fd, Arg::Int(placement.pool_size)];
@@ -209,7 +211,7 @@ impl Client {
             }
             ("commit", ..) => {
                 let copied = self.shadows.commit(surface, &mut Memory::of(world));
-                count(copied.map_err(|error| at(call, error))?, world);
+                count(copied.map_err(|error| self.at(call, error))?, world);
                 world.stats.frames += 1;
             }
             ("destroy", ..) => {
@@ -267,11 +269,19 @@ impl Client {
             if let Arg::Object(buffer) = arg
                 && self.shadows.is_buffer(buffer)
             {
-                let copied = self.shadows.refresh(buffer).map_err(|error| at(call, error))?;
+                let copied = self.shadows.refresh(buffer).map_err(|error| self.at(call, error))?;
                 count(copied, world);
             }
         }
         Ok(())
+    }
+
+    /// A client's mistake with its memory: an error of the object where it occurred, as in libwayland, if the client has
+    /// that still.
+    fn at(&self, call: &Call<'_>, error: ClientError) -> Violation {
+        let known = self.objects.interface(error.object).is_some();
+        let object = if known { error.object } else { call.object() };
+        Violation { object, ..call.violation(error.code, error.reason) }
     }
 }
 
@@ -293,12 +303,6 @@ fn forward(
     }
     link.out.queue(call.message.bytes, []);
     Ok(())
-}
-
-/// A client's mistake with its memory, on the object that the request was made of unless it is the display's.
-fn at(call: &Call<'_>, error: ClientError) -> Violation {
-    let object = if error.object == WL_DISPLAY { WL_DISPLAY } else { call.object() };
-    Violation { object, ..call.violation(error.code, error.reason) }
 }
 
 /// The tables and this file disagree about a request.

@@ -377,6 +377,29 @@ fn bad_requests_end_the_connection_with_an_error() {
 }
 
 #[test]
+fn a_truncated_pool_is_an_error_of_its_buffer() {
+    let file = File::from(file());
+    for commit in [true, false] {
+        let mut desk = Desk::new();
+        file.set_len(POOL_SIZE as u64).unwrap();
+        let args = [Arg::NewId(FREE), Arg::Fd, Arg::Int(POOL_SIZE)];
+        desk.request_with(SHM, 0, &args, [file.try_clone().unwrap().into()]);
+        let (buffer, user) = (FREE + 1, FREE + 2);
+        desk.create_buffer(FREE, buffer, 0);
+        file.set_len(0).unwrap();
+        if commit {
+            desk.request(COMPOSITOR, 0, &[Arg::NewId(user)]);
+            desk.request(user, 1, &[Arg::Object(buffer), Arg::Int(0), Arg::Int(0)]);
+            desk.request(user, 6, &[]);
+        } else {
+            desk.request(ICONS, 1, &[Arg::NewId(user)]);
+            desk.request(user, 2, &[Arg::Object(buffer), Arg::Int(1)]);
+        }
+        assert_eq!(desk.error(), (buffer, 2), "wl_shm.error.invalid_fd");
+    }
+}
+
+#[test]
 fn stuffed_fds_end_the_connection() {
     let mut desk = Desk::new();
     for _ in 0..30 {
