@@ -69,7 +69,7 @@ impl From<CarryError> for End {
 
 /// Translates between a local peer and a context.
 pub trait Role {
-    /// Bytes and fds of the local peer arrived.
+    /// Bytes and fds of the local peer arrived. Nothing does while [`Role::has_more`]: then it is about what came before.
     fn take_local(
         &mut self,
         bytes: &[u8],
@@ -77,6 +77,11 @@ pub trait Role {
         link: &mut Link,
         world: &mut World,
     ) -> Result<(), End>;
+
+    /// Whether something of the local peer's waits until others had their turn.
+    fn has_more(&self) -> bool {
+        false
+    }
 
     /// Bytes and vfds arrived over the context.
     fn take_remote(
@@ -131,7 +136,7 @@ impl Connection {
 
     /// Whether something that the local peer sent is still to go on.
     pub(crate) fn is_delivering(&self) -> bool {
-        self.life == Life::LocalGone || self.link.out.queued() > 0
+        self.life == Life::LocalGone || self.link.out.queued() > 0 || self.role.has_more()
     }
 
     /// Whether a vfd waits to be sent.
@@ -226,14 +231,20 @@ impl Connection {
                 return Ok(true);
             }
             bytes.clear();
-            match self.link.local.read(&mut bytes, &mut fds, READ).unwrap_or(Read::Eof) {
-                Read::Bytes(_) => self.role.take_local(&bytes, &mut fds, &mut self.link, world)?,
-                Read::WouldBlock => return Ok(false),
-                Read::Eof => {
-                    tracing::debug!(connection = self.name, "the local peer is gone");
-                    self.life = Life::LocalGone;
-                    return Ok(false);
+            if !self.role.has_more() {
+                match self.link.local.read(&mut bytes, &mut fds, READ).unwrap_or(Read::Eof) {
+                    Read::Bytes(_) => {}
+                    Read::WouldBlock => return Ok(false),
+                    Read::Eof => {
+                        tracing::debug!(connection = self.name, "the local peer is gone");
+                        self.life = Life::LocalGone;
+                        return Ok(false);
+                    }
                 }
+            }
+            self.role.take_local(&bytes, &mut fds, &mut self.link, world)?;
+            if self.role.has_more() {
+                return Ok(true);
             }
         }
         Ok(true)

@@ -17,6 +17,10 @@ use wlproxy_protocol::wayland::{
 
 mod requests;
 
+/// Once so many bytes of pixels were copied, other connections get their turn: two milliseconds or so. A wl_buffer may
+/// come on top, which is copied whole.
+const COPY_BURST: u64 = 16 * 1024 * 1024;
+
 /// The VM on the other side of all connections: the host alone knows its name.
 const COMPOSITOR_VM: &str = "";
 
@@ -31,6 +35,8 @@ pub(crate) struct Client {
     name: String,
     objects: Objects,
     requests: Inbox<OwnedFd>,
+    /// Requests wait though they are whole, since others are to have their turn.
+    has_more: bool,
     events: Inbox<Arrived>,
     shadows: Shadows,
     /// Pools and the wl_shm that they were made with.
@@ -56,7 +62,12 @@ impl Role for Client {
         }
         // The inbox is taken out while its messages are borrowed from it.
         let mut inbox = std::mem::take(&mut self.requests);
+        let before = world.stats.copied_bytes;
         let result = loop {
+            self.has_more = world.stats.copied_bytes - before >= COPY_BURST;
+            if self.has_more {
+                break Ok(());
+            }
             match inbox.next(MAX_REQUEST) {
                 Ok(Some((message, fds))) => {
                     if let Err(end) = self.request(message, fds, link, world) {
@@ -69,6 +80,10 @@ impl Role for Client {
         };
         self.requests = inbox;
         result
+    }
+
+    fn has_more(&self) -> bool {
+        self.has_more
     }
 
     fn take_remote(

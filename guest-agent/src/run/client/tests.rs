@@ -4,7 +4,7 @@ use crate::channel::fake::Fake;
 use crate::channel::{PipeEnd, VfdId};
 use crate::outbox::Outbox;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use wlproxy_unix::Stream;
 
@@ -331,6 +331,42 @@ fn memory_that_the_compositor_released_is_used_again() {
         let again = *desk.fake.vfds_to(desk.context).last().unwrap();
         assert_eq!(again == shadow, released);
     }
+}
+
+#[test]
+fn a_client_that_has_much_copied_leaves_others_their_turn() {
+    const FRAMES: usize = 40;
+    const SIDE: i32 = 1024;
+    let frame_size = 4 * SIDE * SIDE;
+    let mut desk = Desk::new();
+    let (surface, pool, buffer) = (FREE, FREE + 1, FREE + 2);
+    desk.request(COMPOSITOR, 0, &[Arg::NewId(surface)]);
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(frame_size as u64).unwrap();
+    desk.request_with(SHM, 0, &[Arg::NewId(pool), Arg::Fd, Arg::Int(frame_size)], [file.into()]);
+    let format = [SIDE, SIDE, 4 * SIDE, XRGB8888 as i32].map(Arg::Int);
+    desk.request(pool, 0, &[&[Arg::NewId(buffer), Arg::Int(0)], &format[..]].concat());
+    desk.request(surface, 1, &[Arg::Object(buffer), Arg::Int(0), Arg::Int(0)]);
+    desk.sent();
+    let (quiet, local) = UnixStream::pair().unwrap();
+    let context = desk.agent.world.channel.connect().unwrap();
+    let link = Link { local: Stream::new(local).unwrap(), out: Outbox::default() };
+    desk.agent.connect("quiet".into(), link, context, Box::new(Client::default())).unwrap();
+    desk.agent.dispatch(&mut Vec::new()).unwrap();
+
+    let all = [0, 0, i32::MAX, i32::MAX].map(Arg::Int);
+    let frame = [encode(surface, 9, &all), encode(surface, 6, &[])].concat();
+    desk.client.queue(&frame.repeat(FRAMES), []);
+    assert!(desk.client.flush().unwrap());
+    (&quiet).write_all(&encode(WL_DISPLAY, 1, &[Arg::NewId(REGISTRY)])).unwrap();
+    desk.agent.dispatch(&mut Vec::new()).unwrap();
+    let state = desk.fake.state.borrow();
+    let before = state.sent.iter().take_while(|sent| sent.to != context);
+    let first = before.map(|sent| sent.bytes.len()).sum::<usize>() - desk.read;
+    drop(state);
+    assert!(first <= 8 * frame.len(), "{first} bytes of requests went first");
+    assert_eq!(desk.sent().len(), 2 * FRAMES);
+    assert_eq!(desk.agent.world.stats.copied_bytes, FRAMES as u64 * frame_size as u64);
 }
 
 #[test]
