@@ -1,6 +1,7 @@
 //! Content that never changes: keymaps, format tables. One allocation, or one file, per content.
 
-use crate::channel::{Allocation, Channel, VfdId};
+use crate::channel::{Channel, VfdId};
+use crate::mapped::Mapped;
 use crate::memory;
 use crate::recycler::Recycler;
 use crate::stats::Stats;
@@ -23,7 +24,7 @@ pub(crate) const MAX_CONSTANT: u64 = 16 * 1024 * 1024;
 pub(crate) struct Constants {
     files: Cache<Vec<u8>, OwnedFd>,
     /// By peer too: a VM may write into what it gets, and no other VM must see that.
-    allocations: Cache<(String, Vec<u8>), Allocation>,
+    allocations: Cache<(String, Vec<u8>), Mapped>,
 }
 
 impl Constants {
@@ -60,16 +61,11 @@ impl Constants {
             return Ok(allocation.vfd);
         }
         let allocation = channel.allocate((key.1.len() as u64).max(1))?;
-        match memory::Mapping::new(&allocation.fd, allocation.size) {
-            Ok(mut mapping) => mapping.write(0, &key.1),
-            Err(error) => {
-                channel.close(allocation.vfd);
-                return Err(error.into());
-            }
-        }
+        let mut allocation = Mapped::new(allocation, channel)?;
+        allocation.mapping.write(0, &key.1);
         stats.allocations += 1;
-        stats.allocation_bytes += allocation.size;
-        let (vfd, size) = (allocation.vfd, allocation.size);
+        stats.allocation_bytes += allocation.size();
+        let (vfd, size) = (allocation.vfd, allocation.size());
         for old in self.allocations.keep(key, size, allocation) {
             memory.discard(old, stats);
         }

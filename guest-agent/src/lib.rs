@@ -18,6 +18,7 @@ pub mod channel;
 pub mod connection;
 mod constants;
 pub mod listener;
+pub mod mapped;
 pub mod memory;
 pub mod outbox;
 mod pump;

@@ -1,6 +1,7 @@
 //! Allocations that no client needs now, kept for the next one: mapping a new one into two VMs is expensive.
 
-use crate::channel::{Allocation, Channel, Error, VfdId};
+use crate::channel::{Channel, Error, VfdId};
+use crate::mapped::Mapped;
 use crate::stats::Stats;
 use std::collections::BTreeMap;
 use std::collections::btree_map::{Entry, OccupiedEntry};
@@ -9,13 +10,13 @@ use wlproxy_protocol::limits::PAGE_SIZE;
 /// Most bytes that are kept: two frames of 4K, so that a resized window or the next one finds what it needs.
 const MAX_IDLE: u64 = 64 * 1024 * 1024;
 
-/// Most allocations that are kept: each has an fd and one of the device's 2,047 ids.
+/// Most allocations that are kept: each is a mapping and one of the device's 2,047 ids.
 const MAX_IDLE_COUNT: usize = 64;
 
 /// Keeps allocations by size.
 #[derive(Debug, Default)]
 pub struct Recycler {
-    idle: BTreeMap<u64, Vec<Allocation>>,
+    idle: BTreeMap<u64, Vec<Mapped>>,
     idle_bytes: u64,
     idle_count: usize,
     /// vfds to close as soon as no message that names them waits to be sent.
@@ -30,11 +31,11 @@ impl Recycler {
         size: u64,
         channel: &mut dyn Channel,
         stats: &mut Stats,
-    ) -> Result<Allocation, Error> {
+    ) -> Result<Mapped, Error> {
         let size = size.next_multiple_of(PAGE_SIZE);
         if let Entry::Occupied(entry) = self.idle.entry(size) {
             let allocation = pop(entry);
-            self.idle_bytes -= allocation.size;
+            self.idle_bytes -= allocation.size();
             self.idle_count -= 1;
             return Ok(allocation);
         }
@@ -48,24 +49,28 @@ impl Recycler {
             }
             result => result?,
         };
+        let allocation = Mapped::new(allocation, channel).map_err(|error| {
+            tracing::warn!("can't map an allocation of {size} bytes: {error}");
+            Error::OutOfMemory
+        })?;
         stats.allocations += 1;
-        stats.allocation_bytes += allocation.size;
+        stats.allocation_bytes += allocation.size();
         Ok(allocation)
     }
 
     /// Keeps an allocation that the compositor doesn't read any more.
-    pub fn give(&mut self, allocation: Allocation, stats: &mut Stats) {
-        self.idle_bytes += allocation.size;
+    pub fn give(&mut self, allocation: Mapped, stats: &mut Stats) {
+        self.idle_bytes += allocation.size();
         self.idle_count += 1;
-        self.idle.entry(allocation.size).or_default().push(allocation);
+        self.idle.entry(allocation.size()).or_default().push(allocation);
         self.trim(MAX_IDLE, MAX_IDLE_COUNT, stats);
     }
 
     /// Gives an allocation back to the host, with the next [`Recycler::close_retired`]. The compositor may go on reading
     /// it: it keeps what it has mapped.
-    pub fn discard(&mut self, allocation: Allocation, stats: &mut Stats) {
+    pub fn discard(&mut self, allocation: Mapped, stats: &mut Stats) {
         stats.allocations -= 1;
-        stats.allocation_bytes -= allocation.size;
+        stats.allocation_bytes -= allocation.size();
         self.retire(allocation.vfd);
     }
 
@@ -96,7 +101,7 @@ impl Recycler {
             && let Some(largest) = self.idle.last_entry()
         {
             let allocation = pop(largest);
-            self.idle_bytes -= allocation.size;
+            self.idle_bytes -= allocation.size();
             self.idle_count -= 1;
             self.discard(allocation, stats);
         }
@@ -104,7 +109,7 @@ impl Recycler {
 }
 
 /// Takes an allocation of one size; no size is kept without any.
-fn pop(mut entry: OccupiedEntry<'_, u64, Vec<Allocation>>) -> Allocation {
+fn pop(mut entry: OccupiedEntry<'_, u64, Vec<Mapped>>) -> Mapped {
     let allocation = entry.get_mut().pop().expect("there is one of each size that is kept");
     if entry.get().is_empty() {
         entry.remove();

@@ -27,7 +27,8 @@ mod view;
 pub use format::bytes_per_pixel;
 pub use region::Rect;
 
-use crate::channel::{Allocation, Error, VfdId};
+use crate::channel::{Error, VfdId};
+use crate::mapped::Mapped;
 use crate::memory::ClientPool;
 use geometry::Geometry;
 use std::collections::HashMap;
@@ -47,13 +48,13 @@ const DISPLAY: u32 = 1;
 /// Where allocations come from, and where they go.
 pub trait Memory {
     /// At least `size` bytes, a multiple of the page size. Fails when the host grants no more.
-    fn allocate(&mut self, size: u64) -> Result<Allocation, Error>;
+    fn allocate(&mut self, size: u64) -> Result<Mapped, Error>;
 
     /// Takes an allocation that nobody reads any more: it may be used again at once.
-    fn reuse(&mut self, allocation: Allocation);
+    fn reuse(&mut self, allocation: Mapped);
 
     /// Takes an allocation that the compositor may still read: it must not be used again.
-    fn discard(&mut self, allocation: Allocation);
+    fn discard(&mut self, allocation: Mapped);
 }
 
 /// Where the compositor finds a shadow.

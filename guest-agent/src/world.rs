@@ -2,6 +2,7 @@
 
 use crate::channel::{Allocation, Arrived, Channel, Error, PipeEnd, VfdId};
 use crate::constants::{Constants, MAX_CONSTANT};
+use crate::mapped::Mapped;
 use crate::pump::{Progress, Pump};
 use crate::recycler::Recycler;
 use crate::stats::Stats;
@@ -69,7 +70,7 @@ pub struct World {
     pub stats: Stats,
     constants: Constants,
     /// One page that stands for every pool without a buffer.
-    placeholder: Option<Allocation>,
+    placeholder: Option<Mapped>,
     epoll: Epoll,
     /// Pumps, oldest first, and on whose account they are.
     pumps: BTreeMap<u64, (Pump, String)>,

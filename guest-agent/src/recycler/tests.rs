@@ -12,7 +12,7 @@ fn memory_is_reused_by_its_size_in_pages() {
     let (mut recycler, mut fake, mut stats) = parts();
     let first = recycler.take(5000, &mut fake, &mut stats).unwrap();
     let vfd = first.vfd;
-    assert_eq!(first.size, 8192);
+    assert_eq!(first.size(), 8192);
     recycler.give(first, &mut stats);
     let other = recycler.take(4096, &mut fake, &mut stats).unwrap();
     assert_ne!(other.vfd, vfd);
@@ -65,7 +65,7 @@ fn what_is_kept_goes_before_anyone_is_refused() {
     fake.state.borrow_mut().refusals.push_back(Error::OutOfMemory);
     let taken = recycler.take(2 * MIB, &mut fake, &mut stats).unwrap();
     assert!(!fake.is_open(vfd));
-    assert_eq!((stats.allocations, stats.allocation_bytes), (1, taken.size));
+    assert_eq!((stats.allocations, stats.allocation_bytes), (1, taken.size()));
     fake.state.borrow_mut().refusals.push_back(Error::OutOfMemory);
     assert!(matches!(recycler.take(MIB, &mut fake, &mut stats), Err(Error::OutOfMemory)));
 }

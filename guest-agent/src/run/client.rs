@@ -1,7 +1,8 @@
 //! The role of a client's connection: shadows for its buffers, files for what the compositor sends.
 
-use crate::channel::{Allocation, Arrived, Channel, Error};
+use crate::channel::{Arrived, Channel, Error};
 use crate::connection::{End, Link, Role};
+use crate::mapped::Mapped;
 use crate::recycler::Recycler;
 use crate::shadow::{self, Shadows};
 use crate::stats::Stats;
@@ -243,15 +244,15 @@ impl<'a> Memory<'a> {
 }
 
 impl shadow::Memory for Memory<'_> {
-    fn allocate(&mut self, size: u64) -> Result<Allocation, Error> {
+    fn allocate(&mut self, size: u64) -> Result<Mapped, Error> {
         self.recycler.take(size, self.channel, self.stats)
     }
 
-    fn reuse(&mut self, allocation: Allocation) {
+    fn reuse(&mut self, allocation: Mapped) {
         self.recycler.give(allocation, self.stats);
     }
 
-    fn discard(&mut self, allocation: Allocation) {
+    fn discard(&mut self, allocation: Mapped) {
         self.recycler.discard(allocation, self.stats);
     }
 }

@@ -1,10 +1,10 @@
 //! Where shadows are: large ones in allocations of their own, small ones side by side.
 
 use super::{Memory, Placement};
-use crate::channel::{Allocation, Error, VfdId};
+use crate::channel::{Error, VfdId};
+use crate::mapped::Mapped;
 use crate::memory::Mapping;
 use std::collections::BTreeMap;
-use std::io;
 use wlproxy_protocol::limits::{MAX_ALLOCATION, PAGE_SIZE};
 
 /// Largest shadow that shares an allocation, in bytes: cursors and icons, of which toolkits make dozens. A page of
@@ -22,16 +22,13 @@ const ALIGN: usize = 64;
 pub(super) enum NoPlace {
     #[error("{0}")]
     Refused(#[from] Error),
-    #[error("an allocation can't be mapped: {0}")]
-    Unmappable(#[from] io::Error),
     #[error("{0} bytes are more than one allocation holds")]
     TooLarge(u64),
 }
 
-/// An allocation and our view of it.
+/// An allocation for shadows.
 struct Block {
-    allocation: Allocation,
-    mapping: Mapping,
+    memory: Mapped,
     /// Size as the argument of wl_shm.create_pool.
     pool_size: i32,
 }
@@ -43,15 +40,12 @@ impl Block {
             return Err(NoPlace::TooLarge(size));
         }
         let allocation = memory.allocate(size)?;
-        let mapping = Mapping::new(&allocation.fd, allocation.size);
-        match (mapping, i32::try_from(allocation.size)) {
-            (Ok(mapping), Ok(pool_size)) if allocation.size >= size => {
-                Ok(Self { allocation, mapping, pool_size })
-            }
-            (mapping, _) => {
-                let got = allocation.size;
+        let got = allocation.size();
+        match i32::try_from(got) {
+            Ok(pool_size) if got >= size => Ok(Self { memory: allocation, pool_size }),
+            _ => {
                 memory.reuse(allocation);
-                Err(mapping.err().map_or(NoPlace::TooLarge(got), NoPlace::Unmappable))
+                Err(NoPlace::TooLarge(got))
             }
         }
     }
@@ -59,8 +53,8 @@ impl Block {
     /// `read`: the compositor may still read it.
     fn give_back(self, read: bool, memory: &mut dyn Memory) {
         match read {
-            true => memory.discard(self.allocation),
-            false => memory.reuse(self.allocation),
+            true => memory.discard(self.memory),
+            false => memory.reuse(self.memory),
         }
     }
 }
@@ -129,7 +123,7 @@ impl Arena {
             Some(taken) => taken,
             None => {
                 let block = Block::new(CHUNK, memory)?;
-                let chunk = block.allocation.vfd;
+                let chunk = block.memory.vfd;
                 self.chunks.insert(
                     chunk,
                     Chunk { block, free: BTreeMap::from([(len, CHUNK - len)]), retired: 0 },
@@ -176,14 +170,14 @@ impl Arena {
     /// The memory of a place, and where it begins there.
     pub(super) fn mapping<'a>(&'a mut self, place: &'a mut Place) -> (&'a mut Mapping, usize) {
         let (block, offset) = self.block(place);
-        (&mut block.mapping, offset)
+        (&mut block.memory.mapping, offset)
     }
 
     /// What to tell the compositor about a place.
     pub(super) fn placement(&mut self, place: &mut Place) -> Placement {
         let (block, offset) = self.block(place);
         // The end of the place fits `pool_size`, which is an `i32`.
-        Placement { vfd: block.allocation.vfd, pool_size: block.pool_size, offset: offset as i32 }
+        Placement { vfd: block.memory.vfd, pool_size: block.pool_size, offset: offset as i32 }
     }
 }
 

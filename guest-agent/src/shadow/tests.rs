@@ -1,4 +1,5 @@
 use super::*;
+use crate::memory::Mapping;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -45,23 +46,24 @@ impl Host {
 }
 
 impl Memory for Host {
-    fn allocate(&mut self, size: u64) -> Result<Allocation, Error> {
+    fn allocate(&mut self, size: u64) -> Result<Mapped, Error> {
         if self.held.len() >= self.limit {
             return Err(Error::OutOfMemory);
         }
         self.made += 1;
         let vfd = VfdId(self.made);
         let fd = wlproxy_unix::memory::allocate("wlproxy-test", size).unwrap();
-        self.held.insert(vfd, fd.try_clone().unwrap().into());
-        Ok(Allocation { vfd, fd, size })
+        let mapping = Mapping::new(&fd, size).unwrap();
+        self.held.insert(vfd, fd.into());
+        Ok(Mapped { vfd, mapping })
     }
 
-    fn reuse(&mut self, allocation: Allocation) {
+    fn reuse(&mut self, allocation: Mapped) {
         let known = self.held.remove(&allocation.vfd);
         assert!(known.is_some(), "{} was given back before", allocation.vfd);
     }
 
-    fn discard(&mut self, allocation: Allocation) {
+    fn discard(&mut self, allocation: Mapped) {
         self.reuse(allocation);
         self.discarded += 1;
     }
