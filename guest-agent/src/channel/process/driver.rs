@@ -40,6 +40,10 @@ pub(super) const RAM_SIZE: usize =
 pub(super) const LAYOUTS: [Layout; NUM_QUEUES] = [IN_LAYOUT, OUT_LAYOUT];
 const _: () = assert!(QUEUE_IN == 0 && QUEUE_OUT == 1);
 
+/// Ids that are left for contexts, so that clients who take all others don't keep new ones out: as many as wlproxy lets
+/// wait of one VM.
+const FOR_CONTEXTS: usize = 64;
+
 /// What was agreed on with the device.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Features {
@@ -144,8 +148,15 @@ impl Driver {
 
     // Requests.
 
-    /// An id for a new vfd. `None` if all are used, of which some may become free if some [`Driver::is_closing`].
+    /// An id for a new vfd. `None` if all are used, of which some may become free if some [`Driver::is_closing`]. Only
+    /// contexts get the last ones.
     pub(super) fn reserve(&mut self, kind: Kind) -> Option<u32> {
+        if kind != Kind::Context {
+            let used = self.vfds.keys().filter(|&&id| id <= MAX_DRIVER_ID).count();
+            if used + FOR_CONTEXTS >= MAX_DRIVER_ID as usize {
+                return None;
+            }
+        }
         let after = self.last_id + 1..=MAX_DRIVER_ID;
         let id = after.chain(1..=self.last_id).find(|id| !self.vfds.contains_key(id))?;
         self.last_id = id;

@@ -371,6 +371,15 @@ fn ids_run_out_and_come_back() {
 }
 
 #[test]
+fn the_last_ids_are_left_for_contexts() {
+    let mut lab = Lab::new(Options::default());
+    let pipes = (0..).take_while(|_| lab.channel.pipe(PipeEnd::Write).is_ok()).count();
+    assert!(matches!(lab.channel.allocate(4096), Err(Error::OutOfMemory)));
+    let contexts = (0..).take_while(|_| lab.channel.connect().is_ok()).count();
+    assert!(contexts >= 64 && pipes + contexts == MAX_DRIVER_ID as usize, "{pipes} + {contexts}");
+}
+
+#[test]
 fn a_reset_ends_everything_but_the_device() {
     for options in [Options::default(), TODAY] {
         let mut lab = Lab::new(options);
