@@ -17,11 +17,17 @@ const CHUNK: usize = 1024 * 1024;
 /// Alignment of shadows in a chunk, in bytes: a cache line, and more than any pixel needs.
 const ALIGN: usize = 64;
 
+/// Most allocations that one client has at a time: a quarter of the 2,047 ids that all clients of a VM share (virtio_wl,
+/// driver ids). Desktop clients have dozens, large ones hundreds.
+pub(super) const MAX_BLOCKS: usize = 512;
+
 /// Why there is no place for a shadow.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoPlace {
     #[error("{0}")]
     Refused(#[from] Error),
+    #[error("more than {MAX_BLOCKS} allocations at a time")]
+    TooMany,
     #[error("{0} bytes are more than one allocation holds")]
     TooLarge(u64),
 }
@@ -104,17 +110,22 @@ impl Chunk {
     }
 }
 
-/// The allocations that small shadows of one client share.
+/// The allocations of one client's shadows.
 #[derive(Default)]
 pub(super) struct Arena {
+    /// Those that small shadows share.
     chunks: BTreeMap<VfdId, Chunk>,
+    /// How many shadows have one of their own.
+    own: usize,
 }
 
 impl Arena {
     /// Finds a place for a shadow of `size` bytes, more than 0.
     pub(super) fn place(&mut self, size: usize, memory: &mut dyn Memory) -> Result<Place, NoPlace> {
         if size > MAX_SHARED {
-            return Ok(Place(Kind::Own(Block::new(size, memory)?)));
+            let block = self.block(size, memory)?;
+            self.own += 1;
+            return Ok(Place(Kind::Own(block)));
         }
         let len = size.next_multiple_of(ALIGN);
         let taken =
@@ -122,7 +133,7 @@ impl Arena {
         let (chunk, offset) = match taken {
             Some(taken) => taken,
             None => {
-                let block = Block::new(CHUNK, memory)?;
+                let block = self.block(CHUNK, memory)?;
                 let chunk = block.memory.vfd;
                 self.chunks.insert(
                     chunk,
@@ -134,10 +145,20 @@ impl Arena {
         Ok(Place(Kind::Shared { chunk, offset, len }))
     }
 
+    fn block(&self, size: usize, memory: &mut dyn Memory) -> Result<Block, NoPlace> {
+        if self.own + self.chunks.len() >= MAX_BLOCKS {
+            return Err(NoPlace::TooMany);
+        }
+        Block::new(size, memory)
+    }
+
     /// Gives a place back. `read`: the compositor may still read it. One unused chunk is kept.
     pub(super) fn free(&mut self, place: Place, read: bool, memory: &mut dyn Memory) {
         let (chunk, offset, len) = match place.0 {
-            Kind::Own(block) => return block.give_back(read, memory),
+            Kind::Own(block) => {
+                self.own -= 1;
+                return block.give_back(read, memory);
+            }
             Kind::Shared { chunk, offset, len } => (chunk, offset, len),
         };
         let several = self.chunks.len() > 1;
@@ -156,7 +177,7 @@ impl Arena {
         self.chunks.into_values().for_each(|chunk| chunk.give_back(memory));
     }
 
-    fn block<'a>(&'a mut self, place: &'a mut Place) -> (&'a mut Block, usize) {
+    fn block_of<'a>(&'a mut self, place: &'a mut Place) -> (&'a mut Block, usize) {
         match &mut place.0 {
             Kind::Own(block) => (block, 0),
             Kind::Shared { chunk, offset, .. } => {
@@ -169,13 +190,13 @@ impl Arena {
 
     /// The memory of a place, and where it begins there.
     pub(super) fn mapping<'a>(&'a mut self, place: &'a mut Place) -> (&'a mut Mapping, usize) {
-        let (block, offset) = self.block(place);
+        let (block, offset) = self.block_of(place);
         (&mut block.memory.mapping, offset)
     }
 
     /// What to tell the compositor about a place.
     pub(super) fn placement(&mut self, place: &mut Place) -> Placement {
-        let (block, offset) = self.block(place);
+        let (block, offset) = self.block_of(place);
         // The end of the place fits `pool_size`, which is an `i32`.
         Placement { vfd: block.memory.vfd, pool_size: block.pool_size, offset: offset as i32 }
     }

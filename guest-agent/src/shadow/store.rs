@@ -5,7 +5,6 @@ use super::geometry::Geometry;
 use super::region::{Rect, Region};
 use super::{Memory, Placement};
 use crate::memory::{ClientPool, Truncated};
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 
 /// Most shadows that a pool keeps for wl_buffers that come back. A client that re-creates its wl_buffers for every
@@ -43,6 +42,13 @@ struct Shadow {
     read: bool,
     /// Its stale region by surface, as far as that is known. Where it isn't, all of it is stale.
     stale: HashMap<u32, Region>,
+}
+
+impl Shadow {
+    /// One that nobody uses yet.
+    fn new(place: Place) -> Self {
+        Self { place, users: 0, shown: 0, read: false, stale: HashMap::new() }
+    }
 }
 
 /// Pools and shadows of one client.
@@ -85,25 +91,37 @@ impl Store {
         key: Key,
         memory: &mut dyn Memory,
     ) -> Result<Placement, NoPlace> {
-        let shadow = match self.shadows.entry(key) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
-                let place = self.arena.place(key.geometry.bytes(), memory)?;
-                entry.insert(Shadow {
-                    place,
-                    users: 0,
-                    shown: 0,
-                    read: false,
-                    stale: HashMap::new(),
-                })
-            }
-        };
-        shadow.users += 1;
+        if !self.shadows.contains_key(&key) {
+            let place = self.place(key.geometry.bytes(), memory)?;
+            self.shadows.insert(key, Shadow::new(place));
+        }
         if let Some(pool) = self.pools.get_mut(&key.pool) {
             pool.users += 1;
             pool.idle.retain(|&idle| idle != key.geometry);
         }
+        let shadow = self.shadows.get_mut(&key).expect("it is there now");
+        shadow.users += 1;
         Ok(self.arena.placement(&mut shadow.place))
+    }
+
+    /// Finds a place. If the client has too many, shadows that only wait for their wl_buffer to come back make room.
+    fn place(&mut self, size: usize, memory: &mut dyn Memory) -> Result<Place, NoPlace> {
+        loop {
+            match self.arena.place(size, memory) {
+                Err(NoPlace::TooMany) if self.free_idle(memory) => {}
+                placed => return placed,
+            }
+        }
+    }
+
+    /// Frees one shadow that nobody uses or shows. `false` if there is none.
+    fn free_idle(&mut self, memory: &mut dyn Memory) -> bool {
+        let mut pools = self.pools.iter_mut();
+        let idle = pools.find_map(|(&pool, of)| Some((pool, of.idle.pop_front()?)));
+        if let Some((pool, geometry)) = idle {
+            self.free(Key { pool, geometry }, memory);
+        }
+        idle.is_some()
     }
 
     /// One more user of a shadow that has one.

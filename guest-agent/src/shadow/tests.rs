@@ -420,6 +420,32 @@ fn thousands_of_pools_hold_no_fd_and_have_a_limit() {
 }
 
 #[test]
+fn a_client_has_so_many_allocations_and_idle_ones_make_room() {
+    // Each is a file of the host that the test plays.
+    wlproxy_unix::fd_limit::raise().unwrap();
+    let mut client = Client::new(1 << 20);
+    // Too large to share one.
+    let size = |number| (130 + number, 130);
+    let limit = arena::MAX_BLOCKS as i32;
+    for number in 0..limit {
+        client.buffer(10 + number as u32, 0, size(number));
+    }
+    assert_eq!(client.host.held(), arena::MAX_BLOCKS);
+    let refused = client.try_buffer(POOL, 9, [0, 8, 8, 32], XRGB).unwrap_err();
+    assert_eq!((refused.object, refused.code), (DISPLAY, 2));
+    assert!(refused.reason.contains("512 allocations"), "{refused}");
+    // Two go, and wait to come back.
+    client.destroy_buffer(10);
+    client.destroy_buffer(11);
+    assert_eq!(client.host.held(), arena::MAX_BLOCKS);
+    client.try_buffer(POOL, 9, [0, 8, 8, 32], XRGB).unwrap();
+    client.try_buffer(POOL, 10, [0, 9, 9, 36], XRGB).unwrap();
+    client.buffer(11, 0, size(limit));
+    assert_eq!(client.host.held(), arena::MAX_BLOCKS);
+    client.end();
+}
+
+#[test]
 fn bad_requests_name_object_code_and_reason() {
     let mut client = Client::on(Host::granting(1), 65_536);
     let mut table: Vec<(Result<(), ClientError>, u32, u32, &str)> = vec![
