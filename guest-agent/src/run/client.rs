@@ -25,6 +25,9 @@ const COPY_BURST: u64 = 16 * 1024 * 1024;
 /// The VM on the other side of all connections: the host alone knows its name.
 const COMPOSITOR_VM: &str = "";
 
+/// `wp_color_manager_v1.feature.icc_v2_v4`.
+const ICC_V2_V4: u32 = 0;
+
 /// The translation of one client's stream.
 ///
 /// Object ids pass through unchanged. A client's wl_shm_pool becomes, at first, a pool over one page that nothing is
@@ -168,6 +171,7 @@ impl Client {
         let arrived: Vec<Arrived> = vfds.drain(..wanted).collect();
         match call.name() {
             ("wl_shm", "format") if !is_drawable(&call) => return Ok(()),
+            ("wp_color_manager_v1", "supported_feature") if is_icc(&call) => return Ok(()),
             ("wl_buffer", "release") => self.shadows.released(call.object()),
             _ => {}
         }
@@ -228,6 +232,12 @@ fn content_size(call: &Call<'_>) -> Option<u64> {
 /// Whether a format that the compositor offers is one that shadows can copy.
 fn is_drawable(call: &Call<'_>) -> bool {
     matches!(call.args().next(), Some(Arg::Uint(format)) if shadow::bytes_per_pixel(format).is_some())
+}
+
+/// Whether the compositor offers to take an ICC profile, which is a file that it reads: memory of another VM can only be
+/// mapped.
+fn is_icc(call: &Call<'_>) -> bool {
+    matches!(call.args().next(), Some(Arg::Uint(ICC_V2_V4)))
 }
 
 /// Memory for shadows: the channel's, with what was kept for reuse.

@@ -22,6 +22,8 @@ const DMABUF: &str = "dmabufs don't cross yet";
 const SYNC: &str = "DRM synchronisation objects don't cross";
 const LEASE: &str = "DRM devices don't cross";
 const SOCKET: &str = "listening sockets don't cross";
+const READS: &str =
+    "the compositor would read the client's file, and memory of another VM can only be mapped";
 const WRITES: &str = "the compositor would write into the client's memory, which doesn't cross yet";
 
 /// Builds the map from `=> reason` groups of interfaces.
@@ -118,7 +120,6 @@ static GLOBALS: LazyLock<HashMap<&'static str, Global>> = LazyLock::new(|| {
 
             wlr::data_control::v1::client::zwlr_data_control_manager_v1: ZwlrDataControlManagerV1,
             wlr::foreign_toplevel::v1::client::zwlr_foreign_toplevel_manager_v1: ZwlrForeignToplevelManagerV1,
-            wlr::gamma_control::v1::client::zwlr_gamma_control_manager_v1: ZwlrGammaControlManagerV1,
             wlr::input_inhibitor::v1::client::zwlr_input_inhibit_manager_v1: ZwlrInputInhibitManagerV1,
             wlr::layer_shell::v1::client::zwlr_layer_shell_v1: ZwlrLayerShellV1,
             wlr::output_management::v1::client::zwlr_output_manager_v1: ZwlrOutputManagerV1,
@@ -139,6 +140,9 @@ static GLOBALS: LazyLock<HashMap<&'static str, Global>> = LazyLock::new(|| {
         ]
         Err(SOCKET) => [
             wp::security_context::v1::client::wp_security_context_manager_v1: WpSecurityContextManagerV1,
+        ]
+        Err(READS) => [
+            wlr::gamma_control::v1::client::zwlr_gamma_control_manager_v1: ZwlrGammaControlManagerV1,
         ]
         Err(WRITES) => [
             ext::image_capture_source::v1::client::ext_output_image_capture_source_manager_v1:
@@ -203,9 +207,13 @@ mod tests {
 
     #[test]
     fn globals_that_cannot_cross_say_why() {
-        for name in
-            ["zwp_linux_dmabuf_v1", "wp_linux_drm_syncobj_manager_v1", "wp_drm_lease_device_v1"]
-        {
+        for name in [
+            "zwp_linux_dmabuf_v1",
+            "wp_linux_drm_syncobj_manager_v1",
+            "wp_drm_lease_device_v1",
+            "zwlr_gamma_control_manager_v1",
+            "zwlr_screencopy_manager_v1",
+        ] {
             assert!(global(name).unwrap().crosses.is_err(), "{name}");
         }
         assert!(global("wl_shm").unwrap().crosses.is_ok());

@@ -22,6 +22,9 @@ mod opcode {
 const UNSET: i32 = -1;
 const UNSET_FIXED: i32 = -256;
 
+/// `wp_color_manager_v1.error.unsupported_feature`.
+const UNSUPPORTED_FEATURE: u32 = 0;
+
 impl Client {
     pub(super) fn request(
         &mut self,
@@ -43,6 +46,10 @@ impl Client {
             }
             "wl_surface" => self.surface_request(&call, world)?,
             "wp_viewporter" | "wp_viewport" => self.viewport_request(&call),
+            "wp_color_manager_v1" if call.desc.name == "create_icc_creator" => {
+                let violation = call.violation(UNSUPPORTED_FEATURE, "ICC profiles don't cross yet");
+                return Err(Violation { object: call.object(), ..violation }.into());
+            }
             _ => self.refresh_buffers(&call, world)?,
         }
         forward(&call, fds, self.peer(), link, world)

@@ -13,8 +13,9 @@ const COMPOSITOR: u32 = 3;
 const SHM: u32 = 4;
 const SEAT: u32 = 5;
 const ICONS: u32 = 6;
+const COLORS: u32 = 7;
 /// The first id that is free.
-const FREE: u32 = 7;
+const FREE: u32 = 8;
 
 const POOL_SIZE: i32 = 1 << 20;
 const XRGB8888: u32 = 1;
@@ -71,6 +72,7 @@ impl Desk {
             (c"wl_shm", 2),
             (c"wl_seat", 5),
             (c"xdg_toplevel_icon_manager_v1", 1),
+            (c"wp_color_manager_v1", 1),
         ];
         for (id, (interface, version)) in (COMPOSITOR..).zip(globals) {
             let interface = Arg::Str(Some(interface));
@@ -304,6 +306,20 @@ fn only_formats_that_can_be_copied_are_offered() {
         desk.event(SHM, 0, &[Arg::Uint(format)], vec![]);
     }
     assert_eq!(desk.received().0, [(SHM, 0, vec![XRGB8888]), (SHM, 0, vec![0])]);
+}
+
+#[test]
+fn a_compositor_takes_no_icc_profiles() {
+    let mut desk = Desk::new();
+    let (icc, parametric) = (0, 1);
+    for feature in [icc, parametric] {
+        desk.event(COLORS, 1, &[Arg::Uint(feature)], vec![]);
+    }
+    assert_eq!(desk.received().0, [(COLORS, 1, vec![parametric])]);
+    desk.request(COLORS, 5, &[Arg::NewId(FREE)]);
+    assert_eq!(desk.sent(), [(COLORS, 5, vec![FREE])], "the parametric creator");
+    desk.request(COLORS, 4, &[Arg::NewId(FREE + 1)]);
+    assert_eq!(desk.error(), (COLORS, 0), "wp_color_manager_v1.error.unsupported_feature");
 }
 
 #[test]
