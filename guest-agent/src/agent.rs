@@ -157,16 +157,23 @@ impl Agent {
 
     fn step(&mut self, key: u64) -> Result<(), Error> {
         match self.connections.get_mut(&key) {
-            Some(connection) => match connection.step(&mut self.world)? {
-                Step::Wait => {}
-                Step::More => self.wake(key),
-                Step::End => {
-                    let connection = self.connections.remove(&key).expect("it was there");
-                    self.contexts.remove(&connection.context());
-                    connection.close(&mut self.world);
-                    self.world.stats.connections_now -= 1;
+            Some(connection) => {
+                let context = connection.context();
+                let step = connection.step(&mut self.world)?;
+                // Once it is closed, its id may be used again.
+                if let Some(closed) = context.filter(|_| connection.context().is_none()) {
+                    self.contexts.remove(&closed);
                 }
-            },
+                match step {
+                    Step::Wait => {}
+                    Step::More => self.wake(key),
+                    Step::End => {
+                        let connection = self.connections.remove(&key).expect("it was there");
+                        connection.close(&mut self.world);
+                        self.world.stats.connections_now -= 1;
+                    }
+                }
+            }
             // A pump, or something that ended meanwhile.
             None => {
                 if self.world.run_pump(key)? == Progress::More {

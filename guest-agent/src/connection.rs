@@ -124,19 +124,21 @@ enum Life {
 pub(crate) struct Connection {
     name: String,
     pub(crate) link: Link,
-    context: VfdId,
+    /// `None` when it was closed.
+    context: Option<VfdId>,
     role: Box<dyn Role>,
     life: Life,
 }
 
 impl Connection {
     pub(crate) fn new(name: String, link: Link, context: VfdId, role: Box<dyn Role>) -> Self {
-        Self { name, link, context, role, life: Life::Open }
+        Self { name, link, context: Some(context), role, life: Life::Open }
     }
 
     /// Whether something that the local peer sent is still to go on.
     pub(crate) fn is_delivering(&self) -> bool {
-        self.life == Life::LocalGone || self.link.out.queued() > 0 || self.role.has_more()
+        let has_more = self.link.out.queued() > 0 || self.role.has_more();
+        self.context.is_some() && (self.life == Life::LocalGone || has_more)
     }
 
     /// Whether a vfd waits to be sent.
@@ -144,7 +146,8 @@ impl Connection {
         self.link.out.holds(vfd)
     }
 
-    pub(crate) fn context(&self) -> VfdId {
+    /// The context, unless it was closed.
+    pub(crate) fn context(&self) -> Option<VfdId> {
         self.context
     }
 
@@ -163,7 +166,7 @@ impl Connection {
                 Err(end) => self.end(&end, world),
             }
         }
-        let sent = match self.link.out.flush(&mut *world.channel, self.context) {
+        let sent = match self.flush(world) {
             Err(error @ Error::Lost(_)) => return Err(error),
             // Something that it sends along doesn't exist any more: it never will be sent.
             Err(error @ Error::NotFound) if self.life == Life::Open => {
@@ -178,12 +181,33 @@ impl Connection {
         let written = self.link.local.flush().unwrap_or(true);
         // Who wasn't read for want of room won't tell again that there is something.
         let more = remote && !self.link.is_local_behind() || local && !self.link.is_remote_behind();
-        Ok(match self.life {
+        let step = match self.life {
             Life::LocalGone if sent => Step::End,
             Life::RemoteGone if written => Step::End,
             Life::Open if more => Step::More,
             _ => Step::Wait,
-        })
+        };
+        // Also if the local peer doesn't read its farewell: it would keep its windows.
+        if step == Step::End || self.life == Life::RemoteGone && sent {
+            self.hang_up(world);
+        }
+        Ok(step)
+    }
+
+    /// Sends what the channel takes. `true` if nothing is left, or the context is closed.
+    fn flush(&mut self, world: &mut World) -> Result<bool, Error> {
+        match self.context {
+            Some(context) => self.link.out.flush(&mut *world.channel, context),
+            None => Ok(true),
+        }
+    }
+
+    /// Closes the context; what wasn't sent never will be.
+    fn hang_up(&mut self, world: &mut World) {
+        if let Some(context) = self.context.take() {
+            self.link.out.drain_vfds().for_each(|vfd| world.abandon(vfd));
+            world.channel.close(context);
+        }
     }
 
     fn end(&mut self, end: &End, world: &mut World) {
@@ -200,12 +224,13 @@ impl Connection {
 
     /// Takes what arrived over the context. Whether there may be more.
     fn pull_remote(&mut self, world: &mut World) -> Result<bool, End> {
+        let Some(context) = self.context else { return Ok(false) };
         for _ in 0..BURST {
             if self.link.is_local_behind() {
                 return Ok(true);
             }
             let mut bytes = Vec::new();
-            match world.channel.receive(self.context, &mut bytes)? {
+            match world.channel.receive(context, &mut bytes)? {
                 Received::Message(vfds) => {
                     self.role.take_remote(&bytes, vfds, &mut self.link, world)?
                 }
@@ -250,9 +275,8 @@ impl Connection {
         Ok(true)
     }
 
-    pub(crate) fn close(mut self, world: &mut World) {
-        self.link.out.drain_vfds().for_each(|vfd| world.abandon(vfd));
+    /// After [`Step::End`].
+    pub(crate) fn close(self, world: &mut World) {
         self.role.close(world);
-        world.channel.close(self.context);
     }
 }
