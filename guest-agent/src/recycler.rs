@@ -21,6 +21,10 @@ pub struct Recycler {
     idle_count: usize,
     /// vfds to close as soon as no message that names them waits to be sent.
     retired: Vec<VfdId>,
+    /// vfds that came back and were named by a message in some queue when that was last looked at.
+    queued: Vec<VfdId>,
+    /// vfds that came back since then.
+    fresh: Vec<VfdId>,
 }
 
 impl Recycler {
@@ -41,10 +45,10 @@ impl Recycler {
         }
         let allocation = match channel.allocate(size) {
             Err(Error::OutOfMemory) if self.idle_bytes > 0 => {
-                // What is kept counts against the quota too. Memory that came back before the message that names it
-                // was sent is rare: its connection then ends.
+                // What is kept counts against the quota too. What came back just now may be named by a message of the
+                // same client's, whose connection then ends.
                 self.trim(0, 0, stats);
-                self.close_retired(channel, |_| false);
+                self.close_unqueued(channel);
                 channel.allocate(size)?
             }
             result => result?,
@@ -60,6 +64,7 @@ impl Recycler {
 
     /// Keeps an allocation that the compositor doesn't read any more.
     pub fn give(&mut self, allocation: Mapped, stats: &mut Stats) {
+        self.fresh.push(allocation.vfd);
         self.idle_bytes += allocation.size();
         self.idle_count += 1;
         self.idle.entry(allocation.size()).or_default().push(allocation);
@@ -77,19 +82,26 @@ impl Recycler {
     /// Closes any vfd with the next [`Recycler::close_retired`].
     pub(crate) fn retire(&mut self, vfd: VfdId) {
         self.retired.push(vfd);
+        self.fresh.push(vfd);
     }
 
-    /// Whether there are vfds to close.
+    /// Whether there are vfds to look for in queues.
     pub fn has_retired(&self) -> bool {
-        !self.retired.is_empty()
+        !self.fresh.is_empty() || !self.queued.is_empty()
     }
 
     /// Closes what was given back, but for vfds that a message in some queue still names: it couldn't be sent any more.
     pub fn close_retired(&mut self, channel: &mut dyn Channel, is_queued: impl Fn(VfdId) -> bool) {
-        self.retired.retain(|&vfd| {
-            let queued = is_queued(vfd);
+        self.queued.append(&mut self.fresh);
+        self.queued.retain(|&vfd| is_queued(vfd));
+        self.close_unqueued(channel);
+    }
+
+    fn close_unqueued(&mut self, channel: &mut dyn Channel) {
+        self.retired.retain(|vfd| {
+            let queued = self.queued.contains(vfd);
             if !queued {
-                channel.close(vfd);
+                channel.close(*vfd);
             }
             queued
         });

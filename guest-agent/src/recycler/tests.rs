@@ -57,6 +57,25 @@ fn a_vfd_in_a_queue_stays_open() {
 }
 
 #[test]
+fn a_vfd_in_a_queue_stays_open_also_when_there_is_no_more_memory() {
+    let (mut recycler, mut fake, mut stats) = parts();
+    let all = [1, 2, 3, 4].map(|mib| recycler.take(mib * MIB, &mut fake, &mut stats).unwrap());
+    let vfds = all.each_ref().map(|allocation| allocation.vfd);
+    let [kept, queued, discarded, other] = all;
+    recycler.give(kept, &mut stats);
+    recycler.give(queued, &mut stats);
+    recycler.discard(discarded, &mut stats);
+    recycler.close_retired(&mut fake, |vfd| vfd == vfds[1] || vfd == vfds[2]);
+    recycler.discard(other, &mut stats);
+    fake.state.borrow_mut().refusals.push_back(Error::OutOfMemory);
+    recycler.take(5 * MIB, &mut fake, &mut stats).unwrap();
+    assert_eq!(vfds.map(|vfd| fake.is_open(vfd)), [false, true, true, false]);
+    recycler.close_retired(&mut fake, |_| false);
+    assert_eq!(vfds.map(|vfd| fake.is_open(vfd)), [false; 4]);
+    assert!(!recycler.has_retired());
+}
+
+#[test]
 fn what_is_kept_goes_before_anyone_is_refused() {
     let (mut recycler, mut fake, mut stats) = parts();
     let kept = recycler.take(MIB, &mut fake, &mut stats).unwrap();
