@@ -1,6 +1,6 @@
 //! Content that never changes: keymaps, format tables. One allocation, or one file, per content.
 
-use crate::channel::{Channel, VfdId};
+use crate::channel::{Allocation, Channel, VfdId};
 use crate::mapped::Mapped;
 use crate::memory;
 use crate::recycler::Recycler;
@@ -8,7 +8,7 @@ use crate::stats::Stats;
 use crate::world::CarryError;
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 /// Most contents that are kept, per direction. Layouts are changed by people; a desktop has a few.
 const MAX_CONTENTS: usize = 64;
@@ -28,16 +28,14 @@ pub(crate) struct Constants {
 }
 
 impl Constants {
-    /// A sealed, read-only file with the first `size` bytes of an allocation. All who ask for it share it.
+    /// A sealed, read-only file with the first `size` bytes of an allocation, which has so many. All who ask for it share
+    /// it.
     pub(crate) fn file_of(
         &mut self,
-        allocation: &OwnedFd,
+        allocation: &Allocation,
         size: u64,
     ) -> Result<OwnedFd, CarryError> {
-        let content = match size {
-            0 => Vec::new(),
-            size => memory::read_allocation(allocation.as_fd(), size)?,
-        };
+        let content = memory::read_allocation(&allocation.fd, allocation.size, size as usize)?;
         if let Some(file) = self.files.kept.get(&content) {
             return Ok(file.try_clone()?);
         }

@@ -63,10 +63,12 @@ impl Mapping {
     }
 }
 
-/// The contents of an allocation of `len` bytes: mapped whole, copied, unmapped.
-pub fn read_allocation(fd: impl AsFd, len: u64) -> io::Result<Vec<u8>> {
-    let mapping = Mapping::new(fd, len)?;
-    Ok(mapping.read(0, mapping.size()))
+/// The first `len` bytes of an allocation of `size`: mapped whole, copied, unmapped.
+///
+/// # Panics
+/// If there aren't so many.
+pub fn read_allocation(fd: impl AsFd, size: u64, len: usize) -> io::Result<Vec<u8>> {
+    Ok(Mapping::new(fd, size)?.read(0, len))
 }
 
 /// Equally spaced runs of bytes in a [`ClientPool`]: the rows of a rectangle.

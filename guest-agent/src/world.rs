@@ -281,7 +281,7 @@ impl World {
         if size > allocation.size.min(MAX_CONSTANT) {
             return Err(CarryError::Limit("its memory has, or 16 MiB"));
         }
-        self.constants.file_of(&allocation.fd, size)
+        self.constants.file_of(allocation, size)
     }
 
     /// Closes what arrived and wasn't used.

@@ -23,7 +23,7 @@ impl Desk {
         let Arrived::Allocation(allocation) = fake.arriving_memory(content) else {
             unreachable!("it is memory")
         };
-        self.constants.file_of(&allocation.fd, content.len() as u64).unwrap().into()
+        self.constants.file_of(&allocation, content.len() as u64).unwrap().into()
     }
 }
 
@@ -54,7 +54,7 @@ fn nothing_is_a_content_too() {
     let vfd = desk.out(&mut fake, b"", "work");
     assert_eq!(fake.state.borrow().open[&vfd], 4096);
     let Arrived::Allocation(page) = fake.arriving_memory(b"?") else { unreachable!() };
-    let file = File::from(desk.constants.file_of(&page.fd, 0).unwrap());
+    let file = File::from(desk.constants.file_of(&page, 0).unwrap());
     assert_eq!(file.metadata().unwrap().len(), 0);
 }
 

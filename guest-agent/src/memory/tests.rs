@@ -34,7 +34,7 @@ fn all(pool: &ClientPool) -> Rows {
 fn rows_are_copied_and_nothing_between_them() {
     let (mut pool, (fd, mut to)) = (pool(&file(), SIZE), allocation(4096));
     pool.copy(Rows { offset: 1000, len: 3, stride: 10, count: 4 }, &mut to, 50).unwrap();
-    let copied = read_allocation(&fd, 4096).unwrap();
+    let copied = read_allocation(&fd, 4096, 4096).unwrap();
     for (i, &byte) in copied.iter().enumerate() {
         let at = i.wrapping_sub(50);
         let expected = if at < 40 && at % 10 < 3 { (1000 + at) % 251 } else { 0 };
@@ -63,7 +63,7 @@ fn what_is_written_can_be_read() {
     let (fd, mut mapping) = allocation(8192);
     mapping.write(4090, b"xkb_keymap");
     assert_eq!(mapping.read(4090, 10), b"xkb_keymap");
-    assert_eq!(read_allocation(&fd, 8192).unwrap()[4090..4100], *b"xkb_keymap");
+    assert_eq!(read_allocation(&fd, 8192, 4100).unwrap()[4090..], *b"xkb_keymap");
 }
 
 #[test]
