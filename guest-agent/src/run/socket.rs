@@ -43,8 +43,14 @@ pub struct Socket {
     /// Takes connections; non-blocking.
     pub listener: UnixListener,
     path: PathBuf,
-    /// Locked as long as the socket is ours; libwayland and wlroots look at it.
-    _lock: Flock<File>,
+    _lock: Lock,
+}
+
+/// Held as long as the socket is ours; libwayland and wlroots look at it. Dropping it removes its file.
+#[derive(Debug)]
+struct Lock {
+    path: PathBuf,
+    _file: Flock<File>,
 }
 
 impl Socket {
@@ -70,7 +76,7 @@ impl Socket {
 
     fn bind_at(path: PathBuf) -> Result<Self, SocketError> {
         let failed = |error| SocketError::Io { path: path.clone(), error };
-        let lock = match lock(&lock_path(&path)) {
+        let lock = match Lock::take(lock_path(&path)) {
             Ok(Some(lock)) => lock,
             Ok(None) => return Err(SocketError::InUse(path)),
             Err(error) => return Err(failed(error)),
@@ -103,29 +109,37 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
-        let _ = std::fs::remove_file(lock_path(&self.path));
     }
 }
 
-/// Locks the file at `path`, which is made if need be. `None` if somebody else has it.
-fn lock(path: &Path) -> io::Result<Option<Flock<File>>> {
-    loop {
-        let mut options = OpenOptions::new();
-        let file =
-            options.create(true).truncate(false).read(true).write(true).mode(0o660).open(path)?;
-        let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => lock,
-            Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
-            Err((_, errno)) => return Err(errno.into()),
-        };
-        let ours = lock.metadata()?;
-        match std::fs::metadata(path) {
-            Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => {
-                return Ok(Some(lock));
+impl Lock {
+    /// Locks the file at `path`, which is made if need be. `None` if somebody else has it.
+    fn take(path: PathBuf) -> io::Result<Option<Self>> {
+        loop {
+            let mut options = OpenOptions::new();
+            options.create(true).truncate(false).read(true).write(true).mode(0o660);
+            let file = options.open(&path)?;
+            let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(file) => file,
+                Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
+                Err((_, errno)) => return Err(errno.into()),
+            };
+            let ours = file.metadata()?;
+            match std::fs::metadata(&path) {
+                Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => {
+                    return Ok(Some(Self { path, _file: file }));
+                }
+                // Its owner removed it after we opened it: others would lock another file.
+                _ => {}
             }
-            // Its owner removed it after we opened it: others would lock another file.
-            _ => {}
         }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // While it is locked, so that it isn't another's.
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 
@@ -150,6 +164,15 @@ mod tests {
         drop(socket);
         assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
         Socket::bind(Some(&path)).unwrap();
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_leaves_no_lock() {
+        let directory = tempfile::tempdir().unwrap();
+        // A socket's path has at most 107 bytes (Linux, `sun_path`).
+        let path = directory.path().join("w".repeat(110));
+        assert!(matches!(Socket::bind(Some(&path)), Err(SocketError::Io { .. })));
+        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
     }
 
     #[test]
