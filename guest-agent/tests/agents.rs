@@ -71,6 +71,16 @@ fn an_agent_may_open_more_files_than_its_application() {
     });
 }
 
+#[test]
+fn the_end_of_an_application_is_noticed_where_ends_of_children_are_ignored() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = [&["run"], &NOBODY[..], &["--", "sh", "-c", "exit 7"]].concat();
+    // Not every shell's trap is inherited.
+    let ignoring = r#"exec env --ignore-signal=CHLD "$@""#;
+    let mut agent = Agent::start(folder.path(), ignoring, &run);
+    assert_eq!(agent.end().code(), Some(7));
+}
+
 /// A second agent of a VM waits for the first to end: its device is busy. It can be asked to end meanwhile.
 #[test]
 fn an_agent_whose_device_does_not_answer_says_why_and_ends_when_asked() {

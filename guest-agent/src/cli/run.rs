@@ -10,7 +10,7 @@ use guest_agent::channel::Error;
 use guest_agent::run::{Run, Socket};
 use guest_agent::stats::Stats;
 use nix::libc::SI_KERNEL;
-use nix::sys::signal::{SigSet, kill};
+use nix::sys::signal::{SigHandler, SigSet, kill, signal};
 use nix::unistd::Pid;
 use std::ffi::OsString;
 use std::os::fd::AsFd;
@@ -108,8 +108,10 @@ fn spawn(app: &[OsString], socket: &Socket, fd_limit: Option<u64>) -> Result<Chi
     let (program, arguments) = app.split_first().context("no application was named")?;
     let mut command = Command::new(program);
     command.args(arguments).env("WAYLAND_DISPLAY", socket.display()).env_remove("WAYLAND_SOCKET");
-    // SAFETY: between fork and exec only system calls are made.
+    // SAFETY: the default is no handler, so none runs at a bad time. Between fork and exec only system calls are made.
     unsafe {
+        // If it was inherited as ignored, nobody would learn of the application's end.
+        signal(nix::sys::signal::Signal::SIGCHLD, SigHandler::SigDfl)?;
         command.pre_exec(move || {
             // The signals that we take by fd are blocked here, and would stay so in the application.
             SigSet::empty().thread_set_mask()?;
