@@ -1,5 +1,7 @@
 //! `guest-agent`: the part of wlproxy that runs in the VMs.
 
+#![deny(unsafe_code)]
+
 mod cli;
 
 use clap::Parser;

@@ -104,6 +104,7 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
 }
 
 /// Starts the application, with the limit of open files that this program was started with.
+#[expect(unsafe_code, reason = "for signals, and for what is done between fork and exec")]
 fn spawn(app: &[OsString], socket: &Socket, fd_limit: Option<u64>) -> Result<Child> {
     let (program, arguments) = app.split_first().context("no application was named")?;
     let mut command = Command::new(program);
