@@ -236,7 +236,7 @@ impl Desk {
         let kept = |vm: &mut Vm| {
             let worker = vm.worker.filter(|_| vm.process.running())?;
             let allocations = vm.stats("allocations") as usize;
-            Some(Kept { holders: [vm.process.id(), worker], allocations })
+            Some(Kept { agent: vm.process.id(), worker, allocations })
         };
         self.vms.values_mut().filter_map(kept).collect()
     }

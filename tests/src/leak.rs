@@ -18,14 +18,13 @@ const QUIET: Duration = Duration::from_millis(60);
 /// How long what clients have left may take to go. Shorter than [`crate::PATIENCE`]: nothing has to start for it.
 const LEAVING: Duration = Duration::from_secs(5);
 
-/// How often each process that holds an allocation has it open while nobody uses it: as a vfd, and for the window.
-const FDS_OF_ALLOCATION: usize = 2;
-
 /// Memory that a client VM keeps for reuse.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    /// Who holds it: the VM's agent and its worker.
-    pub(crate) holders: [u32; 2],
+    /// The VM's agent. It has each allocation open once, for the window, and mapped once.
+    pub(crate) agent: u32,
+    /// The VM's worker. It has each open twice: as a vfd, and for the window.
+    pub(crate) worker: u32,
     /// How many allocations.
     pub(crate) allocations: usize,
 }
@@ -109,13 +108,16 @@ impl Count {
         }
     }
 
-    /// Leaves out what is kept for reuse. Nothing of it is mapped.
+    /// Leaves out what is kept for reuse.
     fn without(mut self, kept: &[Kept]) -> Self {
-        for Kept { holders, allocations } in kept {
-            for &holder in holders {
+        for &Kept { agent, worker, allocations } in kept {
+            for (holder, each) in [(agent, 1), (worker, 2)] {
                 if let Some(fds) = self.fds.get_mut(&(holder, "memfd".to_owned())) {
-                    *fds = fds.saturating_sub(allocations * FDS_OF_ALLOCATION);
+                    *fds = fds.saturating_sub(allocations * each);
                 }
+            }
+            if let Some(mappings) = self.mappings.get_mut(&agent) {
+                *mappings = mappings.saturating_sub(allocations);
             }
             self.kept += allocations;
         }
