@@ -125,6 +125,11 @@ impl Vfds {
         self.table.len() < MAX_VFDS
     }
 
+    /// How many contexts there are.
+    pub(super) fn contexts(&self) -> usize {
+        self.table.values().filter(|vfd| matches!(vfd, Vfd::Context(_))).count()
+    }
+
     /// A stream that was opened becomes context `id`.
     pub(super) fn add_context(&mut self, id: u32, opened: Opened) -> io::Result<()> {
         let context = Context::new(opened, &self.poller, id.into(), self.counters.clone())?;

@@ -14,7 +14,7 @@ use super::pipe::Direction;
 use super::poller::{RETRY, Waker};
 use super::ring::{Chain, Reply, Ring};
 use super::vfds::{Vfd, VfdError, Vfds};
-use super::{Options, Side};
+use super::{MAX_CONTEXTS, Options, Side};
 use nix::sys::epoll::EpollFlags;
 use std::collections::{BTreeMap, HashMap};
 use std::mem::offset_of;
@@ -254,6 +254,9 @@ impl VirtioWl {
     fn new_context(&mut self, bytes: &[u8], reply: Reply, target: Option<Target>) {
         let id = prefix(bytes, size_of::<VfdMessage>()).and_then(|command| self.new_id(command.id));
         let (id, target) = match (id, target) {
+            (Ok(_), Some(_)) if self.has_all_contexts() => {
+                return self.answer(reply, message::RESP_OUT_OF_MEMORY);
+            }
             (Ok(id), Some(target)) => (id, target),
             (Ok(_), None) => return self.answer(reply, message::RESP_INVALID_ID),
             (Err(Refusal(code)), _) => return self.answer(reply, code),
@@ -269,6 +272,11 @@ impl VirtioWl {
                 }
             }),
         );
+    }
+
+    /// Whether a client VM has as many contexts as it may have, those counted that wait for their stream.
+    fn has_all_contexts(&self) -> bool {
+        self.side == Side::Client && self.vfds.contexts() + self.opening.len() >= MAX_CONTEXTS
     }
 
     fn opened(&mut self, id: u32, result: Result<Opened, OpenError>) {

@@ -3,8 +3,8 @@
 use super::driver::{Descriptor, Driver, IN, INDIRECT, NEXT, OUT, WRITE, avail, new, table, used};
 use super::wayland::{link, report, request};
 use super::{LINK, OK};
-use crate::device::Side;
 use crate::device::opener::{Opened, Role};
+use crate::device::{MAX_CONTEXTS, Side};
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicBool, Ordering};
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace};
@@ -140,6 +140,23 @@ fn a_ring_that_jumps_is_left_alone() {
     driver.write(table(OUT) + 0x4002, &9000u16.to_le_bytes());
     driver.turn();
     assert_eq!(driver.take_used(OUT), []);
+}
+
+#[test]
+fn a_client_vm_has_no_more_contexts_than_it_may() {
+    let mut driver = Driver::new(Side::Client);
+    let mut peers: Vec<_> = (1..=MAX_CONTEXTS as u32).map(|id| driver.open(id, LINK)).collect();
+    let one_more = bytemuck::bytes_of(&new(message::VFD_NEW_CTX, 2000)).to_vec();
+    assert_eq!(driver.code(&one_more, 64), message::RESP_OUT_OF_MEMORY);
+    drop(peers.pop());
+    driver.events();
+    let slot = driver.close(MAX_CONTEXTS as u32);
+    assert_eq!(driver.kind(slot), OK);
+    peers.push(driver.open(2000, LINK));
+
+    let mut driver = Driver::new(Side::Compositor);
+    let _peers: Vec<_> =
+        (0..=MAX_CONTEXTS as u32).map(|id| driver.open(id + 1, Role::Main)).collect();
 }
 
 #[test]
