@@ -10,6 +10,7 @@ pub mod process;
 use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use wlproxy_protocol::accept::{Token, Way, Ways};
+use wlproxy_protocol::limits::{MAX_ALLOCATION, PAGE_SIZE};
 
 /// Names a vfd of one channel. Never reused while anything still refers to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -142,4 +143,13 @@ pub trait Channel {
 
     /// Closes a vfd. Unknown ids are ignored; what already arrived for it is dropped.
     fn close(&mut self, vfd: VfdId);
+}
+
+/// What to ask a virtio_wl device for when somebody wants an allocation of `size` bytes: whole pages, in bytes.
+fn whole_pages(size: u64) -> Result<u32, Error> {
+    if size == 0 {
+        return Err(Error::Refused("an allocation of 0 bytes".into()));
+    }
+    let rounded = size.checked_next_multiple_of(PAGE_SIZE).filter(|&size| size <= MAX_ALLOCATION);
+    rounded.and_then(|size| u32::try_from(size).ok()).ok_or(Error::OutOfMemory)
 }

@@ -32,7 +32,6 @@ use vfd::Kind;
 use virtio_bindings::bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use vmm::Vmm;
 use wlproxy_protocol::accept::{Token, Way, Ways};
-use wlproxy_protocol::limits::{MAX_ALLOCATION, PAGE_SIZE};
 use wlproxy_protocol::virtio_wl::{F_TRANS_FLAGS, F_USE_SHMEM, Header, VfdNew, flags, message};
 
 /// What the VM's driver is like.
@@ -257,12 +256,7 @@ impl Channel for ProcessChannel {
     }
 
     fn allocate(&mut self, size: u64) -> Result<Allocation, Error> {
-        if size == 0 {
-            return Err(Error::Refused("an allocation of 0 bytes".into()));
-        }
-        let rounded =
-            size.checked_next_multiple_of(PAGE_SIZE).filter(|&size| size <= MAX_ALLOCATION);
-        let size = rounded.and_then(|size| u32::try_from(size).ok()).ok_or(Error::OutOfMemory)?;
+        let size = super::whole_pages(size)?;
         let new = VfdNew { header: Header::new(message::VFD_NEW), size, ..VfdNew::default() };
         let (vfd, answer) = self.create(Kind::Memory { offset: 0, size: 0 }, new)?;
         let allocation = self.driver.allocated(vfd.0, size.into(), &answer);

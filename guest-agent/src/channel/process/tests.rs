@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::thread;
 use vhost::vhost_user::VhostUserProtocolFeatures as Protocol;
 use vhost_user_backend::VhostUserDaemon;
+use wlproxy_protocol::limits::MAX_ALLOCATION;
 use wlproxy_protocol::virtio_wl::{MAX_DRIVER_ID, QUEUE_SIZE};
 use wlproxy_unix::memory;
 
