@@ -6,6 +6,8 @@
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod process;
+#[cfg(test)]
+pub(crate) mod scenarios;
 
 use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};

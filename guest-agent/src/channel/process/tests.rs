@@ -1,22 +1,24 @@
 mod fake;
 
 use super::*;
-use fake::{Fake, Offers, silent, token};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use crate::channel::scenarios::{Lab as _, test_scenarios};
+use fake::{Fake, Offers, silent};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::thread;
 use vhost::vhost_user::VhostUserProtocolFeatures as Protocol;
 use vhost_user_backend::VhostUserDaemon;
-use wlproxy_protocol::limits::MAX_ALLOCATION;
 use wlproxy_protocol::virtio_wl::{MAX_DRIVER_ID, QUEUE_SIZE};
 use wlproxy_unix::memory;
 
-/// How long anything may take, in milliseconds; far more than it does.
-const PATIENCE: u16 = 20_000;
-
 /// A driver as today's.
 const TODAY: Options = Options { use_shmem: false, trans_flags: true };
+/// Drivers of every kind.
+const DRIVERS: [Options; 3] = [
+    Options { use_shmem: true, trans_flags: true },
+    TODAY,
+    Options { use_shmem: true, trans_flags: false },
+];
 
 /// A VM, its device, and what it was told.
 struct Lab {
@@ -47,52 +49,6 @@ impl Lab {
         connect(Offers::default(), options).unwrap()
     }
 
-    /// Waits until the channel has something to do, and lets it.
-    fn turn(&mut self) -> Result<(), Error> {
-        let mut fds = [PollFd::new(self.channel.poll_fd(), PollFlags::POLLIN)];
-        assert_eq!(poll(&mut fds, PollTimeout::from(PATIENCE)).unwrap(), 1, "nothing came");
-        self.channel.dispatch(&mut self.events)
-    }
-
-    /// Waits for one event.
-    fn wait(&mut self, event: Event) {
-        while !self.events.contains(&event) {
-            self.turn().unwrap();
-        }
-        self.events.retain(|other| *other != event);
-    }
-
-    /// Sends when it is possible.
-    fn send(&mut self, vfd: VfdId, bytes: &[u8], vfds: &[VfdId]) {
-        while self.channel.send(vfd, bytes, vfds).unwrap() == Sent::Busy {
-            self.wait(Event::Writable(vfd));
-        }
-    }
-
-    /// Waits for one message or the end (`None`).
-    fn receive(&mut self, vfd: VfdId) -> Option<(Vec<u8>, Vec<Arrived>)> {
-        let mut bytes = Vec::new();
-        loop {
-            match self.channel.receive(vfd, &mut bytes).unwrap() {
-                Received::Message(arrived) => return Some((bytes, arrived)),
-                Received::HangUp => return None,
-                Received::Nothing => self.wait(Event::Readable(vfd)),
-            }
-        }
-    }
-
-    /// A context that is known to work.
-    fn context(&mut self) -> VfdId {
-        let context = self.channel.connect().unwrap();
-        self.echo(context);
-        context
-    }
-
-    fn echo(&mut self, context: VfdId) {
-        self.send(context, b"echo", &[]);
-        assert_eq!(self.receive(context).unwrap().0, b"echo");
-    }
-
     /// Waits until the device has closed `count` vfds.
     fn closed(&mut self, count: usize) -> Vec<u32> {
         while self.fake.closed().len() < count {
@@ -102,26 +58,17 @@ impl Lab {
     }
 }
 
-#[test]
-fn bytes_go_there_and_back() {
-    for options in [Options::default(), TODAY, Options { trans_flags: false, ..Options::default() }]
-    {
-        let mut lab = Lab::new(options);
-        let context = lab.channel.connect().unwrap();
-        let most = vec![b'x'; wlproxy_protocol::limits::MAX_SEND];
-        for bytes in [&b"hello"[..], &most] {
-            lab.send(context, bytes, &[]);
-            assert_eq!(lab.receive(context).unwrap().0, bytes);
-        }
-        let mut bytes = Vec::new();
-        assert!(matches!(lab.channel.receive(context, &mut bytes), Ok(Received::Nothing)));
-        let more = [&most[..], b"x"].concat();
-        assert!(matches!(lab.channel.send(context, &more, &[]), Err(Error::Refused(_))));
-        lab.channel.close(context);
-        assert_eq!(lab.closed(1), [context.0]);
-        assert!(matches!(lab.channel.send(context, b"x", &[]), Err(Error::NotFound)));
+impl crate::channel::scenarios::Lab for Lab {
+    fn channel(&mut self) -> &mut dyn Channel {
+        &mut self.channel
+    }
+
+    fn events(&mut self) -> &mut Vec<Event> {
+        &mut self.events
     }
 }
+
+test_scenarios!(DRIVERS.map(Lab::new));
 
 #[test]
 fn without_event_idx_it_works_as_well() {
@@ -168,36 +115,12 @@ fn allocations_are_the_memory_that_the_device_mapped() {
 }
 
 #[test]
-fn sizes_that_no_device_has_are_refused_at_once() {
-    let mut lab = Lab::new(Options::default());
-    assert!(matches!(lab.channel.allocate(0), Err(Error::Refused(_))));
-    for size in [MAX_ALLOCATION + 1, u64::from(u32::MAX) + 1, u64::MAX] {
-        assert!(matches!(lab.channel.allocate(size), Err(Error::OutOfMemory)), "{size}");
-    }
-}
-
-#[test]
 fn a_refused_mapping_leaves_the_channel_usable() {
     let mut lab = Lab::new(Options::default());
     let context = lab.context();
     lab.send(context, b"overlap", &[]);
     lab.echo(context);
     lab.channel.allocate(4096).unwrap();
-}
-
-#[test]
-fn one_send_at_a_time_and_writable_after_it() {
-    let mut lab = Lab::new(Options::default());
-    let (slow, other) = (lab.context(), lab.context());
-    assert_eq!(lab.channel.send(slow, b"hold", &[]).unwrap(), Sent::Accepted);
-    assert_eq!(lab.channel.send(slow, b"more", &[]).unwrap(), Sent::Busy);
-    lab.echo(other);
-    assert_eq!(lab.channel.send(slow, b"more", &[]).unwrap(), Sent::Busy);
-    lab.send(other, b"release", &[]);
-    lab.wait(Event::Writable(slow));
-    assert_eq!(lab.channel.send(slow, b"more", &[]).unwrap(), Sent::Accepted);
-    assert_eq!(lab.receive(slow).unwrap().0, b"more");
-    assert!(!lab.events.contains(&Event::Writable(slow)), "nobody was told that it is busy");
 }
 
 #[test]
@@ -216,29 +139,6 @@ fn a_full_ring_makes_everyone_wait_and_forgets_nobody() {
     lab.wait(Event::Writable(*starved));
     lab.echo(*starved);
     assert_eq!(lab.closed(1), [slow[0].0]);
-}
-
-#[test]
-fn a_refused_send_ends_its_vfd_only() {
-    let mut lab = Lab::new(Options::default());
-    let (bad, good) = (lab.context(), lab.context());
-    lab.send(bad, b"refuse", &[]);
-    assert!(lab.receive(bad).is_none());
-    let Err(Error::Refused(why)) = lab.channel.send(bad, b"more", &[]) else {
-        panic!("refused for good");
-    };
-    assert!(why.contains("INVALID_TYPE"), "{why}");
-    lab.echo(good);
-}
-
-#[test]
-fn a_hang_up_comes_after_what_was_sent_before() {
-    let mut lab = Lab::new(Options::default());
-    let context = lab.context();
-    lab.send(context, b"hang up", &[]);
-    assert_eq!(lab.receive(context).unwrap().0, b"bye");
-    assert!(lab.receive(context).is_none());
-    assert!(lab.receive(context).is_none(), "and stays");
 }
 
 #[test]
@@ -264,29 +164,6 @@ fn an_event_that_came_up_elsewhere_wakes_the_next_dispatch() {
     let other = lab.channel.connect().unwrap();
     lab.wait(Event::Readable(context));
     lab.channel.close(other);
-}
-
-#[test]
-fn an_unread_vfd_holds_the_ring_until_it_is_read() {
-    let mut lab = Lab::new(Options::default());
-    let (unread, other) = (lab.context(), lab.context());
-    lab.send(unread, b"flood", &[]);
-    lab.send(other, b"echo", &[]);
-    for n in 0..3 * QUEUE_SIZE {
-        assert_eq!(lab.receive(unread).unwrap().0, n.to_le_bytes());
-    }
-    assert_eq!(lab.receive(other).unwrap().0, b"echo");
-}
-
-#[test]
-fn closing_an_unread_vfd_gives_its_buffers_back() {
-    let mut lab = Lab::new(Options::default());
-    let (unread, other) = (lab.context(), lab.context());
-    lab.send(unread, b"flood", &[]);
-    lab.wait(Event::Readable(unread));
-    lab.channel.close(unread);
-    lab.echo(other);
-    assert!(!lab.events.contains(&Event::Readable(unread)));
 }
 
 #[test]
@@ -329,32 +206,6 @@ fn pipes_have_a_direction() {
     lab.send(write, b"two", &[]);
     lab.context();
     assert_eq!(lab.fake.written(), b"one, two");
-}
-
-#[test]
-fn what_came_before_a_vfd_was_handed_out_is_told_after() {
-    let mut lab = Lab::new(Options::default());
-    let context = lab.context();
-    lab.send(context, b"pipe", &[]);
-    let (bytes, arrived) = lab.receive(context).unwrap();
-    let [Arrived::Pipe(pipe, PipeEnd::Read)] = arrived[..] else {
-        panic!("{arrived:?}");
-    };
-    assert_eq!(bytes, b"here");
-    assert!(lab.events.is_empty(), "{:?}", lab.events);
-    lab.wait(Event::Readable(pipe));
-    assert_eq!(lab.receive(pipe).unwrap().0, b"early");
-}
-
-#[test]
-fn a_record_is_opened_by_its_name() {
-    let mut lab = Lab::new(Options::default());
-    assert_eq!(lab.channel.ways(), Ways::NAME);
-    let stream = lab.channel.open(Way::Name, token()).unwrap();
-    lab.echo(stream);
-    assert!(matches!(lab.channel.open(Way::Name, Token::new([9; 16])), Err(Error::NotFound)));
-    assert!(matches!(lab.channel.open(Way::DialBack, token()), Err(Error::Refused(_))));
-    assert!(matches!(lab.channel.open(Way::ChannelType(1), token()), Err(Error::Refused(_))));
 }
 
 #[test]

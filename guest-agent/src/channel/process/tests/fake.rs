@@ -1,5 +1,7 @@
-//! A small virtio_wl device behind vhost-user, which does what the bytes sent to a context say.
+//! A small virtio_wl device behind vhost-user, which does what the bytes sent to a context say: what
+//! `channel/scenarios.rs` lists, and more.
 
+use crate::channel::scenarios::{FLOOD, token};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -29,11 +31,6 @@ use wlproxy_protocol::virtio_wl::{
     Transfer, VfdNew, flags, message,
 };
 use wlproxy_unix::memory;
-
-/// The name that stands for a stream.
-pub(super) fn token() -> Token {
-    Token::new([7; 16])
-}
 
 /// The name whose NEW is never answered.
 pub(super) fn silent() -> Token {
@@ -231,6 +228,7 @@ impl Fake {
         }
         match bytes {
             b"hold" => {
+                state.recv(id, &[], b"held");
                 state.held.push(place);
                 return None;
             }
@@ -240,7 +238,7 @@ impl Fake {
                 state.recv(id, &[], b"bye");
                 state.hang_up(id);
             }
-            b"flood" => (0..3 * QUEUE_SIZE).for_each(|n| state.recv(id, &[], &n.to_le_bytes())),
+            b"flood" => (0..FLOOD).for_each(|n| state.recv(id, &[], &n.to_le_bytes())),
             b"orphan" => {
                 let pipe = state.announce_pipe(flags::READ);
                 state.recv(id, &[pipe, UNKNOWN], b"dropped");
