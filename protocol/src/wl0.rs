@@ -46,16 +46,21 @@ pub struct NewIoctl {
 }
 
 impl NewIoctl {
+    /// Asks for a vfd that is told by its kind alone: a context to the default socket, a pipe.
+    pub fn plain(kind: u32) -> Self {
+        Self { kind, ..Self::zeroed() }
+    }
+
     /// Asks for an allocation of `size` bytes.
     pub fn allocation(size: u32) -> Self {
-        let mut new = Self { kind: NEW_ALLOC, ..Self::zeroed() };
+        let mut new = Self::plain(NEW_ALLOC);
         new.payload[..4].copy_from_slice(&size.to_ne_bytes());
         new
     }
 
     /// Asks for a context to the socket called `name`.
     pub fn named(name: [u8; CONTEXT_NAME]) -> Self {
-        Self { kind: NEW_CTX_NAMED, payload: name, ..Self::zeroed() }
+        Self { payload: name, ..Self::plain(NEW_CTX_NAMED) }
     }
 }
 
