@@ -8,6 +8,7 @@ pub(crate) mod fake;
 pub mod process;
 #[cfg(test)]
 pub(crate) mod scenarios;
+pub mod virtio_wl;
 
 use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};
