@@ -1,3 +1,4 @@
+mod agent;
 mod fake;
 
 use super::*;

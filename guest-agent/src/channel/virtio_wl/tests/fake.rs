@@ -167,6 +167,11 @@ impl Fake {
         self.lock().vfds[&peer].vfds.clone()
     }
 
+    /// Messages that wait to be received.
+    pub(super) fn undelivered(&self, peer: Peer) -> usize {
+        self.lock().vfds[&peer].queue.len()
+    }
+
     pub(super) fn fail_new(&self, errno: Errno) {
         self.lock().new_failures.push_back(errno);
     }
