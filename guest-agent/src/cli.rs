@@ -6,6 +6,7 @@ mod stats;
 
 use clap::{Parser, Subcommand};
 use guest_agent::channel::process::{Options, ProcessChannel};
+use guest_agent::channel::virtio_wl::{NODE, VirtioWlChannel};
 use guest_agent::channel::{Channel, Error};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -60,8 +61,10 @@ impl Waiting {
 }
 
 /// Which way out of the VM.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ChannelSpec {
+    /// The VM's kernel has a virtio_wl driver, which has made this device node.
+    VirtioWl(PathBuf),
     /// This process is the VM: its device listens at the path.
     Process(PathBuf),
 }
@@ -71,8 +74,14 @@ impl FromStr for ChannelSpec {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
+            None if text == "virtio_wl" => Ok(Self::VirtioWl(NODE.into())),
+            Some(("virtio_wl", path)) if !path.is_empty() => Ok(Self::VirtioWl(path.into())),
             Some(("process", path)) if !path.is_empty() => Ok(Self::Process(path.into())),
-            _ => Err("the one channel so far is `process:SOCKET`, with the vhost-user socket of a VM's worker".into()),
+            _ => Err(format!(
+                "there is no such channel. In a VM whose kernel has a virtio_wl driver use `virtio_wl`, or \
+                 `virtio_wl:NODE` if the driver's device node isn't {NODE}. Without a VM use `process:SOCKET`, with the \
+                 vhost-user socket of a VM's worker"
+            )),
         }
     }
 }
@@ -81,7 +90,11 @@ impl ChannelSpec {
     /// Opens the channel, if the host is there.
     pub(crate) fn open(&self) -> Result<Box<dyn Channel>, Error> {
         match self {
+            Self::VirtioWl(path) => Ok(Box::new(VirtioWlChannel::open(path)?)),
             Self::Process(path) => Ok(Box::new(ProcessChannel::connect(path, Options::default())?)),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,7 +28,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Arguments of `guest-agent run`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The way out of this VM: `process:SOCKET`.
+    /// The way out of this VM: `virtio_wl`, `virtio_wl:NODE` if the device isn't /dev/wl0, or `process:SOCKET`.
     #[arg(long, value_name = "CHANNEL")]
     channel: ChannelSpec,
 

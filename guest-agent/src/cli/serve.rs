@@ -14,7 +14,7 @@ use std::process::ExitCode;
 /// Arguments of `guest-agent serve`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The way out of this VM: `process:SOCKET`.
+    /// The way out of this VM: `virtio_wl`, `virtio_wl:NODE` if the device isn't /dev/wl0, or `process:SOCKET`.
     #[arg(long, value_name = "CHANNEL")]
     channel: ChannelSpec,
 
