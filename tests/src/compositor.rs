@@ -24,6 +24,9 @@ const USER: u32 = 1000;
 /// Neither has an object's number, which libwayland wrote behind an `@` until 1.22 and writes behind a `#` since.
 const WESTON_IS_UP: [&str; 2] = [".desktop_ready(", "zwp_input_panel_surface_v1"];
 
+/// sway's control socket, in its folder.
+const IPC: &str = "ipc";
+
 /// Which compositor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -39,6 +42,9 @@ pub struct Compositor {
     process: Process,
     kind: Kind,
     folder: PathBuf,
+    logs: PathBuf,
+    marker: String,
+    debug: bool,
     socket: PathBuf,
 }
 
@@ -49,6 +55,17 @@ impl Compositor {
     pub fn start(kind: Kind, folder: &Path, logs: &Path, marker: &str, debug: bool) -> Self {
         fs::create_dir(folder).expect("a fresh folder");
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).expect("our own folder");
+        Self::launch(kind, folder, logs, marker, debug)
+    }
+
+    /// Starts the same again, in the same place. It must have ended.
+    pub fn restart(&mut self) {
+        // sway wants a place of its own for this one; what the one before left is in the way.
+        let _ = fs::remove_file(self.folder.join(IPC));
+        *self = Self::launch(self.kind, &self.folder, &self.logs, &self.marker, self.debug);
+    }
+
+    fn launch(kind: Kind, folder: &Path, logs: &Path, marker: &str, debug: bool) -> Self {
         let mut command = as_user(folder);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", folder).env("XDG_RUNTIME_DIR", folder).env(leak::MARKER, marker);
@@ -72,7 +89,8 @@ impl Compositor {
                 WESTON_IS_UP.iter().all(|said| log.contains(said)).then_some(())
             });
         }
-        Self { process, kind, folder: folder.to_owned(), socket }
+        let (folder, logs, marker) = (folder.to_owned(), logs.to_owned(), marker.to_owned());
+        Self { process, kind, folder, logs, marker, debug, socket }
     }
 
     /// Its Wayland socket.
@@ -119,7 +137,7 @@ impl Compositor {
     /// If it isn't sway.
     pub fn sway(&self) -> Sway {
         assert_eq!(self.kind, Kind::Sway);
-        Sway::connect(&self.folder.join("ipc"))
+        Sway::connect(&self.folder.join(IPC))
     }
 
     /// What is on the screen now.
@@ -162,7 +180,7 @@ fn sway(command: &mut Command, folder: &Path) -> PathBuf {
     fs::write(&config, text).expect("a file in our own folder");
     give(&config);
     command.env("WLR_BACKENDS", "headless").env("WLR_RENDERER", "pixman");
-    command.env("WLR_LIBINPUT_NO_DEVICES", "1").env("SWAYSOCK", folder.join("ipc"));
+    command.env("WLR_LIBINPUT_NO_DEVICES", "1").env("SWAYSOCK", folder.join(IPC));
     command.arg("sway").arg("--config").arg(config);
     folder.join("wayland-1")
 }

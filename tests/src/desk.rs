@@ -1,5 +1,9 @@
 //! The whole: a compositor, `serve`, `wlproxy` and client VMs in one temporary directory.
 
+mod part;
+
+pub use part::Part;
+
 use crate::binaries::binary;
 use crate::leak::{self, Count, Kept, MARKER};
 use crate::process::{Process, output};

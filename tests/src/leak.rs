@@ -16,7 +16,7 @@ pub(crate) const MARKER: &str = "WLPROXY_TEST_DESK";
 const QUIET: Duration = Duration::from_millis(60);
 
 /// How long what clients have left may take to go. Shorter than [`crate::PATIENCE`]: nothing has to start for it.
-const LEAVING: Duration = Duration::from_secs(5);
+pub(crate) const LEAVING: Duration = Duration::from_secs(5);
 
 /// Memory that a client VM keeps for reuse.
 #[derive(Debug)]
@@ -84,6 +84,9 @@ impl Count {
                 "memfd".to_owned()
             } else if let Some((kind @ ("socket" | "pipe"), _)) = target.split_once(':') {
                 kind.to_owned()
+            } else if target.ends_with(" (deleted)") {
+                // Its name was random.
+                "deleted file".to_owned()
             } else {
                 target
             };

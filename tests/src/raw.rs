@@ -101,8 +101,12 @@ pub struct Raw {
 impl Raw {
     /// Connects and asks for the registry.
     pub fn connect(display: &Display) -> Self {
-        let socket = UnixStream::connect(&display.socket).expect("a listening socket");
-        let stream = Stream::new(socket).expect("a fresh socket");
+        Self::try_connect(display).expect("a listening socket")
+    }
+
+    /// The same; `None` if nobody listens there.
+    pub fn try_connect(display: &Display) -> Option<Self> {
+        let stream = Stream::new(UnixStream::connect(&display.socket).ok()?).ok()?;
         let (bytes, fds) = (Vec::new(), VecDeque::new());
         let mut raw = Self {
             stream,
@@ -115,7 +119,7 @@ impl Raw {
         };
         raw.registry = raw.id();
         raw.send(&message(DISPLAY, 1, &[Arg::Uint(raw.registry)]), []);
-        raw
+        Some(raw)
     }
 
     /// The next id.
@@ -135,6 +139,11 @@ impl Raw {
     /// # Panics
     /// If the connection ends.
     pub fn sync(&mut self) {
+        self.try_sync().expect("the connection stays open");
+    }
+
+    /// The same; `None` if the connection ends without an error.
+    pub fn try_sync(&mut self) -> Option<()> {
         let callback = match self.callback {
             Some(id) => id,
             None => self.id(),
@@ -142,11 +151,11 @@ impl Raw {
         self.callback = Some(callback);
         self.send(&message(DISPLAY, 0, &[Arg::Uint(callback)]), []);
         loop {
-            let event = self.event().expect("the connection stays open");
+            let event = self.event()?;
             assert!((event.object, event.opcode) != (DISPLAY, 0), "{:?}", fault(&event));
             // Until delete_id, so that the next sync may use the id again.
             if (event.object, event.opcode) == (DISPLAY, 1) && event.uint(0) == callback {
-                return;
+                return Some(());
             }
         }
     }

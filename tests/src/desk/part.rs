@@ -1,0 +1,115 @@
+//! Killing a part of a desk, and having it again.
+
+use super::{Desk, Vm};
+use crate::leak::LEAVING;
+use crate::process::Process;
+use crate::wait::until;
+use crate::{Count, Totals};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::path::Path;
+use std::time::Instant;
+
+/// A process of a desk that may die.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// `wlproxy run`; its workers go with it.
+    Proxy,
+    /// The worker of a VM. wlproxy starts it again.
+    Worker(&'static str),
+    /// The agent of the compositor VM.
+    Serve,
+    /// The agent of a client VM.
+    Run(&'static str),
+    /// The compositor.
+    Compositor,
+}
+
+impl Desk {
+    /// Kills a part with SIGKILL, and waits until it and what has to go with it is gone.
+    pub fn kill(&mut self, part: Part) {
+        match part {
+            Part::Proxy => {
+                let names: Vec<_> = self.plan.vms.iter().copied().chain(["gui"]).collect();
+                let workers: Vec<_> = names.into_iter().map(|name| self.worker(name)).collect();
+                end(self.proxy());
+                workers.into_iter().for_each(until_gone);
+            }
+            Part::Worker(vm) => {
+                let worker = self.worker(vm);
+                kill(worker, Signal::SIGKILL).expect("it lives");
+                until_gone(worker);
+            }
+            Part::Serve => end(self.serve.as_mut().expect("serve was started")),
+            Part::Run(vm) => end(&mut self.vms.get_mut(vm).expect("a VM of this desk").process),
+            Part::Compositor => end(self.compositor.process_mut()),
+        }
+    }
+
+    /// Starts a part again that was killed, unless somebody else does.
+    pub fn revive(&mut self, part: Part) {
+        match part {
+            Part::Proxy => self.start_proxy(),
+            Part::Worker(_) => {}
+            Part::Serve => self.start_serve(),
+            Part::Run(vm) => {
+                self.vms.remove(vm);
+                self.start_vm(vm);
+            }
+            Part::Compositor => self.compositor.restart(),
+        }
+    }
+
+    /// What there is, whoever holds it, when nothing changes any more.
+    pub fn totals(&self) -> Totals {
+        Totals::of(&Count::settled(self.folder.path()))
+    }
+
+    /// Waits until there is no more than `baseline`.
+    ///
+    /// # Panics
+    /// If that doesn't come true, with what there is too much of.
+    #[track_caller]
+    pub fn expect_totals(&self, baseline: &Totals) {
+        let deadline = Instant::now() + LEAVING;
+        let found = until("an answer", || {
+            let found = Totals::of(&Count::take(self.folder.path())).beyond(baseline);
+            (found.is_empty() || Instant::now() >= deadline).then_some(found)
+        });
+        assert!(found.is_empty(), "left over: {}", found.join("; "));
+    }
+
+    /// Every process of ours: not the compositor, nor clients.
+    pub fn our_processes(&self) -> Vec<u32> {
+        let workers = self.plan.vms.iter().copied().chain(["gui"]).map(|vm| self.worker(vm));
+        let agents = self.vms.values().map(|Vm { process, .. }| process);
+        let others = [&self.proxy, &self.serve].into_iter().flatten();
+        let processes = agents.chain(others).map(Process::id);
+        processes.chain(workers.map(|id| id.as_raw().cast_unsigned())).collect()
+    }
+
+    /// The process of a VM's worker, once there is one.
+    fn worker(&self, vm: &str) -> Pid {
+        until("a worker", || {
+            let id = self.whole_status()["vms"][vm]["pid"].as_i64()?;
+            Some(Pid::from_raw(id.try_into().expect("a process id")))
+        })
+    }
+}
+
+fn end(process: &mut Process) {
+    process.signal(Signal::SIGKILL);
+    process.wait();
+}
+
+/// Waits until a process has ended that isn't our child.
+fn until_gone(id: Pid) {
+    let path = format!("/proc/{id}");
+    until("the end of a worker", || (!Path::new(&path).exists() || is_zombie(&path)).then_some(()));
+}
+
+/// Whether it has ended and nobody has waited for it.
+fn is_zombie(path: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("{path}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
+}
