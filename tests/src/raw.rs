@@ -134,6 +134,19 @@ impl Raw {
         let _ = self.stream.flush();
     }
 
+    /// Whether the socket hasn't taken all that was sent.
+    pub fn is_held_back(&self) -> bool {
+        self.stream.queued() > 0
+    }
+
+    /// Waits until it takes more, at most until `deadline`.
+    pub fn wait_for_room(&mut self, deadline: Instant) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).expect("a short time");
+        let _ = poll(&mut [PollFd::new(self.stream.as_fd(), PollFlags::POLLOUT)], timeout);
+        let _ = self.stream.flush();
+    }
+
     /// Waits until everything sent was handled.
     ///
     /// # Panics
