@@ -15,9 +15,11 @@
 //! ```
 
 mod error;
+mod keys;
 mod window;
 
 pub use error::Error;
+pub use keys::{KEYS, Key, Kind};
 
 use crate::device::Side;
 use error::Place;
@@ -25,6 +27,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
+use toml::de::{DeTable, Deserializer};
 use wlproxy_protocol::limits::MAX_VM_NAME;
 
 /// Most VMs in one configuration: so that the status document always fits into a fresh socket's buffer (Linux,
@@ -35,8 +38,7 @@ pub const MAX_VMS: usize = 64;
 const MAX_SOCKET_PATH: usize = 107;
 
 /// Whether each worker is a process of its own.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Isolation {
     /// One process per VM.
     #[default]
@@ -80,13 +82,13 @@ pub struct Config {
     pub vms: Vec<Vm>,
 }
 
+/// The file as it is; [`KEYS`] has the same keys.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
     runtime_dir: Option<Spanned<PathBuf>>,
-    #[serde(default)]
-    isolation: Isolation,
-    compositor: Spanned<CompositorTable>,
+    isolation: Option<Spanned<String>>,
+    compositor: Option<Spanned<CompositorTable>>,
     #[serde(default)]
     vm: BTreeMap<Spanned<String>, VmTable>,
 }
@@ -108,27 +110,43 @@ struct VmTable {
 impl Config {
     /// Reads `path`. The default of `runtime_dir` comes from `XDG_RUNTIME_DIR`.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let bytes =
+            std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let text = text(path, &bytes)?;
         let xdg = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        Self::parse(&text, path, xdg.as_deref())
+        Self::parse(text, path, xdg.as_deref())
     }
 
     /// Checks `text`. `path` is for messages, `xdg_runtime_dir` for the default of `runtime_dir`.
     pub fn parse(text: &str, path: &Path, xdg_runtime_dir: Option<&Path>) -> Result<Self, Error> {
         let place = Place { path, text };
-        let document: Document = toml::from_str(text)
-            .map_err(|e| place.error(e.span().unwrap_or(0..0), e.message().to_owned()))?;
+        let tables = DeTable::parse(text).map_err(|error| place.no_toml(&error))?;
+        keys::check(&place, tables.get_ref())?;
+        let document = Document::deserialize(Deserializer::from(tables))
+            .map_err(|error| place.no_toml(&error))?;
         let runtime_dir = runtime_dir(&place, document.runtime_dir, xdg_runtime_dir)?;
-        let compositor = compositor(&place, &document.compositor, &document.vm)?;
+        let isolation = isolation(&place, document.isolation)?;
+        let compositor = compositor(&place, document.compositor.as_ref(), &document.vm)?;
         let vms = vms(&place, document.vm, &runtime_dir, &compositor)?;
-        Ok(Self { runtime_dir, isolation: document.isolation, compositor, vms })
+        Ok(Self { runtime_dir, isolation, compositor, vms })
     }
 
     /// Where `wlproxy status` asks.
     pub fn control_socket(&self) -> PathBuf {
         control_socket(&self.runtime_dir)
     }
+}
+
+fn text<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str, Error> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let text = String::from_utf8_lossy(bytes);
+        // What comes before is the same in both.
+        let end = error.valid_up_to();
+        let place = Place { path, text: &text };
+        let byte = bytes[end];
+        place
+            .spoilt(end..end, &format!("the byte 0x{byte:02X} is no UTF-8; save the file as UTF-8"))
+    })
 }
 
 fn control_socket(runtime_dir: &Path) -> PathBuf {
@@ -154,11 +172,29 @@ fn runtime_dir(
     }
 }
 
+fn isolation(place: &Place<'_>, given: Option<Spanned<String>>) -> Result<Isolation, Error> {
+    let Some(given) = given else { return Ok(Isolation::default()) };
+    match given.get_ref().as_str() {
+        "process" => Ok(Isolation::Process),
+        "none" => Ok(Isolation::None),
+        other => Err(place.error(
+            given.span(),
+            format!("isolation: there is no {other:?}; write \"process\" or \"none\""),
+        )),
+    }
+}
+
 fn compositor(
     place: &Place<'_>,
-    table: &Spanned<CompositorTable>,
+    table: Option<&Spanned<CompositorTable>>,
     vms: &BTreeMap<Spanned<String>, VmTable>,
 ) -> Result<Compositor, Error> {
+    let Some(table) = table else {
+        return Err(place.error(
+            0..0,
+            "compositor: the table is missing; add [compositor], and in it e.g. vm = \"gui\"",
+        ));
+    };
     match (&table.get_ref().vm, &table.get_ref().socket) {
         (Some(vm), None) if vms.contains_key(vm.get_ref().as_str()) => {
             Ok(Compositor::Vm(vm.get_ref().clone()))

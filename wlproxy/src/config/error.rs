@@ -1,5 +1,6 @@
 //! What is wrong with a configuration, and where.
 
+use super::keys;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file can't be read.
-    #[error("can't read the configuration {}: {source}; name another with --config", path.display())]
+    #[error("can't read the configuration {}: {source}; let this user read it, or name another with --config", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -38,10 +39,54 @@ pub(super) struct Place<'a> {
 impl Place<'_> {
     /// The error for what stands at `span`.
     pub(super) fn error(&self, span: Range<usize>, message: impl Into<String>) -> Error {
+        let line = self.line(&span);
+        let text = self.text.lines().nth(line - 1).unwrap_or_default().trim();
+        // Nothing in the file talks to the terminal.
+        let plain = |text: &str| text.chars().filter(|c| !c.is_control()).collect();
+        let (message, text) = (plain(&message.into()), plain(text));
+        Error::Invalid { path: self.path.to_owned(), line, message, text }
+    }
+
+    /// The error for what isn't TOML.
+    pub(super) fn no_toml(&self, error: &toml::de::Error) -> Error {
+        let span = error.span().unwrap_or(0..0);
+        let key = self.key(&span).unwrap_or_default();
+        let known = keys::find(&key.split('.').map(str::trim).collect::<Vec<_>>());
+        let cure = match (error.message(), known) {
+            ("duplicate key", _) => "delete one of them".to_owned(),
+            (_, Some(key)) => format!("write e.g. {}", key.example),
+            (_, None) => "a line is [table], key = \"text\" or # comment".to_owned(),
+        };
+        self.spoilt(span, &format!("{}; {cure}", error.message()))
+    }
+
+    /// The error for a line that can't be read, with its key as far as one can tell.
+    pub(super) fn spoilt(&self, span: Range<usize>, message: &str) -> Error {
+        match self.key(&span) {
+            Some(key) => self.error(span, format!("{key}: {message}")),
+            None => self.error(span, message),
+        }
+    }
+
+    fn line(&self, span: &Range<usize>) -> usize {
         let start = span.start.min(self.text.len());
-        let before = &self.text.as_bytes()[..start];
-        let line = 1 + before.iter().filter(|&&b| b == b'\n').count();
-        let text = self.text.lines().nth(line - 1).unwrap_or_default().trim().to_owned();
-        Error::Invalid { path: self.path.to_owned(), line, message: message.into(), text }
+        1 + self.text.as_bytes()[..start].iter().filter(|&&b| b == b'\n').count()
+    }
+
+    /// The key that the line at `span` begins with.
+    fn key(&self, span: &Range<usize>) -> Option<String> {
+        let lines: Vec<&str> = self.text.lines().take(self.line(span)).map(str::trim).collect();
+        let (last, before) = lines.split_last()?;
+        let name = |line: &str| {
+            let line = line.trim_start_matches('[');
+            line.split(['=', ':', ']', '"', '#']).next().unwrap_or_default().trim().to_owned()
+        };
+        let key =
+            Some(name(last)).filter(|key| !key.is_empty() && !key.starts_with(['{', '\'']))?;
+        let table = before.iter().rfind(|line| line.starts_with('[')).map(|line| name(line));
+        match table {
+            Some(table) if !last.starts_with('[') => Some(format!("{table}.{key}")),
+            _ => Some(key),
+        }
     }
 }

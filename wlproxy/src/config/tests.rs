@@ -46,34 +46,75 @@ fn the_smallest_configuration() {
     assert_eq!(config.vms[0].side, Side::Client);
 }
 
-/// Text, line of the error, and what the message must name.
+/// Text, line of the error, and what the message must name: the key, and the cure.
 const WRONG: &[(&str, usize, &[&str])] = &[
-    ("[compositor", 1, &["]"]),
-    ("", 1, &["compositor"]),
-    ("[compositor]\nvm = \"gui\"\nvn = 1\n[vm.gui]", 3, &["vn", "expected", "socket"]),
-    ("isolation = \"some\"\n[compositor]\nvm = \"a\"\n[vm.a]", 1, &["some", "process", "none"]),
-    ("[compositor]\nvm = 5\n[vm.a]", 2, &["vm = 5", "expected a string"]),
-    ("[compositor]\nvm = \"gui\"\n[vm.work]", 2, &["compositor.vm", "gui", "[vm.gui]"]),
+    // Unknown keys.
+    (
+        "isolaton = \"none\"",
+        1,
+        &["isolaton: unknown key", "runtime_dir, isolation, compositor, vm"],
+    ),
+    ("[compositor]\nvm = \"a\"\nvn = 1\n[vm.a]", 3, &["compositor.vn: unknown key", "vm, socket"]),
+    ("[vm.a]\nsock = 1", 2, &["vm.a.sock: unknown key", "socket, window"]),
+    ("[vm.a]\n\"no\\nkey\" = 1", 2, &["vm.a.\"no\\nkey\": unknown key"]),
+    ("[vm.a]\n[workers]", 2, &["workers: unknown key", "known ones here are runtime_dir"]),
+    ("[vm.my.vm]", 1, &["vm.my.vm: unknown key", "[vm.\"my.vm\"]"]),
+    (
+        "[compositor]\nisolation = \"none\"",
+        2,
+        &["compositor.isolation: unknown", "above the first"],
+    ),
+    // Wrong types.
+    ("runtime_dir = 3", 1, &["runtime_dir: is of type integer", "write e.g. runtime_dir = \"/"]),
+    ("isolation = true", 1, &["isolation: is of type boolean", "isolation = \"process\""]),
+    ("compositor = \"a\"", 1, &["compositor: is of type string", "[compositor]"]),
+    ("compositor = [\"a\"]", 1, &["compositor: is of type array", "[compositor]"]),
+    ("[[compositor]]\nvm = \"a\"", 1, &["compositor: is of type array", "[compositor]"]),
+    ("[compositor]\nvm = 5\n[vm.a]", 2, &["compositor.vm: is of type integer", "vm = \"gui\""]),
+    ("\nvm = \"a\"", 2, &["vm: is of type string", "[vm.work]"]),
+    ("\n[[vm]]\nname = \"a\"", 2, &["vm: is of type array", "[vm.work]"]),
+    ("[vm]\na = \"/a.sock\"", 2, &["vm.a: is of type string", "[vm.work]"]),
+    ("[vm.a]\nwindow = 3", 2, &["vm.a.window: is of type integer", "window = \"8 GiB\""]),
+    ("[vm.a]\nwindow = 1.5", 2, &["vm.a.window: is of type float"]),
+    ("[vm.a]\nsocket = 1979-05-27", 2, &["vm.a.socket: is of type datetime", "socket = \"/"]),
+    // No TOML.
+    ("[compositor", 1, &["compositor: unclosed", "write e.g. [compositor]"]),
+    ("[compositor]\nvm =\n[vm.a]", 2, &["compositor.vm: string values", "vm = \"gui\""]),
+    ("[compositor]\nvm = gui", 2, &["compositor.vm: string values must be quoted", "vm = \"gui\""]),
+    ("[compositor]\nvm: \"gui\"", 2, &["compositor.vm: ", "expected `=`", "vm = \"gui\""]),
+    ("[compositor]\nvm \"gui\"", 2, &["compositor.vm: ", "expected `=`"]),
+    ("[compositor]\n\nvm", 3, &["compositor.vm: ", "expected `=`", "vm = \"gui\""]),
+    ("[compositor]\nvm = \"gui\n", 2, &["compositor.vm: ", "expected `\"`", "vm = \"gui\""]),
+    ("isolation = \"none\";", 1, &["isolation: unexpected", "isolation = \"process\""]),
+    ("[vm.a]\nwindow = 8 GiB", 2, &["vm.a.window: string values", "window = \"8 GiB\""]),
+    ("{\"vm\": {}}", 1, &["a line is [table], key = \"text\" or # comment"]),
+    ("[compositor]\nvm = \"a\"\nvm = \"b\"", 3, &["compositor.vm: duplicate key", "delete one"]),
+    ("[vm.a]\n\n[vm.a]", 3, &["vm.a: duplicate key", "delete one"]),
+    ("isolation = \"\u{1b}[2J", 1, &["isolation: ", "[2J"]),
+    // Missing tables.
+    ("", 1, &["compositor: the table is missing", "add [compositor]"]),
     ("[vm.a]\n[compositor]\n", 2, &["exactly one of vm and socket", "none"]),
+    ("[compositor]\nsocket = \"/x\"\n", 1, &["vm: 0 VMs", "[vm.NAME]"]),
+    // Bad values.
+    ("isolation = \"some\"", 1, &["isolation: there is no \"some\"", "\"process\" or \"none\""]),
+    ("isolation = \"\"", 1, &["isolation: there is no \"\"", "\"process\" or \"none\""]),
+    ("[compositor]\nvm = \"gui\"\n[vm.work]", 2, &["compositor.vm", "gui", "[vm.gui]"]),
     ("[vm.a]\n[compositor]\nvm = \"a\"\nsocket = \"/x\"", 2, &["exactly one of", "both"]),
-    ("[compositor]\nsocket = \"x\"\n[vm.a]", 2, &["compositor.socket", "relative"]),
-    ("[compositor]\nsocket = \"/x\"\n", 1, &["0 VMs", "[vm.NAME]"]),
+    ("[compositor]\nsocket = \"x\"\n[vm.a]", 2, &["compositor.socket", "relative", "from /"]),
     ("[compositor]\nsocket = \"/x\"\n[vm.\"a/b\"]", 3, &["a/b", "A-Z"]),
     ("[compositor]\nsocket = \"/x\"\n[vm.\"\"]", 3, &["VM name"]),
     ("[compositor]\nsocket = \"/x\"\n[vm.a]\nwindow = \"3 GiB\"", 4, &["vm.a.window", "\"4 GiB\""]),
-    ("[compositor]\nsocket = \"/x\"\n[vm.a]\nwindow = 3", 4, &["window = 3", "expected a string"]),
     ("[compositor]\nsocket = \"/x\"\n[vm.a]\nsocket = \"a\"", 4, &["vm.a.socket", "from /"]),
-    ("[compositor]\nsocket = \"/x\"\n[vm.a]\n\n[vm.a]", 5, &["duplicate key"]),
     ("[compositor]\nsocket = \"/x\"\n[vm.control]", 3, &["vm.control.socket", "control socket"]),
     (
         "[compositor]\nsocket = \"/x\"\n[vm.a]\nsocket = \"/s\"\n[vm.b]\nsocket = \"/s\"",
         5,
-        &["vm.b.socket", "VM a"],
+        &["vm.b.socket", "VM a", "its own"],
     ),
     (
         "runtime_dir = \"run\"\n[compositor]\nsocket = \"/x\"\n[vm.a]",
         1,
-        &["runtime_dir", "relative"],
+        &["runtime_dir", "relative", "from /"],
     ),
 ];
 
@@ -86,6 +127,7 @@ fn errors_name_file_line_key_and_cure() {
         for needle in *needles {
             assert!(message.contains(needle), "{text:?} lacks {needle:?}: {message}");
         }
+        assert!(!message.contains('\u{1b}'), "{message:?}");
     }
 }
 
@@ -118,7 +160,61 @@ fn no_default_without_xdg_runtime_dir() {
 }
 
 #[test]
-fn a_missing_file_is_named() {
-    let message = Config::load(Path::new("/nonexistent/w.toml")).unwrap_err().to_string();
-    assert!(message.contains("/nonexistent/w.toml") && message.contains("--config"), "{message}");
+fn a_file_that_can_not_be_read_is_named() {
+    for (path, why) in [("/nonexistent/w.toml", "No such file"), ("/proc", "directory")] {
+        let message = Config::load(Path::new(path)).unwrap_err().to_string();
+        for needle in [path, why, "let this user read it", "--config"] {
+            assert!(message.contains(needle), "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_file_in_another_encoding_is_told_where() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), b"[compositor]\nvm = \"b\xFCro\"\n").unwrap();
+    let message = Config::load(file.path()).unwrap_err().to_string();
+    assert!(message.starts_with(&format!("{}:2: ", file.path().display())), "{message}");
+    for needle in ["compositor.vm: ", "0xFC", "UTF-8", "save the file"] {
+        assert!(message.contains(needle), "{message}");
+    }
+}
+
+/// Names that serde would have taken, as it tells of one that it doesn't take.
+fn fields<T: serde::de::DeserializeOwned>() -> Vec<String> {
+    let error = toml::from_str::<T>("no_such_key = 1").err().unwrap().to_string();
+    let (_, expected) = error.split_once("expected").unwrap();
+    expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn all_keys_are_listed() {
+    let below = |parent: &str, fields: Vec<String>| {
+        fields.into_iter().map(move |field| format!("{parent}{field}")).collect::<Vec<_>>()
+    };
+    let mut names = below("", fields::<Document>());
+    names.extend(below("compositor.", fields::<CompositorTable>()));
+    names.push("vm.NAME".to_owned());
+    names.extend(below("vm.NAME.", fields::<VmTable>()));
+    let mut listed: Vec<_> = KEYS.iter().map(|key| key.name).collect();
+    names.sort();
+    listed.sort_unstable();
+    assert_eq!(listed, names);
+}
+
+#[test]
+fn examples_are_right() {
+    let text = |name: &str| KEYS.iter().find(|key| key.name == name).unwrap().example;
+    let documents = [
+        ["isolation", "compositor", "compositor.vm", "vm.NAME.window"],
+        ["runtime_dir", "compositor", "compositor.socket", "vm.NAME.socket"],
+    ];
+    for [top, compositor, way, vm] in documents.map(|names| names.map(text)) {
+        let table = text("vm.NAME");
+        let document = format!("{top}\n{compositor}\n{way}\n[vm.gui]\n{table}\n{vm}\n");
+        assert_eq!(
+            parse(&document).map(|config| config.vms.len()).map_err(|e| e.to_string()),
+            Ok(2)
+        );
+    }
 }
