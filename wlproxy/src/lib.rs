@@ -2,6 +2,7 @@
 //!
 //! | module | what lives there |
 //! |---|---|
+//! | [`cli`] | the command line |
 //! | [`config`] | the configuration file |
 //! | [`supervisor`] | `wlproxy run`: the small process that starts and joins the workers |
 //! | [`links`] | pairs client contexts with compositor contexts |
@@ -19,6 +20,7 @@ pub mod accept;
 pub mod backoff;
 #[cfg(test)]
 mod child;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod counters;

@@ -1,0 +1,126 @@
+//! The command line of `wlproxy`.
+
+use crate::config::{Compositor, Config};
+use crate::device::Side;
+use crate::worker::Settings;
+use crate::{launch, status, supervisor};
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+
+/// What comes after the options of `wlproxy --help`, and in its manual page.
+const MORE: &str = "\
+Each VM's socket, NAME.sock in runtime_dir, is a vhost-user device of the virtio_wl kind, for the VM's monitor. In the \
+VMs, guest-agent(1) is the other end. The configuration is described in wlproxy.toml(5).";
+
+const RUN: &str = "\
+Make the VMs' vhost-user sockets and serve them, until SIGTERM, SIGINT or SIGHUP.
+
+The order doesn't matter: VMs may come before or after wlproxy, and come again. A worker that dies is started again; \
+the others don't notice. If systemd has started wlproxy, it is told when all sockets are there.";
+
+const STATUS: &str = "\
+Show who is connected to the running wlproxy, and what they hold.
+
+One row per VM: its side, whether its monitor is connected, its contexts, the messages and commits that went through, \
+the memory that was allocated for it and mapped into it, violations of the protocol, and how often its worker died.";
+
+const CHECK: &str = "\
+Check a configuration file without starting anything.
+
+An error names file, line, key, and what to write instead. The exit status is 0 if the file is good.";
+
+/// Joins virtual machines on one screen: applications run in client VMs, the Wayland compositor in a VM of its own.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_long_help = MORE
+)]
+pub struct Cli {
+    /// What to log, to standard error: a level (error, warn, info, debug, trace), or a filter such as
+    /// `info,wlproxy::links=debug`.
+    #[arg(long, global = true, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make the VMs' vhost-user sockets and serve them.
+    #[command(long_about = RUN)]
+    Run(ConfigFile),
+    /// Show who is connected to the running wlproxy, and what they hold.
+    #[command(long_about = STATUS)]
+    Status {
+        /// Which wlproxy to ask.
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Print the JSON document that tools read instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check a configuration file without starting anything.
+    #[command(long_about = CHECK)]
+    Check(ConfigFile),
+    /// One VM's worker: started by `wlproxy run` alone.
+    #[command(hide = true)]
+    Worker(Worker),
+}
+
+/// Which configuration.
+#[derive(Debug, Args)]
+pub struct ConfigFile {
+    /// The configuration: a TOML file, see wlproxy.toml(5).
+    #[arg(long = "config", value_name = "FILE", default_value = "/etc/wlproxy.toml")]
+    #[arg(value_hint = clap::ValueHint::FilePath)]
+    pub path: PathBuf,
+}
+
+/// What a worker is told.
+#[derive(Debug, Args)]
+pub struct Worker {
+    #[arg(long)]
+    vm: String,
+    #[arg(long)]
+    compositor: bool,
+    #[arg(long)]
+    window: u64,
+    #[arg(long)]
+    listener_fd: RawFd,
+    #[arg(long)]
+    control_fd: RawFd,
+}
+
+impl Cli {
+    /// Does what was asked for.
+    pub fn run(self) -> Result<()> {
+        match self.command {
+            Command::Run(config) => supervisor::run(Config::load(&config.path)?, &self.log),
+            Command::Status { config, json } => {
+                let document = status::fetch(&Config::load(&config.path)?.control_socket())?;
+                print!("{}", if json { document } else { status::table(&document)? });
+                Ok(())
+            }
+            Command::Check(file) => {
+                let config = Config::load(&file.path)?;
+                let compositor = match &config.compositor {
+                    Compositor::Vm(vm) => format!("compositor VM {vm}"),
+                    Compositor::Socket(path) => format!("compositor at {}", path.display()),
+                };
+                println!("{}: good; {} VMs, {compositor}", file.path.display(), config.vms.len());
+                Ok(())
+            }
+            Command::Worker(Worker { vm, compositor, window, listener_fd, control_fd }) => {
+                let side = if compositor { Side::Compositor } else { Side::Client };
+                launch::worker_process(Settings { vm, side, window }, listener_fd, control_fd)
+            }
+        }
+    }
+}
