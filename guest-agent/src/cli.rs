@@ -1,14 +1,16 @@
 //! The command line.
 
-pub(crate) mod run;
-pub(crate) mod serve;
+mod run;
+mod serve;
 mod stats;
 
+use crate::channel::process::{Options, ProcessChannel};
+use crate::channel::virtio_wl::{NODE, VirtioWlChannel};
+use crate::channel::{Channel, Error};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
-use guest_agent::channel::process::{Options, ProcessChannel};
-use guest_agent::channel::virtio_wl::{NODE, VirtioWlChannel};
-use guest_agent::channel::{Channel, Error};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -26,24 +28,57 @@ pub(crate) fn raise_fd_limit() -> Option<u64> {
     }
 }
 
+/// What comes after the options of `guest-agent --help`, and in its manual page.
+const MORE: &str = "\
+The host may come later and go meanwhile: it is waited for, and the channel is opened again. On the host, wlproxy(1) \
+is the other end.";
+
+const RUN: &str = "\
+In a client VM: run an application whose windows appear in the compositor VM.
+
+The application gets a Wayland socket of its own in WAYLAND_DISPLAY. What it draws is copied into memory that the \
+compositor VM sees as well; only what has changed is copied. The exit status is that of the application, or 128 and \
+the number of the signal that ended it. SIGTERM, SIGINT and SIGHUP are passed on to it.";
+
+const SERVE: &str = "\
+In the compositor VM: bring the clients of other VMs to the compositor of this one.
+
+Runs beside the compositor until SIGTERM, SIGINT or SIGHUP. To the compositor, each application of another VM is a \
+client of its own.";
+
 /// The part of wlproxy that runs in the VMs.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100)]
-pub(crate) struct Args {
-    /// What to log: a level (error, warn, info, debug, trace), or a filter such as `guest_agent=debug`.
-    #[arg(long, env = "RUST_LOG", default_value = "info", global = true)]
-    pub(crate) log: String,
+#[command(version, about, max_term_width = 100, after_long_help = MORE)]
+pub struct Args {
+    /// What to log, to standard error: a level (error, warn, info, debug, trace), or a filter such as
+    /// `guest_agent=debug`.
+    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info", global = true)]
+    pub log: String,
 
+    /// What to be.
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub command: Command,
 }
 
+/// What to be.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub enum Command {
     /// In a client VM: run an application whose windows appear in the compositor VM.
+    #[command(long_about = RUN)]
     Run(run::Args),
     /// In the compositor VM: bring the clients of other VMs to the compositor of this one.
+    #[command(long_about = SERVE)]
     Serve(serve::Args),
+}
+
+impl Args {
+    /// Does what was asked for. The exit status is the process's.
+    pub fn run(self) -> Result<ExitCode> {
+        match self.command {
+            Command::Run(args) => run::main(args),
+            Command::Serve(args) => serve::main(args),
+        }
+    }
 }
 
 /// Why the channel can't be opened yet, so that each reason is logged once.

@@ -2,6 +2,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`cli`] | the command line: `run` and `serve` |
 //! | [`channel`] | a guest's way out: contexts, allocations and pipes over some device |
 //! | [`agent`] | connections between local Wayland sockets and contexts, in one thread |
 //! | [`run`] | the role of a client VM: shadows for its clients' buffers |
@@ -15,6 +16,7 @@ pub mod agent;
 #[cfg(test)]
 mod alone;
 pub mod channel;
+pub mod cli;
 pub mod connection;
 mod constants;
 pub mod listener;

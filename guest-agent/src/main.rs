@@ -2,22 +2,17 @@
 
 #![deny(unsafe_code)]
 
-mod cli;
-
-use clap::Parser;
+use clap::Parser as _;
+use guest_agent::cli::Args;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let args = cli::Args::parse();
+    let args = Args::parse();
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(&args.log))
         .with_writer(std::io::stderr)
         .init();
-    let result = match args.command {
-        cli::Command::Run(run) => cli::run::main(run),
-        cli::Command::Serve(serve) => cli::serve::main(serve),
-    };
-    result.unwrap_or_else(|error| {
+    args.run().unwrap_or_else(|error| {
         eprintln!("guest-agent: {error:#}");
         ExitCode::FAILURE
     })

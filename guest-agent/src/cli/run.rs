@@ -1,14 +1,14 @@
 //! `guest-agent run`.
 
 use super::{ChannelSpec, RETRY, Waiting, raise_fd_limit, stats::StatsFile};
+use crate::channel::Error;
+use crate::run::{Run, Socket};
+use crate::stats::Stats;
 use anyhow::{Context, Result};
 use calloop::generic::Generic;
 use calloop::signals::{self, Signal, Signals};
 use calloop::timer::{TimeoutAction, Timer};
 use calloop::{EventLoop, Interest, LoopHandle, Mode, PostAction, RegistrationToken};
-use guest_agent::channel::Error;
-use guest_agent::run::{Run, Socket};
-use guest_agent::stats::Stats;
 use nix::libc::SI_KERNEL;
 use nix::sys::signal::{SigHandler, SigSet, kill, signal};
 use nix::unistd::Pid;
@@ -27,7 +27,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Arguments of `guest-agent run`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub struct Args {
     /// The way out of this VM: `virtio_wl`, `virtio_wl:NODE` if the device isn't /dev/wl0, or `process:SOCKET`.
     #[arg(long, value_name = "CHANNEL")]
     channel: ChannelSpec,

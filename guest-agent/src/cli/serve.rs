@@ -1,19 +1,19 @@
 //! `guest-agent serve`.
 
 use super::{ChannelSpec, RETRY, Waiting, raise_fd_limit, stats::StatsFile};
+use crate::serve::Serve;
+use crate::stats::Stats;
 use anyhow::{Context, Result, bail};
 use calloop::generic::Generic;
 use calloop::signals::{Signal, Signals};
 use calloop::timer::{TimeoutAction, Timer};
 use calloop::{EventLoop, Interest, LoopHandle, Mode, PostAction, RegistrationToken};
-use guest_agent::serve::Serve;
-use guest_agent::stats::Stats;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Arguments of `guest-agent serve`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub struct Args {
     /// The way out of this VM: `virtio_wl`, `virtio_wl:NODE` if the device isn't /dev/wl0, or `process:SOCKET`.
     #[arg(long, value_name = "CHANNEL")]
     channel: ChannelSpec,

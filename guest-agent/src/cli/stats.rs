@@ -1,6 +1,6 @@
 //! `--stats FILE`.
 
-use guest_agent::stats::Stats;
+use crate::stats::Stats;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 

@@ -82,8 +82,9 @@ impl Rect {
         let column = self.x == other.x && self.width == other.width;
         let row = self.y == other.y && self.height == other.height;
         let stacked =
-            column && (self.bottom() == other.y.into() || other.bottom() == self.y.into());
-        let beside = row && (self.right() == other.x.into() || other.right() == self.x.into());
+            column && (self.bottom() == i64::from(other.y) || other.bottom() == i64::from(self.y));
+        let beside =
+            row && (self.right() == i64::from(other.x) || other.right() == i64::from(self.x));
         (stacked || beside).then(|| self.bounds(other)).flatten()
     }
 
