@@ -15,6 +15,7 @@ use calloop::generic::Generic;
 use calloop::signals::{Signal, Signals};
 use calloop::{EventLoop, Interest, LoopHandle, Mode, PostAction, RegistrationToken};
 use nix::sys::stat::{Mode as FileMode, umask};
+use sd_notify::NotifyState;
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -91,11 +92,20 @@ pub fn run(config: Config, log: &str) -> Result<()> {
         warn!("isolation = \"none\": all VMs' memories are in this one process");
     }
     info!(vms = supervisor.slots.len(), runtime_dir = %supervisor.config.runtime_dir.display(), "wlproxy runs");
+    // All sockets are there: the VMs' monitors may start.
+    tell_systemd(NotifyState::Ready);
     while let Some(timeout) = supervisor.tick(Instant::now()) {
         events.dispatch(timeout, &mut supervisor).context("the event loop failed")?;
     }
     info!("wlproxy ends");
     Ok(())
+}
+
+/// Tells systemd, if it is who has started us.
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!(%error, "can't tell systemd");
+    }
 }
 
 /// Every client that waits costs an fd.
@@ -248,6 +258,7 @@ impl Supervisor {
             return;
         }
         info!(signal, "asked to end");
+        tell_systemd(NotifyState::Stopping);
         self.stopping = Some(Stopping { until: now + STOP_PATIENCE, killed: false });
         self.slots.iter_mut().for_each(Slot::ask_to_end);
     }

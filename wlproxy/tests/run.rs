@@ -6,7 +6,7 @@ use nix::unistd::Pid;
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::FileTypeExt as _;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
@@ -202,6 +202,26 @@ fn sigterm_leaves_nothing() {
         assert!(pids.iter().all(|&pid| !exists(pid)), "{isolation}");
         assert!(rig.files().is_empty(), "{isolation}");
     }
+}
+
+#[test]
+fn systemd_is_told_when_the_sockets_are_there_and_when_the_end_comes() {
+    let mut rig = Rig::new("process");
+    let path = rig.temp.path().join("notify");
+    let systemd = UnixDatagram::bind(&path).unwrap();
+    systemd.set_read_timeout(Some(PATIENCE)).unwrap();
+    let told = || {
+        let mut buffer = [0; 64];
+        let length = systemd.recv(&mut buffer).expect("systemd is told");
+        String::from_utf8_lossy(&buffer[..length]).trim().to_owned()
+    };
+    let mut command = wlproxy(&["run"], &rig.config());
+    rig.running = Some(command.env("NOTIFY_SOCKET", &path).stdin(Stdio::null()).spawn().unwrap());
+    assert_eq!(told(), "READY=1");
+    assert_eq!(rig.files(), ["control.sock", "gui.sock", "work.sock"]);
+    signal(rig.pid(), Signal::SIGTERM);
+    assert_eq!(told(), "STOPPING=1");
+    assert_eq!(rig.ended().code(), Some(0));
 }
 
 #[test]
