@@ -65,6 +65,9 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
         })
         .map_err(|e| e.error)?;
     handle.insert_source(Timer::immediate(), |_, _, state| state.open()).map_err(|e| e.error)?;
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::warn!("can't tell systemd: {error}");
+    }
     while !state.done {
         events.dispatch(None, &mut state).context("the event loop failed")?;
     }
