@@ -54,6 +54,11 @@ const PACKAGES: &[Package] = &[
         reason: "the same text in every picture",
     },
     Package {
+        name: "systemd",
+        proofs: &[Program("systemd-analyze")],
+        reason: "judges the units of dist/",
+    },
+    Package {
         name: "util-linux",
         proofs: &[Program("setpriv"), Program("setsid")],
         reason: "lets root start sway, which refuses to run as root",
