@@ -4,6 +4,7 @@
 
 use clap::Parser as _;
 use guest_agent::cli::Args;
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -11,6 +12,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(&args.log))
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     args.run().unwrap_or_else(|error| {
         eprintln!("guest-agent: {error:#}");
