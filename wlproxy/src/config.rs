@@ -1,4 +1,5 @@
-//! The configuration file of `wlproxy`: TOML, checked whole before anything starts.
+//! The configuration file of `wlproxy`: TOML, checked whole before anything starts. dist/wlproxy.example.toml explains
+//! every key.
 //!
 //! ```toml
 //! runtime_dir = "/run/user/1000/wlproxy"   # default: $XDG_RUNTIME_DIR/wlproxy; made if missing
