@@ -29,7 +29,7 @@ pub(crate) fn build(args: &[&str]) -> Result<Vec<(String, PathBuf)>> {
     let messages = BufReader::new(child.stdout.take().expect("it is piped"));
     let mut programs = Vec::new();
     for message in messages.lines() {
-        programs.extend(program(&message?));
+        programs.extend(told(&message?));
     }
     let status = child.wait()?;
     if !status.success() {
@@ -38,8 +38,14 @@ pub(crate) fn build(args: &[&str]) -> Result<Vec<(String, PathBuf)>> {
     Ok(programs)
 }
 
+/// One of the programs that were built.
+pub(crate) fn program(programs: &[(String, PathBuf)], name: &str) -> Result<PathBuf> {
+    let program = programs.iter().find(|(found, _)| found == name);
+    program.map(|(_, path)| path.clone()).with_context(|| format!("cargo built no {name}"))
+}
+
 /// The program that a message of cargo tells of.
-fn program(message: &str) -> Option<(String, PathBuf)> {
+fn told(message: &str) -> Option<(String, PathBuf)> {
     let message: Value = serde_json::from_str(message).ok()?;
     let is_program = message["target"]["kind"].as_array()?.iter().any(|kind| kind == "bin");
     if message["reason"] != "compiler-artifact" || !is_program {
@@ -55,7 +61,7 @@ mod tests {
 
     #[test]
     fn programs_are_found_among_the_messages() {
-        let found = program(
+        let found = told(
             r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"wlproxy"},"executable":"/t/wlproxy"}"#,
         );
         assert_eq!(found, Some(("wlproxy".to_owned(), "/t/wlproxy".into())));
@@ -65,7 +71,7 @@ mod tests {
             r#"{"reason":"build-finished","success":true}"#,
             "Compiling wlproxy",
         ] {
-            assert_eq!(program(other), None, "{other}");
+            assert_eq!(told(other), None, "{other}");
         }
     }
 }

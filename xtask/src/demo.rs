@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::supervisor::Supervisor;
 use crate::{absolute, apt, build, root};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use clap::Args;
 use rooms::Rooms;
 use show::Show;
@@ -68,7 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let out = options.out.as_deref().map_or_else(|| root().join("target/demo"), absolute);
     let output = Output::new(&out)?;
     let mut progress = Progress::new();
-    apt::ensure(&output.logs.join("apt.log"), &mut progress)?;
+    apt::ensure(apt::PACKAGES, &output.logs.join("apt.log"), &mut progress)?;
     let (wlproxy, guest_agent) = programs(&mut progress)?;
 
     let rooms = Rooms::new(&wlproxy, &guest_agent)?;
@@ -109,11 +109,7 @@ fn programs(progress: &mut Progress) -> Result<(PathBuf, PathBuf)> {
     progress.leave_line();
     let programs = build::build(&["--release", "-p", "wlproxy", "-p", "guest-agent"])?;
     progress.done();
-    let find = |name: &str| {
-        let program = programs.iter().find(|(found, _)| found == name);
-        program.map(|(_, path)| path.clone()).ok_or_else(|| anyhow!("cargo built no {name}"))
-    };
-    Ok((find("wlproxy")?, find("guest-agent")?))
+    Ok((build::program(&programs, "wlproxy")?, build::program(&programs, "guest-agent")?))
 }
 
 fn tell_logs(error: anyhow::Error) -> anyhow::Error {
