@@ -1,4 +1,4 @@
-//! The Debian packages that the demo and the tests need.
+//! The Debian packages that the commands need.
 
 mod get;
 
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// One package.
 #[derive(Debug)]
-struct Package {
+pub(crate) struct Package {
     name: &'static str,
     /// It is there when all of these are.
     proofs: &'static [Proof],
@@ -32,8 +32,39 @@ enum Proof {
 
 use Proof::{File as Exists, Program};
 
+/// What makes the packages of `cargo xtask dist`.
+pub(crate) const DIST: &[Package] = &[Package {
+    name: "dpkg-dev",
+    proofs: &[Program("dpkg-shlibdeps")],
+    reason: "finds what a program depends on",
+}];
+
+/// What tries these packages.
+pub(crate) const TRIAL: &[Package] = &[
+    Package {
+        name: "systemd",
+        proofs: &[Program("systemctl"), Exists("/lib/systemd/systemd")],
+        reason: "starts the units",
+    },
+    Package { name: "man-db", proofs: &[Program("man")], reason: "shows the manual pages" },
+    Package { name: "zsh", proofs: &[Program("zsh")], reason: "completes" },
+    Package { name: "fish", proofs: &[Program("fish")], reason: "completes" },
+    Package { name: "jq", proofs: &[Program("jq")], reason: "reads what wlproxy tells of itself" },
+    Package {
+        name: "weston",
+        proofs: &[Program("weston"), Program("weston-simple-shm")],
+        reason: "a compositor, and a simple client",
+    },
+    Package { name: "procps", proofs: &[Program("pgrep")], reason: "finds the workers" },
+    Package {
+        name: "util-linux",
+        proofs: &[Program("unshare"), Program("setpriv"), Program("findmnt")],
+        reason: "keeps the machine out of it",
+    },
+];
+
 /// What the demo and the tests run.
-const PACKAGES: &[Package] = &[
+pub(crate) const PACKAGES: &[Package] = &[
     Package { name: "sway", proofs: &[Program("sway")], reason: "a compositor, wlroots" },
     Package { name: "swaybg", proofs: &[Program("swaybg")], reason: "paints sway's desktop" },
     Package {
@@ -69,10 +100,10 @@ const PACKAGES: &[Package] = &[
 const LOCK_DEADLINE: Duration = Duration::from_secs(300);
 
 /// Installs what isn't there. Tells so first; what apt says goes to `log`.
-pub(crate) fn ensure(log: &Path, progress: &mut Progress) -> Result<()> {
+pub(crate) fn ensure(packages: &[Package], log: &Path, progress: &mut Progress) -> Result<()> {
     let path = env::var_os("PATH").unwrap_or_default();
     let machine = Machine { path, root: geteuid().is_root(), lock_deadline: LOCK_DEADLINE };
-    machine.install(PACKAGES, log, progress)
+    machine.install(packages, log, progress)
 }
 
 /// Where programs are looked for, and installed.

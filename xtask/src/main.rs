@@ -1,10 +1,11 @@
-//! The project's own commands: `cargo xtask demo` and `cargo xtask test`.
+//! The project's own commands: `cargo xtask demo`, `cargo xtask test` and `cargo xtask dist`.
 
 #![deny(unsafe_code)]
 
 mod apt;
 mod build;
 mod demo;
+mod dist;
 mod failure;
 mod family;
 mod part;
@@ -34,6 +35,8 @@ enum Command {
     Demo(demo::Options),
     /// Builds everything and runs every test, the whole-path ones with real clients and compositors included
     Test(test::Options),
+    /// Makes the Debian packages, with manual pages, completions and systemd's units
+    Dist(dist::Options),
 }
 
 /// The directory of the workspace: where it is now, if cargo tells, not where it was when this was built.
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
     let result = match Options::parse().command {
         Command::Demo(options) => demo::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Test(options) => test::run(&options),
+        Command::Dist(options) => dist::run(&options).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
