@@ -12,6 +12,8 @@ const SIZE: usize = 1 << 20;
 struct Clipboard {
     desk: Desk,
     copies: u32,
+    /// Which selection it is, as an option of wl-copy and wl-paste.
+    selection: &'static [&'static str],
 }
 
 impl Clipboard {
@@ -22,9 +24,10 @@ impl Clipboard {
         let file = self.file("content");
         fs::write(&file, content).expect("a file in our own folder");
         // In the foreground it lives until something else is copied.
-        let script = "exec wl-copy --foreground --type \"$0\" < \"$1\"";
+        let script = "from=$1; shift; exec wl-copy --foreground --type \"$0\" \"$@\" < \"$from\"";
         let file = file.to_str().expect("a temporary path is text");
-        self.desk.app(display, "sh", &["-c", script, &kind, file]);
+        let arguments = [&["-c", script, &kind, file], self.selection].concat();
+        self.desk.app(display, "sh", &arguments);
         kind
     }
 
@@ -34,7 +37,7 @@ impl Clipboard {
         until("something to paste", || {
             let output = File::create(&pasted).expect("a file in our own folder");
             let mut command = self.desk.command("wl-paste");
-            command.args(["--no-newline", "--type", kind]);
+            command.args(["--no-newline", "--type", kind]).args(self.selection);
             reach(&mut command, display);
             command.stdin(Stdio::null()).stdout(output).stderr(Stdio::null());
             let mut child = command.spawn().expect("wl-paste can be started");
@@ -72,21 +75,27 @@ fn random(dice: &mut Dice, size: usize) -> Vec<u8> {
 
 #[test]
 fn copies_are_pasted_everywhere() {
-    pasted_everywhere(Plan::default());
+    pasted_everywhere(Plan::default(), &[0, 1, SIZE], &[]);
 }
 
 #[test]
 fn copies_are_pasted_everywhere_with_a_compositor_on_the_host() {
-    pasted_everywhere(Plan { compositor_vm: false, ..Plan::default() });
+    let plan = Plan { compositor_vm: false, ..Plan::default() };
+    pasted_everywhere(plan, &[0, 1, SIZE], &[]);
 }
 
-fn pasted_everywhere(plan: Plan) {
+#[test]
+fn what_is_selected_is_pasted_everywhere() {
+    pasted_everywhere(Plan::default(), &[SIZE], &["--primary"]);
+}
+
+fn pasted_everywhere(plan: Plan, sizes: &[usize], selection: &'static [&'static str]) {
     let desk = Desk::start(Plan { vms: &["work", "untrusted"], ..plan });
     let places = [desk.through("work"), desk.direct(), desk.through("untrusted")];
     let mut dice = Dice::new(7);
-    let mut clipboard = Clipboard { desk, copies: 0 };
+    let mut clipboard = Clipboard { desk, copies: 0, selection };
     for from in 0..places.len() {
-        for size in [0, 1, SIZE] {
+        for &size in sizes {
             let content = random(&mut dice, size);
             let kind = clipboard.copy(&places[from], &content);
             for (to, place) in places.iter().enumerate() {
@@ -107,7 +116,7 @@ fn pasted_everywhere(plan: Plan) {
 fn a_paste_that_is_cut_short_leaves_nothing() {
     let desk = Desk::start(Plan { vms: &["work", "untrusted"], ..Plan::default() });
     let places = [desk.through("work"), desk.direct(), desk.through("untrusted")];
-    let mut clipboard = Clipboard { desk, copies: 0 };
+    let mut clipboard = Clipboard { desk, copies: 0, selection: &[] };
     let content = random(&mut Dice::new(8), SIZE);
     for from in &places {
         let kind = clipboard.copy(from, &content);
