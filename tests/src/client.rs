@@ -1,5 +1,6 @@
 //! A Wayland client that a test drives by hand: what it needs of a toolkit, with deadlines.
 
+use crate::exchange::Exchange;
 use crate::{Display, PATIENCE, Rect};
 use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -17,6 +18,7 @@ use wayland_client::protocol::{
     wl_callback::{self, WlCallback},
     wl_compositor::WlCompositor,
     wl_keyboard::{self, WlKeyboard},
+    wl_pointer::{self, WlPointer},
     wl_region::WlRegion,
     wl_registry::{self, WlRegistry},
     wl_seat::{self, WlSeat},
@@ -56,6 +58,14 @@ pub struct State {
     pub keyboard: bool,
     /// The last keymap: its fd and its size in bytes.
     pub keymap: Option<(OwnedFd, u32)>,
+    /// Whether some surface has the keyboard's focus.
+    pub focused: bool,
+    /// Serial of the last button or key, or of the focus's arrival.
+    pub serial: u32,
+    /// Buttons that are held down.
+    pub pressed: u32,
+    /// What it copies and is offered.
+    pub exchange: Exchange,
 }
 
 /// A connection with what every window needs.
@@ -477,10 +487,35 @@ impl Dispatch<WlKeyboard, ()> for State {
         _: &Connection,
         _: &QueueHandle<Self>,
     ) {
-        if let wl_keyboard::Event::Keymap { format: WEnum::Value(KeymapFormat::XkbV1), fd, size } =
-            event
-        {
-            state.keymap = Some((fd, size));
+        match event {
+            wl_keyboard::Event::Keymap { format: WEnum::Value(KeymapFormat::XkbV1), fd, size } => {
+                state.keymap = Some((fd, size));
+            }
+            wl_keyboard::Event::Enter { serial, .. } => {
+                (state.focused, state.serial) = (true, serial);
+            }
+            wl_keyboard::Event::Leave { .. } => state.focused = false,
+            wl_keyboard::Event::Key { serial, .. } => state.serial = serial,
+            _ => {}
+        }
+    }
+}
+
+impl Dispatch<WlPointer, ()> for State {
+    fn event(
+        state: &mut Self,
+        _: &WlPointer,
+        event: wl_pointer::Event,
+        _: &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        if let wl_pointer::Event::Button { serial, state: WEnum::Value(button), .. } = event {
+            state.serial = serial;
+            match button {
+                wl_pointer::ButtonState::Pressed => state.pressed += 1,
+                _ => state.pressed -= 1,
+            }
         }
     }
 }
