@@ -188,6 +188,11 @@ impl Raw {
         &self.globals
     }
 
+    /// The next fd that came along with events.
+    pub fn fd(&mut self) -> Option<OwnedFd> {
+        self.fds.pop_front()
+    }
+
     /// Reads until the connection ends; the error, if there was one.
     pub fn end(&mut self) -> Option<Fault> {
         let mut found = None;
