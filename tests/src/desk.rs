@@ -291,6 +291,19 @@ impl Desk {
         &self.vms[name]
     }
 
+    /// The processes of ours that are on the way: each VM's agent and worker, and `serve`.
+    pub fn ours(&self) -> Vec<(String, u32)> {
+        let agents = self.vms.values().map(|vm| &vm.process).chain(&self.serve);
+        let mut ours: Vec<_> =
+            agents.map(|process| (process.name().to_owned(), process.id())).collect();
+        let gui = self.plan.compositor_vm.then_some("gui");
+        for vm in self.vms.keys().map(String::as_str).chain(gui) {
+            let id = u32::try_from(self.status(vm, "pid")).expect("a process id");
+            ours.push((format!("worker-{vm}"), id));
+        }
+        ours
+    }
+
     /// The compositor.
     pub fn compositor(&mut self) -> &mut Compositor {
         &mut self.compositor

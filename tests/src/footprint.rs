@@ -11,6 +11,16 @@ pub fn footprint(id: u32) -> u64 {
     kib.unwrap_or_default() << 10
 }
 
+/// Memory of a process that is its own, in bytes.
+///
+/// # Panics
+/// If it doesn't run.
+pub fn anonymous(id: u32) -> usize {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).expect("it lives");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("it is there");
+    line.split_whitespace().next().and_then(|kib| kib.parse::<usize>().ok()).expect("kB") << 10
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

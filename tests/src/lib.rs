@@ -5,8 +5,8 @@
 //! for an event, with [`PATIENCE`] as its deadline.
 //!
 //! The programs are those of this tree, built first if need be; with `WLPROXY_TEST_PROGRAMS=FOLDER` in the environment
-//! those of `FOLDER`. Needed besides: sway, weston, grim, foot, wl-copy and wl-paste, and setpriv if the tests run as
-//! root.
+//! those of `FOLDER`. With `WLPROXY_SLOW=1` some carry more, and take minutes. Needed besides: sway, weston, grim, foot,
+//! wl-copy and wl-paste, and setpriv if the tests run as root.
 
 #![deny(unsafe_code)]
 
@@ -40,7 +40,7 @@ pub use desk::{Desk, Display, Part, Plan, Vm, Way};
 pub use doorway::Doorway;
 pub use exchange::{Drag, Exchange, Selection};
 pub use flood::Flood;
-pub use footprint::footprint;
+pub use footprint::{anonymous, footprint};
 pub use hands::Hands;
 pub use image::Image;
 pub use leak::{Count, Leaks};
@@ -52,4 +52,4 @@ pub use puppet::Puppet;
 pub use raw::{Arg, Event, Fault, Raw, message};
 pub use sway::{Sway, Window};
 pub use totals::Totals;
-pub use wait::{PATIENCE, until};
+pub use wait::{PATIENCE, slow, until};

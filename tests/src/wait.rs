@@ -22,3 +22,8 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         std::thread::sleep(GLANCE);
     }
 }
+
+/// Whether tests may take minutes: `WLPROXY_SLOW=1` in the environment.
+pub fn slow() -> bool {
+    std::env::var_os("WLPROXY_SLOW").is_some_and(|value| value == "1")
+}

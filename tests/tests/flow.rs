@@ -1,8 +1,7 @@
 //! Who doesn't read holds back whoever writes to him, and nobody else; and nothing piles up.
 
 use guest_agent::channel::{Channel, Received, Sent, VfdId};
-use std::fs;
-use wlproxy_tests::{Arg, Desk, Doorway, Plan, Puppet, message, until};
+use wlproxy_tests::{Arg, Desk, Doorway, Plan, Puppet, anonymous, message, until};
 
 /// Objects of a client that has bound wl_shm and wl_compositor, and made a surface.
 const REGISTRY: u32 = 2;
@@ -104,14 +103,9 @@ impl World {
 
     /// Memory of both workers that is their own, in bytes.
     fn memory(&self) -> usize {
-        ["work", "gui"].map(|vm| anonymous(self.desk.status(vm, "pid"))).into_iter().sum()
+        let workers = ["work", "gui"].map(|vm| self.desk.status(vm, "pid") as u32);
+        workers.into_iter().map(anonymous).sum()
     }
-}
-
-fn anonymous(pid: u64) -> usize {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("it is there");
-    line.split_whitespace().next().and_then(|kib| kib.parse::<usize>().ok()).expect("kB") << 10
 }
 
 /// Messages of 12 bytes, as many as a SEND takes.
