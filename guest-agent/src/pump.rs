@@ -50,6 +50,11 @@ impl Pump {
         self.vfd
     }
 
+    /// Whether its fd takes no more for now. Then what comes next stays with the channel.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.end == PipeEnd::Read && !self.held.is_empty()
+    }
+
     /// Moves what can be moved now.
     pub(crate) fn progress(&mut self, channel: &mut dyn Channel) -> Result<Progress, Error> {
         match self.end {

@@ -25,6 +25,11 @@ pub(crate) const CHANNEL: u64 = 0;
 /// the oldest.
 const MAX_PUMPS: usize = 64;
 
+/// Most pipes whose readers are behind at once, on all accounts together. What comes next for each holds a receive buffer,
+/// and our device leaves 72 of a ring's to unread pipes (`wlproxy`, `in_ring.rs`): the rest is for those that are read. One
+/// more ends the oldest of the account that has most of them.
+const MAX_STUCK: usize = 64;
+
 /// Device number of `/dev/null` (Linux, `Documentation/admin-guide/devices.txt`).
 const NULL: u64 = makedev(1, 3);
 
@@ -131,10 +136,32 @@ impl World {
             }
             Ok(progress) => progress,
         };
-        if progress == Progress::Done {
-            self.end_pump(key);
+        match progress {
+            Progress::Done => self.end_pump(key),
+            Progress::Waiting => self.bound_stuck(),
+            Progress::More => {}
         }
         Ok(progress)
+    }
+
+    fn bound_stuck(&mut self) {
+        if self.pumps.len() <= MAX_STUCK {
+            return;
+        }
+        // How many there are, and which is the oldest, by account.
+        let mut stuck: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
+        for (&key, (pump, account)) in &self.pumps {
+            if pump.is_stuck() {
+                stuck.entry(account).or_insert((0, key)).0 += 1;
+            }
+        }
+        if stuck.values().map(|(count, _)| count).sum::<usize>() <= MAX_STUCK {
+            return;
+        }
+        if let Some((&account, &(_, oldest))) = stuck.iter().max_by_key(|(_, (count, _))| *count) {
+            tracing::warn!(account, "more than {MAX_STUCK} pipes aren't read: one of them ends");
+            self.end_pump(oldest);
+        }
     }
 
     fn end_pump(&mut self, key: u64) {

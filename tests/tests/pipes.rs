@@ -5,7 +5,9 @@ use anyhow::{Context, Result, ensure};
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use wlproxy_tests::{Bystander, Desk, Display, Flood, Hands, Party, Paste, Plan, Selection, until};
+use wlproxy_tests::{
+    Bystander, Desk, Display, Flood, Hands, Part, Party, Paste, Plan, Selection, until,
+};
 
 /// Needs no focus, so that scenarios about pipes are about nothing else.
 const ANY: Selection = Selection::ControlledClipboard;
@@ -295,6 +297,40 @@ fn pastes_that_go_on_for_ever_end_nobodys_connection() -> Result<()> {
     Ok(())
 }
 
+/// Nobody reads what was pasted from three VMs: a fourth one exchanges with all as ever.
+#[test]
+fn vms_of_which_nothing_is_read_stop_no_other() -> Result<()> {
+    let vms = &["work", "untrusted", "third", "other"];
+    let desk = Desk::start(Plan { vms, ..Plan::default() });
+    let (local, other) = (desk.direct(), desk.through("other"));
+    let bytes = Flood::new(7).take(300_000);
+    let mut stuck = Vec::new();
+    for vm in &vms[..3] {
+        let mut source = Party::connect(&desk.through(vm))?;
+        let mut destination = Party::connect(&local)?;
+        source.copy(ANY, KIND)?;
+        let mut pastes = Vec::new();
+        for _ in 0..PASTES {
+            let reader = destination.paste(ANY, KIND)?;
+            pastes.push((source.asked(KIND)?, reader));
+        }
+        fill(&pastes, &mut source)?;
+        stuck.push((source, destination, pastes));
+        for (from, to) in [(&other, &local), (&local, &other), (&other, &other)] {
+            Transfer::new(from, to)
+                .and_then(|transfer| cross(transfer.writer, &transfer.reader, &bytes))
+                .with_context(|| format!("{from:?} to {to:?}, beside {vm}"))?;
+        }
+    }
+    for (source, destination, _) in &mut stuck {
+        source.client.roundtrip()?;
+        destination.client.roundtrip()?;
+    }
+    drop(stuck);
+    idle(&desk);
+    Ok(())
+}
+
 /// Writes until nothing goes in any more, whatever else happens on the way.
 fn fill(pastes: &[(Paste, Paste)], beside: &mut Party) -> Result<()> {
     let piece = vec![5; 1 << 16];
@@ -323,8 +359,7 @@ fn a_worker_that_dies_ends_its_transfers() -> Result<()> {
     let Transfer { mut source, mut destination, writer, reader } = Transfer::new(&from, &to)?;
     writer.write(b"some")?;
     ensure!(reader.read(4)? == b"some");
-    let worker = i32::try_from(desk.status("gui", "pid"))?;
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(worker), nix::sys::signal::SIGKILL)?;
+    desk.kill(Part::Worker("gui"));
     ensure!(reader.read_to_end()?.is_empty(), "more arrived than was written");
     writer.unread()?;
     ensure!(source.client.until("nothing", |_| false).is_err(), "the source is disconnected");

@@ -79,6 +79,31 @@ fn one_pipe_too_many_ends_the_oldest_of_its_account() {
 }
 
 #[test]
+fn one_unread_pipe_too_many_ends_the_oldest_of_who_has_most() {
+    let (mut world, fake) = world();
+    let (mut vfds, mut readers) = (Vec::new(), Vec::new());
+    // All are on accounts that have less than they may.
+    let accounts = [("few", 1), ("most", MAX_STUCK / 2 + 1), ("many", MAX_STUCK / 2 - 1)];
+    for (account, count) in accounts {
+        for _ in 0..count {
+            let vfd = fake.arriving_pipe(PipeEnd::Read).vfd();
+            readers
+                .push(world.carry_pipe_in(vfd, PipeEnd::Read, Peer { account, ..PEER }).unwrap());
+            vfds.push(vfd);
+        }
+    }
+    for (n, &vfd) in vfds.iter().enumerate() {
+        assert_eq!(world.stats.pipes as usize, vfds.len(), "after {n} of them");
+        // More than the pipe takes.
+        (0..20).for_each(|_| fake.deliver(vfd, &[0; 4000], vec![]));
+        let key = world.pump_of(vfd).unwrap();
+        while world.run_pump(key).unwrap() == Progress::More {}
+    }
+    world.close_retired(|_| false);
+    assert_eq!(vfds.iter().filter(|&&vfd| !fake.is_open(vfd)).collect::<Vec<_>>(), [&vfds[1]]);
+}
+
+#[test]
 fn an_fd_may_be_sent_again_after_its_pump_ended() {
     let (mut world, fake) = world();
     let (reader, writer) = pipe();

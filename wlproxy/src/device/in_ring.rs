@@ -7,7 +7,7 @@
 //!   most as many as it leaves: one stuck vfd ends up with a quarter of the ring, the next with an eighth, and all
 //!   together never with more than half of it.
 //! - A pipe that holds none gets one while more than a quarter of the ring are free. So with 256 buffers it takes
-//!   72 unread pipes until another one waits; `guest-agent` has at most 64 for one client VM.
+//!   72 unread pipes until another one waits; `guest-agent` leaves at most 64 unread.
 //! - A context that holds none gets any that is free. So it takes 64 unread contexts beside all those pipes until
 //!   another one waits.
 //!
