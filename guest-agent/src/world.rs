@@ -261,6 +261,24 @@ impl World {
             // What compositors send where there is no keymap.
             return self.carry_content(Vec::new(), peer.vm);
         }
+        self.carry_stream(fd, kind, mode, peer)
+    }
+
+    /// Carries an fd of this VM out to `peer` that is there to be written to, whatever could be read from it.
+    pub fn carry_target(&mut self, fd: OwnedFd, peer: Peer<'_>) -> Result<VfdId, CarryError> {
+        let stat = fstat(&fd)?;
+        let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+        let is_null = kind == SFlag::S_IFCHR && stat.st_rdev == NULL;
+        self.carry_stream(fd, if is_null { SFlag::S_IFREG } else { kind }, OFlag::O_WRONLY, peer)
+    }
+
+    fn carry_stream(
+        &mut self,
+        fd: OwnedFd,
+        kind: SFlag,
+        mode: OFlag,
+        peer: Peer<'_>,
+    ) -> Result<VfdId, CarryError> {
         if ![SFlag::S_IFREG, SFlag::S_IFIFO, SFlag::S_IFSOCK].contains(&kind) {
             return Err(CarryError::Kind("devices or directories"));
         }

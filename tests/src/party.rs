@@ -209,18 +209,23 @@ impl Party {
 
     /// Asks for what is offered as `kind`, as soon as it is.
     pub fn paste(&mut self, selection: Selection, kind: &str) -> Result<Paste> {
+        let (ours, theirs) = Paste::pipe()?;
+        self.paste_into(selection, kind, theirs)?;
+        Ok(ours)
+    }
+
+    /// The same, to be written to `target`.
+    pub fn paste_into(&mut self, selection: Selection, kind: &str, target: OwnedFd) -> Result<()> {
         self.device(selection)?;
         let offered = |exchange: &Exchange| {
             exchange.offers.get(&selection).is_some_and(|offer| offer.has(kind))
         };
         self.client.until("something to paste", |state| offered(&state.exchange))?;
-        let (ours, theirs) = Paste::pipe()?;
-        let offer = &self.client.state.exchange.offers[&selection];
-        offer.receive(kind, theirs.as_fd());
-        // Only the compositor has the writing end now, or nobody would ever see an end.
+        self.client.state.exchange.offers[&selection].receive(kind, target.as_fd());
         self.client.flush()?;
-        drop(theirs);
-        Ok(ours)
+        // From here on the target is only the compositor's, or nobody would ever see an end.
+        drop(target);
+        Ok(())
     }
 
     /// What is wanted next of what it has copied or drags: the pipe to write to, which doesn't block.

@@ -2,7 +2,9 @@
 //! over every protocol.
 
 use anyhow::{Context, Result, ensure};
+use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use wlproxy_tests::{
@@ -257,6 +259,47 @@ fn a_destination_that_dies(_: &Desk, transfer: Transfer) -> Result<()> {
     drop(reader);
     broken(&writer)?;
     source.client.roundtrip()
+}
+
+/// Not everybody pastes into a pipe.
+#[test]
+fn pastes_into_files_and_sockets() -> Result<()> {
+    let desk = Desk::start(two());
+    for (direction, from, to) in directions(&desk) {
+        pasted_into_others(&desk, &from, &to).context(direction)?;
+    }
+    idle(&desk);
+    Ok(())
+}
+
+fn pasted_into_others(desk: &Desk, from: &Display, to: &Display) -> Result<()> {
+    let (mut source, mut destination) = (Party::connect(from)?, Party::connect(to)?);
+    source.copy(ANY, KIND)?;
+    let bytes = Flood::new(8).take(300_000);
+
+    let (socket, theirs) = UnixStream::pair()?;
+    destination.paste_into(ANY, KIND, theirs.into())?;
+    cross(source.asked(KIND)?, &Paste::new(socket.into())?, &bytes)?;
+
+    // What a compositor's own client wants to be written to is told from a keymap by being no file that can be read.
+    let is_carried_in = from.socket != desk.direct().socket && to.socket == desk.direct().socket;
+    for readable in [false, true] {
+        if readable && is_carried_in {
+            continue;
+        }
+        let path = desk.folder().join("pasted");
+        File::create(&path)?;
+        let file = File::options().read(readable).write(true).open(&path)?;
+        destination.paste_into(ANY, KIND, file.into())?;
+        source.asked(KIND)?.write(&bytes).context("a file")?;
+        until("what was pasted", || (fs::read(&path).ok()? == bytes).then_some(()));
+    }
+    if !is_carried_in {
+        destination.paste_into(ANY, KIND, File::options().write(true).open("/dev/null")?.into())?;
+        source.asked(KIND)?.write(&bytes).context("/dev/null")?;
+    }
+    source.client.roundtrip()?;
+    destination.client.roundtrip()
 }
 
 /// More pastes than are carried at once, that nobody reads or nobody writes: the oldest end, and nobody is disconnected.

@@ -59,6 +59,22 @@ fn a_file_to_write_to_gets_what_arrives() {
 }
 
 #[test]
+fn a_target_is_written_to_though_it_could_be_read() {
+    let (mut world, fake) = world();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let targets = [file.reopen().unwrap().into(), open("/dev/null")];
+    for target in targets {
+        let vfd = world.carry_target(target, PEER).unwrap();
+        fake.deliver(vfd, b"pasted", vec![]);
+        fake.hang_up(vfd);
+        finish(&mut world, vfd);
+    }
+    assert_eq!(fs::read(file.path()).unwrap(), b"pasted");
+    assert!(matches!(world.carry_target(open("/"), PEER), Err(CarryError::Kind(_))));
+    assert!(fake.open().is_empty(), "what failed left nothing");
+}
+
+#[test]
 fn one_pipe_too_many_ends_the_oldest_of_its_account() {
     let (mut world, fake) = world();
     let other = Peer { account: "another", ..PEER };

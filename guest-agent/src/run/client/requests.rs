@@ -305,8 +305,14 @@ fn forward(
     link: &mut Link,
     world: &mut World,
 ) -> Result<(), End> {
+    // In every selection's protocol this is how an offer is asked for.
+    let is_target = call.name().1 == "receive";
     for fd in fds {
-        link.out.queue(&[], [world.carry_out(fd, peer)?]);
+        let vfd = match is_target {
+            true => world.carry_target(fd, peer)?,
+            false => world.carry_out(fd, peer)?,
+        };
+        link.out.queue(&[], [vfd]);
     }
     link.out.queue(call.message.bytes, []);
     Ok(())
