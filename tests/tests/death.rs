@@ -2,7 +2,9 @@
 
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
-use wlproxy_tests::{Arg, Bystander, Desk, Display, Part, Plan, Raw, Totals, footprint, message};
+use wlproxy_tests::{
+    Arg, Bystander, Desk, Display, Part, Plan, Raw, Totals, footprint, message, slow,
+};
 
 const VMS: &[&str] = &["untrusted", "work"];
 
@@ -144,7 +146,9 @@ fn a_killed_client_is_noticed_by_nobody() {
 }
 
 /// How long a compositor is stopped.
-const STOPPED: Duration = Duration::from_secs(3);
+fn stop_time() -> Duration {
+    Duration::from_secs(if slow() { 60 } else { 3 })
+}
 
 /// What a stopped compositor may cost in all of our processes together, in bytes: what may wait in each of them for one
 /// client (1 MiB), and then some.
@@ -167,11 +171,11 @@ fn what_a_stopped_compositor_is_told_waits_for_it() {
     let memory = |desk: &Desk| desk.our_processes().into_iter().map(footprint).sum::<u64>();
     let before = memory(&desk);
     desk.compositor().process().signal(Signal::SIGSTOP);
-    let stopped = Instant::now();
+    let (stopped, stop_time) = (Instant::now(), stop_time());
     let (mut said, mut asked) = (0, Vec::new());
-    while stopped.elapsed() < STOPPED {
+    while stopped.elapsed() < stop_time {
         if raw.is_held_back() {
-            raw.wait_for_room(stopped + STOPPED);
+            raw.wait_for_room(stopped + stop_time);
             continue;
         }
         // set_buffer_scale
@@ -192,7 +196,7 @@ fn what_a_stopped_compositor_is_told_waits_for_it() {
     }
     raw.sync();
     eprintln!(
-        "{said} requests waited for {STOPPED:?} in {} KiB and were answered {:?} later",
+        "{said} requests waited for {stop_time:?} in {} KiB and were answered {:?} later",
         grown >> 10,
         goes_on.elapsed()
     );
