@@ -34,11 +34,13 @@ The host may come later and go meanwhile: it is waited for, and the channel is o
 is the other end.";
 
 const RUN: &str = "\
-In a client VM: run an application whose windows appear in the compositor VM.
+In a client VM: run an application, or all of the session, whose windows appear in the compositor VM.
 
 The application gets a Wayland socket of its own in WAYLAND_DISPLAY. What it draws is copied into memory that the \
 compositor VM sees as well; only what has changed is copied. The exit status is that of the application, or 128 and \
-the number of the signal that ended it. SIGTERM, SIGINT and SIGHUP are passed on to it.";
+the number of the signal that ended it. SIGTERM, SIGINT and SIGHUP are passed on to it.
+
+Without an application, the socket is for all that the VM's session starts, until one of these signals.";
 
 const SERVE: &str = "\
 In the compositor VM: bring the clients of other VMs to the compositor of this one.
@@ -63,7 +65,7 @@ pub struct Args {
 /// What to be.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// In a client VM: run an application whose windows appear in the compositor VM.
+    /// In a client VM: run an application, or all of the session, whose windows appear in the compositor VM.
     #[command(long_about = RUN)]
     Run(run::Args),
     /// In the compositor VM: bring the clients of other VMs to the compositor of this one.

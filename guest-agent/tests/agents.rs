@@ -3,7 +3,7 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::thread;
@@ -99,5 +99,18 @@ fn an_agent_whose_device_does_not_answer_says_why_and_ends_when_asked() {
         });
         kill(Pid::from_raw(agent.0.id().cast_signed()), Signal::SIGTERM).unwrap();
         agent.end();
+    }
+}
+
+#[test]
+fn without_an_application_the_socket_is_there_until_the_end_is_asked_for() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        let folder = tempfile::tempdir().unwrap();
+        let run = [&["run"], &NOBODY[..], &["--socket", "wayland-7"]].concat();
+        let mut agent = Agent::start(folder.path(), ":", &run);
+        until("a socket", || UnixStream::connect(folder.path().join("wayland-7")).ok());
+        kill(Pid::from_raw(agent.0.id().cast_signed()), signal).unwrap();
+        assert_eq!(agent.end().code(), Some(0), "{signal}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "{signal}");
     }
 }

@@ -12,7 +12,7 @@ use calloop::{EventLoop, Interest, LoopHandle, Mode, PostAction, RegistrationTok
 use nix::libc::SI_KERNEL;
 use nix::sys::signal::{SigHandler, SigSet, kill, signal};
 use nix::unistd::Pid;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 /// How long the application may take to end after it was asked to. systemd and the like wait longer than this.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long it may take, after the application has ended, until the host has what it sent last.
+/// How long it may take, after the application or the session has ended, until the host has what it sent last.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Arguments of `guest-agent run`.
@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(long, value_name = "CHANNEL")]
     channel: ChannelSpec,
 
-    /// Name or path of the Wayland socket that is made for the application [default: the first free wayland-N].
+    /// Name or path of the Wayland socket that is made for applications [default: the first free wayland-N].
     #[arg(long, value_name = "NAME")]
     socket: Option<PathBuf>,
 
@@ -40,8 +40,9 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     stats: Option<PathBuf>,
 
-    /// The application and its arguments.
-    #[arg(last = true, required = true, value_name = "APP")]
+    /// The application and its arguments. Without one, the socket is there for all applications of the session, until
+    /// SIGTERM, SIGINT or SIGHUP.
+    #[arg(last = true, value_name = "APP")]
     app: Vec<OsString>,
 }
 
@@ -55,7 +56,8 @@ struct State {
     run: Option<Run>,
     /// Sources that exist while `run` does.
     sources: Vec<RegistrationToken>,
-    child: Child,
+    /// The application; none if the socket is the session's.
+    child: Option<Child>,
     asked_to_end: bool,
     exit: Option<ExitStatus>,
     waiting: Waiting,
@@ -77,7 +79,10 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
     ])
     .context("can't take signals")?;
     let socket = Socket::bind(args.socket.as_deref())?;
-    let child = spawn(&args.app, &socket, fd_limit)?;
+    let child = match args.app.split_first() {
+        Some((program, arguments)) => Some(spawn(program, arguments, &socket, fd_limit)?),
+        None => None,
+    };
     let mut state = State {
         channel: args.channel,
         socket,
@@ -93,20 +98,25 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
     };
     handle.insert_source(signals, |event, _, state| state.signal(&event)).map_err(|e| e.error)?;
     handle.insert_source(Timer::immediate(), |_, _, state| state.open()).map_err(|e| e.error)?;
-    while state.exit.is_none() {
+    while state.exit.is_none() && !(state.asked_to_end && state.child.is_none()) {
         events.dispatch(None, &mut state).context("the event loop failed")?;
     }
     state.deliver(&mut events)?;
     state.stats_file.write(&state.stats());
-    let status = state.exit.expect("the loop ended");
+    // What was asked to end without an application ends well.
+    let Some(status) = state.exit else { return Ok(ExitCode::SUCCESS) };
     let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }
 
 /// Starts the application, with the limit of open files that this program was started with.
 #[expect(unsafe_code, reason = "for signals, and for what is done between fork and exec")]
-fn spawn(app: &[OsString], socket: &Socket, fd_limit: Option<u64>) -> Result<Child> {
-    let (program, arguments) = app.split_first().context("no application was named")?;
+fn spawn(
+    program: &OsStr,
+    arguments: &[OsString],
+    socket: &Socket,
+    fd_limit: Option<u64>,
+) -> Result<Child> {
     let mut command = Command::new(program);
     command.args(arguments).env("WAYLAND_DISPLAY", socket.display()).env_remove("WAYLAND_SOCKET");
     // SAFETY: the default is no handler, so none runs at a bad time. Between fork and exec only system calls are made.
@@ -201,7 +211,7 @@ impl State {
         }
     }
 
-    /// The application has ended: lets go on what it sent before.
+    /// The application has ended, or the session: lets go on what was sent before.
     fn deliver(&mut self, events: &mut EventLoop<'static, State>) -> Result<()> {
         let deadline = Instant::now() + LAST_WORDS;
         self.turn(Run::dispatch);
@@ -233,9 +243,13 @@ impl State {
     fn signal(&mut self, event: &signals::Event) {
         match event.signal() {
             Signal::SIGUSR1 => self.stats_file.write(&self.stats()),
+            Signal::SIGCHLD => {
+                let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap_or(None));
+                self.exit = ended.or(self.exit);
+            }
+            _ if self.child.is_none() => self.asked_to_end = true,
             // From the terminal, which has sent it to the application as well.
             _ if event.code() == SI_KERNEL => {}
-            Signal::SIGCHLD => self.exit = self.child.try_wait().unwrap_or(None).or(self.exit),
             signal => {
                 let kind = if self.asked_to_end { Signal::SIGKILL } else { signal };
                 self.signal_child(kind);
@@ -255,9 +269,9 @@ impl State {
 
     fn signal_child(&mut self, signal: Signal) {
         // Not yet waited for, so the pid is still the child's.
-        if self.exit.is_none() {
+        if let Some(child) = self.child.as_ref().filter(|_| self.exit.is_none()) {
             let signal = nix::sys::signal::Signal::try_from(signal as i32).ok();
-            let _ = kill(Pid::from_raw(self.child.id().cast_signed()), signal);
+            let _ = kill(Pid::from_raw(child.id().cast_signed()), signal);
         }
     }
 
