@@ -1,5 +1,6 @@
 //! `guest-agent run`: a Wayland socket for the applications of a client VM.
 
+mod activation;
 mod client;
 mod socket;
 

@@ -3,9 +3,11 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::fd::AsFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -112,5 +114,54 @@ fn without_an_application_the_socket_is_there_until_the_end_is_asked_for() {
         kill(Pid::from_raw(agent.0.id().cast_signed()), signal).unwrap();
         assert_eq!(agent.end().code(), Some(0), "{signal}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "{signal}");
+    }
+}
+
+/// Starts an agent as systemd would: `sockets` are its fds from 3 on. Its log goes to `log` in `folder`.
+fn activated(folder: &Path, sockets: [Option<&UnixListener>; 2], arguments: &[&str]) -> Agent {
+    let given = |socket: Option<&UnixListener>| match socket {
+        Some(socket) => Stdio::from(socket.as_fd().try_clone_to_owned().unwrap()),
+        None => Stdio::null(),
+    };
+    let count = sockets.iter().flatten().count();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"LISTEN_PID=$$ exec "$@" 3<&0 4>&1 2>log"#, "sh"]);
+    shell.stdin(given(sockets[0])).stdout(given(sockets[1])).env("LISTEN_FDS", count.to_string());
+    shell.arg(env!("CARGO_BIN_EXE_guest-agent")).args(arguments);
+    shell.current_dir(folder).env("XDG_RUNTIME_DIR", folder).env("RUST_LOG", "info");
+    Agent(shell.spawn().unwrap())
+}
+
+#[test]
+fn a_socket_of_systemd_is_served_and_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("wayland-vm");
+    let socket = UnixListener::bind(&path).unwrap();
+    let says = r#"echo "$WAYLAND_DISPLAY,$LISTEN_FDS,$LISTEN_PID" > said"#;
+    let run = [&["run"], &NOBODY[..], &["--", "sh", "-c", says]].concat();
+    assert!(activated(folder.path(), [Some(&socket), None], &run).end().success());
+    assert_eq!(fs::read_to_string(folder.path().join("said")).unwrap(), "wayland-vm,,\n");
+    // Whoever connects meanwhile is the next agent's client.
+    UnixStream::connect(&path).unwrap();
+    assert!(!folder.path().join("wayland-vm.lock").exists());
+}
+
+#[test]
+fn what_cannot_be_a_session_s_socket_is_refused_with_the_cure() {
+    let folder = tempfile::tempdir().unwrap();
+    let bind = |name| UnixListener::bind(folder.path().join(name)).unwrap();
+    let (one, two) = (bind("one"), bind("two"));
+    let nameless = SocketAddr::from_abstract_name(folder.path().as_os_str().as_encoded_bytes());
+    let nameless = UnixListener::bind_addr(&nameless.unwrap()).unwrap();
+    let run = [&["run"], &NOBODY[..]].concat();
+    let named = [&run[..], &["--socket", "three"]].concat();
+    for (sockets, arguments, cure) in [
+        ([Some(&one), Some(&two)], &run, "keep one ListenStream="),
+        ([Some(&nameless), None], &run, "ListenStream=%t/NAME"),
+        ([Some(&one), None], &named, "don't name another with --socket"),
+    ] {
+        assert_eq!(activated(folder.path(), sockets, arguments).end().code(), Some(1), "{cure}");
+        let log = fs::read_to_string(folder.path().join("log")).unwrap();
+        assert!(log.contains(cure), "{log}");
     }
 }

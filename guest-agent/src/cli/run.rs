@@ -25,6 +25,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long it may take, after the application or the session has ended, until the host has what it sent last.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// What systemd tells a service by its environment (sd_listen_fds(3), sd_notify(3)).
+const OF_SYSTEMD: [&str; 4] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET"];
+
 /// Arguments of `guest-agent run`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -32,7 +35,8 @@ pub struct Args {
     #[arg(long, value_name = "CHANNEL")]
     channel: ChannelSpec,
 
-    /// Name or path of the Wayland socket that is made for applications [default: the first free wayland-N].
+    /// Name or path of the Wayland socket that is made for applications [default: the one that systemd
+    /// passes (socket activation), else the first free wayland-N].
     #[arg(long, value_name = "NAME")]
     socket: Option<PathBuf>,
 
@@ -78,7 +82,7 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
         Signal::SIGUSR1,
     ])
     .context("can't take signals")?;
-    let socket = Socket::bind(args.socket.as_deref())?;
+    let socket = Socket::take_or_bind(args.socket.as_deref())?;
     let child = match args.app.split_first() {
         Some((program, arguments)) => Some(spawn(program, arguments, &socket, fd_limit)?),
         None => None,
@@ -119,6 +123,10 @@ fn spawn(
 ) -> Result<Child> {
     let mut command = Command::new(program);
     command.args(arguments).env("WAYLAND_DISPLAY", socket.display()).env_remove("WAYLAND_SOCKET");
+    // What systemd has told us concerns nobody else.
+    for variable in OF_SYSTEMD {
+        command.env_remove(variable);
+    }
     // SAFETY: the default is no handler, so none runs at a bad time. Between fork and exec only system calls are made.
     unsafe {
         // If it was inherited as ignored, nobody would learn of the application's end.

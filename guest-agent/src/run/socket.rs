@@ -1,5 +1,6 @@
 //! The Wayland socket that clients of this VM connect to, and its lock file.
 
+use super::activation;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{File, OpenOptions};
@@ -27,6 +28,23 @@ pub enum SocketError {
         "wayland-1 to wayland-{LAST_DISPLAY} are all in use in {0}: choose a name with --socket"
     )]
     AllInUse(PathBuf),
+    /// There are two.
+    #[error("systemd passed a socket: don't name another with --socket")]
+    Both,
+    /// systemd passed more than one.
+    #[error(
+        "systemd passed {0} sockets, and one is served: keep one ListenStream= in the socket unit"
+    )]
+    Several(usize),
+    /// What systemd passed isn't a socket that clients find.
+    #[error(
+        "what systemd passed is no listening Unix socket with a path: give the socket unit a ListenStream=%t/NAME, \
+         and no Accept=yes"
+    )]
+    NoWaylandSocket,
+    /// What systemd passed can't be used.
+    #[error("can't take the socket that systemd passed: {0}")]
+    Activation(io::Error),
     /// A system call failed.
     #[error("can't make {path}: {error}")]
     Io {
@@ -37,13 +55,14 @@ pub enum SocketError {
     },
 }
 
-/// A listening Wayland socket. Dropping it removes it and its lock file.
+/// A listening Wayland socket. Dropping it removes it and its lock file, unless it is systemd's.
 #[derive(Debug)]
 pub struct Socket {
     /// Takes connections; non-blocking.
     pub listener: UnixListener,
     path: PathBuf,
-    _lock: Lock,
+    /// None if systemd made the socket: then it stays, and systemd sees that it has one owner.
+    lock: Option<Lock>,
 }
 
 /// Held as long as the socket is ours; libwayland and wlroots look at it. Dropping it removes its file.
@@ -54,6 +73,15 @@ struct Lock {
 }
 
 impl Socket {
+    /// The socket that systemd has passed to this process, if it has; else one that is made by [`Socket::bind`].
+    pub fn take_or_bind(name: Option<&Path>) -> Result<Self, SocketError> {
+        match activation::take()? {
+            Some(_) if name.is_some() => Err(SocketError::Both),
+            Some((listener, path)) => Ok(Self { listener, path, lock: None }),
+            None => Self::bind(name),
+        }
+    }
+
     /// Listens on `name` (in XDG_RUNTIME_DIR unless it is a path), or on the first free `wayland-N`.
     pub fn bind(name: Option<&Path>) -> Result<Self, SocketError> {
         if let Some(path) = name.filter(|name| name.is_absolute()) {
@@ -88,7 +116,12 @@ impl Socket {
         }
         let listener = UnixListener::bind(&path).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
-        Ok(Self { listener, path, _lock: lock })
+        Ok(Self { listener, path, lock: Some(lock) })
+    }
+
+    /// Whether it ends with this object. One of systemd's doesn't: it takes clients for whoever is started next.
+    pub fn is_ours(&self) -> bool {
+        self.lock.is_some()
     }
 
     /// Where it is.
@@ -108,7 +141,9 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        if self.is_ours() {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
