@@ -9,6 +9,8 @@ use crate::channel::virtio_wl::{NODE, VirtioWlChannel};
 use crate::channel::{Channel, Error};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use sd_notify::NotifyState;
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -83,15 +85,24 @@ impl Args {
     }
 }
 
-/// Why the channel can't be opened yet, so that each reason is logged once.
+/// Tells systemd, if it is who has started us.
+pub(crate) fn tell_systemd(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!("can't tell systemd: {error}");
+    }
+}
+
+/// Who is waited for and why, so that each reason is logged once.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting(Option<String>);
 
 impl Waiting {
-    pub(crate) fn log(&mut self, error: &Error) {
-        let reason = error.to_string();
+    /// `whom` isn't there yet.
+    pub(crate) fn log(&mut self, whom: &str, error: &dyn Display) {
+        let reason = format!("waiting for {whom}: {error}");
         if self.0.as_ref() != Some(&reason) {
-            tracing::info!("waiting for the host: {reason}");
+            tracing::info!("{reason}");
+            tell_systemd(&[NotifyState::Status(&reason)]);
             self.0 = Some(reason);
         }
     }

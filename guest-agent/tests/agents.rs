@@ -5,7 +5,7 @@ use nix::unistd::Pid;
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -164,4 +164,25 @@ fn what_cannot_be_a_session_s_socket_is_refused_with_the_cure() {
         let log = fs::read_to_string(folder.path().join("log")).unwrap();
         assert!(log.contains(cure), "{log}");
     }
+}
+
+#[test]
+fn systemd_is_told_when_the_socket_is_there_and_what_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let systemd = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    systemd.set_read_timeout(Some(PATIENCE)).unwrap();
+    let told = || {
+        let mut buffer = [0; 256];
+        let length = systemd.recv(&mut buffer).expect("systemd is told");
+        String::from_utf8_lossy(&buffer[..length]).trim().to_owned()
+    };
+    let run = [&["run"], &NOBODY[..], &["--socket", "wayland-7"]].concat();
+    let mut agent = Agent::start(folder.path(), "export NOTIFY_SOCKET=$PWD/notify", &run);
+    assert_eq!(told(), "READY=1");
+    UnixStream::connect(folder.path().join("wayland-7")).unwrap();
+    let status = told();
+    assert!(status.starts_with("STATUS=waiting for the host: "), "{status}");
+    kill(Pid::from_raw(agent.0.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert_eq!(told(), "STOPPING=1");
+    assert_eq!(agent.end().code(), Some(0));
 }

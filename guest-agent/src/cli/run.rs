@@ -1,6 +1,6 @@
 //! `guest-agent run`.
 
-use super::{ChannelSpec, RETRY, Waiting, raise_fd_limit, stats::StatsFile};
+use super::{ChannelSpec, RETRY, Waiting, raise_fd_limit, stats::StatsFile, tell_systemd};
 use crate::channel::Error;
 use crate::run::{Run, Socket};
 use crate::stats::Stats;
@@ -12,6 +12,7 @@ use calloop::{EventLoop, Interest, LoopHandle, Mode, PostAction, RegistrationTok
 use nix::libc::SI_KERNEL;
 use nix::sys::signal::{SigHandler, SigSet, kill, signal};
 use nix::unistd::Pid;
+use sd_notify::NotifyState;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -102,9 +103,12 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
     };
     handle.insert_source(signals, |event, _, state| state.signal(&event)).map_err(|e| e.error)?;
     handle.insert_source(Timer::immediate(), |_, _, state| state.open()).map_err(|e| e.error)?;
+    // The socket takes connections. Who uses it early waits in its queue until the host is there.
+    tell_systemd(&[NotifyState::Ready]);
     while state.exit.is_none() && !(state.asked_to_end && state.child.is_none()) {
         events.dispatch(None, &mut state).context("the event loop failed")?;
     }
+    tell_systemd(&[NotifyState::Stopping]);
     state.deliver(&mut events)?;
     state.stats_file.write(&state.stats());
     // What was asked to end without an application ends well.
@@ -146,7 +150,7 @@ impl State {
         let run = match self.channel.open() {
             Ok(channel) => Run::new(channel, self.past.connections),
             Err(error) => {
-                self.waiting.log(&error);
+                self.waiting.log("the host", &error);
                 return TimeoutAction::ToDuration(RETRY);
             }
         };
@@ -181,7 +185,9 @@ impl State {
             Ok(PostAction::Continue)
         });
         self.sources.push(token.map_err(|e| e.error)?);
-        tracing::info!("clients of {} are brought to the host", self.socket.path().display());
+        let status = format!("clients of {} are brought to the host", self.socket.path().display());
+        tracing::info!("{status}");
+        tell_systemd(&[NotifyState::Status(&status)]);
         Ok(())
     }
 

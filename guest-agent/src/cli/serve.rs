@@ -93,7 +93,7 @@ impl State {
         let serve = match serve {
             Ok(serve) => serve,
             Err(error) => {
-                self.waiting.log(&error);
+                self.waiting.log("the host", &error);
                 return TimeoutAction::ToDuration(RETRY);
             }
         };
