@@ -1,5 +1,6 @@
 //! The command line.
 
+mod export;
 mod run;
 mod serve;
 mod stats;

@@ -5,6 +5,7 @@ use nix::unistd::Pid;
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -185,4 +186,59 @@ fn systemd_is_told_when_the_socket_is_there_and_what_is_waited_for() {
     kill(Pid::from_raw(agent.0.id().cast_signed()), Signal::SIGTERM).unwrap();
     assert_eq!(told(), "STOPPING=1");
     assert_eq!(agent.end().code(), Some(0));
+}
+
+/// A user manager: its socket, and a `systemctl` that notes its arguments in `told` and then does as `outcome` says.
+fn user_manager(folder: &Path, outcome: &str) {
+    for name in ["systemd", "bin"] {
+        fs::create_dir(folder.join(name)).unwrap();
+    }
+    fs::write(folder.join("systemd/private"), "").unwrap();
+    let systemctl = folder.join("bin/systemctl");
+    fs::write(&systemctl, format!("#!/bin/sh\necho \"$*\" >> told; {outcome}\n")).unwrap();
+    fs::set_permissions(systemctl, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Puts the `systemctl` of [`user_manager`] before the real one.
+const FAKE_SYSTEMCTL: &str = "export PATH=$PWD/bin:$PATH";
+
+#[test]
+fn a_session_s_socket_is_exported_to_the_user_manager() {
+    let folder = tempfile::tempdir().unwrap();
+    user_manager(folder.path(), "exit 0");
+    let told = || fs::read_to_string(folder.path().join("told")).unwrap_or_default();
+    let run = [&["run"], &NOBODY[..], &["--socket", "wayland-7"]].concat();
+    let mut agent = Agent::start(folder.path(), FAKE_SYSTEMCTL, &run);
+    let set = "--user set-environment WAYLAND_DISPLAY=wayland-7\n";
+    until("an export", || (told() == set).then_some(()));
+    kill(Pid::from_raw(agent.0.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert_eq!(agent.end().code(), Some(0));
+    assert_eq!(told(), format!("{set}--user unset-environment WAYLAND_DISPLAY\n"));
+
+    // An application is told by its own environment, and who doesn't want it isn't told.
+    fs::remove_file(folder.path().join("told")).unwrap();
+    let application = [&run[..], &["--", "true"]].concat();
+    assert!(Agent::start(folder.path(), FAKE_SYSTEMCTL, &application).end().success());
+    let silent = [&run[..], &["--no-export"]].concat();
+    let mut agent = Agent::start(folder.path(), FAKE_SYSTEMCTL, &silent);
+    until("a socket", || UnixStream::connect(folder.path().join("wayland-7")).ok());
+    kill(Pid::from_raw(agent.0.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert_eq!((agent.end().code(), told().as_str()), (Some(0), ""));
+}
+
+#[test]
+fn a_user_manager_that_fails_or_hangs_holds_up_nothing() {
+    for (outcome, complaint) in [("exit 3", "ended with"), ("exec sleep 60", "took too long")] {
+        let folder = tempfile::tempdir().unwrap();
+        user_manager(folder.path(), outcome);
+        let run = [&["run"], &NOBODY[..], &["--socket", "wayland-7"]].concat();
+        let before = format!("{FAKE_SYSTEMCTL}; exec 2> log");
+        let mut agent = Agent::start(folder.path(), &before, &run);
+        until("a socket", || UnixStream::connect(folder.path().join("wayland-7")).ok());
+        until("an export", || folder.path().join("told").exists().then_some(()));
+        kill(Pid::from_raw(agent.0.id().cast_signed()), Signal::SIGTERM).unwrap();
+        assert_eq!(agent.end().code(), Some(0));
+        let log = fs::read_to_string(folder.path().join("log")).unwrap();
+        assert!(log.contains(complaint) && log.contains("--no-export"), "{log}");
+    }
 }

@@ -1,5 +1,6 @@
 //! `guest-agent run`.
 
+use super::export::Export;
 use super::{ChannelSpec, RETRY, Waiting, raise_fd_limit, stats::StatsFile, tell_systemd};
 use crate::channel::Error;
 use crate::run::{Run, Socket};
@@ -26,6 +27,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long it may take, after the application or the session has ended, until the host has what it sent last.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// How long the user manager may take to forget the socket, at the end.
+const UNSET: Duration = Duration::from_secs(1);
+
 /// What systemd tells a service by its environment (sd_listen_fds(3), sd_notify(3)).
 const OF_SYSTEMD: [&str; 4] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET"];
 
@@ -40,6 +44,10 @@ pub struct Args {
     /// passes (socket activation), else the first free wayland-N].
     #[arg(long, value_name = "NAME")]
     socket: Option<PathBuf>,
+
+    /// Without an application: don't set WAYLAND_DISPLAY for what the user manager (`systemctl --user`) starts.
+    #[arg(long)]
+    no_export: bool,
 
     /// Write numbers to this file as JSON, at the end and on SIGUSR1.
     #[arg(long, value_name = "FILE")]
@@ -63,6 +71,9 @@ struct State {
     sources: Vec<RegistrationToken>,
     /// The application; none if the socket is the session's.
     child: Option<Child>,
+    export: Option<Export>,
+    /// Whether systemd was told that applications may be started.
+    announced: bool,
     asked_to_end: bool,
     exit: Option<ExitStatus>,
     waiting: Waiting,
@@ -84,10 +95,13 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
     ])
     .context("can't take signals")?;
     let socket = Socket::take_or_bind(args.socket.as_deref())?;
+    hear_of_children()?;
     let child = match args.app.split_first() {
         Some((program, arguments)) => Some(spawn(program, arguments, &socket, fd_limit)?),
         None => None,
     };
+    let is_session = child.is_none();
+    let export = (is_session && !args.no_export).then(|| Export::start(socket.display())).flatten();
     let mut state = State {
         channel: args.channel,
         socket,
@@ -96,6 +110,8 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
         run: None,
         sources: Vec::new(),
         child,
+        export,
+        announced: false,
         asked_to_end: false,
         exit: None,
         waiting: Waiting::default(),
@@ -103,12 +119,12 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
     };
     handle.insert_source(signals, |event, _, state| state.signal(&event)).map_err(|e| e.error)?;
     handle.insert_source(Timer::immediate(), |_, _, state| state.open()).map_err(|e| e.error)?;
-    // The socket takes connections. Who uses it early waits in its queue until the host is there.
-    tell_systemd(&[NotifyState::Ready]);
+    state.announce();
     while state.exit.is_none() && !(state.asked_to_end && state.child.is_none()) {
         events.dispatch(None, &mut state).context("the event loop failed")?;
     }
     tell_systemd(&[NotifyState::Stopping]);
+    state.unset_export(&mut events)?;
     state.deliver(&mut events)?;
     state.stats_file.write(&state.stats());
     // What was asked to end without an application ends well.
@@ -117,8 +133,16 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }
 
+/// If SIGCHLD was inherited as ignored, nobody would learn of a child's end.
+#[expect(unsafe_code, reason = "for signals")]
+fn hear_of_children() -> Result<()> {
+    // SAFETY: the default is no handler, so none runs at a bad time.
+    unsafe { signal(nix::sys::signal::Signal::SIGCHLD, SigHandler::SigDfl)? };
+    Ok(())
+}
+
 /// Starts the application, with the limit of open files that this program was started with.
-#[expect(unsafe_code, reason = "for signals, and for what is done between fork and exec")]
+#[expect(unsafe_code, reason = "for what is done between fork and exec")]
 fn spawn(
     program: &OsStr,
     arguments: &[OsString],
@@ -131,10 +155,8 @@ fn spawn(
     for variable in OF_SYSTEMD {
         command.env_remove(variable);
     }
-    // SAFETY: the default is no handler, so none runs at a bad time. Between fork and exec only system calls are made.
+    // SAFETY: between fork and exec only system calls are made.
     unsafe {
-        // If it was inherited as ignored, nobody would learn of the application's end.
-        signal(nix::sys::signal::Signal::SIGCHLD, SigHandler::SigDfl)?;
         command.pre_exec(move || {
             // The signals that we take by fd are blocked here, and would stay so in the application.
             SigSet::empty().thread_set_mask()?;
@@ -145,6 +167,15 @@ fn spawn(
 }
 
 impl State {
+    /// Tells systemd, once, that applications may be started: the socket takes connections, and who is started finds
+    /// it. Whoever uses it before the host is there waits in its queue.
+    fn announce(&mut self) {
+        let may_start = self.export.as_ref().is_none_or(|export| !export.is_busy());
+        if may_start && !std::mem::replace(&mut self.announced, true) {
+            tell_systemd(&[NotifyState::Ready]);
+        }
+    }
+
     /// Opens the channel, or tries again later.
     fn open(&mut self) -> TimeoutAction {
         let run = match self.channel.open() {
@@ -239,6 +270,27 @@ impl State {
         Ok(())
     }
 
+    /// The session has ended: so has its socket, unless systemd keeps it.
+    fn unset_export(&mut self, events: &mut EventLoop<'static, State>) -> Result<()> {
+        let deadline = Instant::now() + UNSET;
+        let mut is_set = self.socket.is_ours();
+        while let Some(export) = &mut self.export {
+            if !export.is_busy() {
+                if !std::mem::take(&mut is_set) {
+                    break;
+                }
+                export.unset();
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            events.dispatch(left, self).context("the event loop failed")?;
+        }
+        self.export = None;
+        Ok(())
+    }
+
     /// Out of fds, most likely. Clients wait in the queue; without a pause we would spin.
     fn pause_accepting(&mut self) {
         let Some(&clients) = self.sources.last() else { return };
@@ -260,6 +312,10 @@ impl State {
             Signal::SIGCHLD => {
                 let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap_or(None));
                 self.exit = ended.or(self.exit);
+                if let Some(export) = &mut self.export {
+                    export.child_ended();
+                }
+                self.announce();
             }
             _ if self.child.is_none() => self.asked_to_end = true,
             // From the terminal, which has sent it to the application as well.
