@@ -4,6 +4,7 @@ use crate::process::{Process, output};
 use crate::sway::Sway;
 use crate::wait::{PATIENCE, until};
 use crate::{Display, Image, Raw, leak};
+use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, chown};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Size of the only output, in pixels.
-pub(crate) const WIDTH: u32 = 800;
+const WIDTH: u32 = 800;
 /// Size of the only output, in pixels.
-pub(crate) const HEIGHT: u32 = 600;
+const HEIGHT: u32 = 600;
 
 /// Who runs the compositor if the tests run as root: sway refuses to. Any user that isn't root does.
 const USER: u32 = 1000;
@@ -23,9 +24,6 @@ const USER: u32 = 1000;
 ///
 /// Neither has an object's number, which libwayland wrote behind an `@` until 1.22 and writes behind a `#` since.
 const WESTON_IS_UP: [&str; 2] = [".desktop_ready(", "zwp_input_panel_surface_v1"];
-
-/// sway's control socket, in its folder.
-const IPC: &str = "ipc";
 
 /// Which compositor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,10 +34,12 @@ pub enum Kind {
     Weston,
 }
 
-/// A running compositor.
+/// A compositor, running or not.
 #[derive(Debug)]
 pub struct Compositor {
-    process: Process,
+    /// None before the first start.
+    process: Option<Process>,
+    starts: u32,
     kind: Kind,
     folder: PathBuf,
     logs: PathBuf,
@@ -49,48 +49,69 @@ pub struct Compositor {
 }
 
 impl Compositor {
-    /// Starts one with `folder` as its XDG_RUNTIME_DIR, and waits until it serves clients and its own ones are up.
+    /// One with `folder` as its XDG_RUNTIME_DIR, that isn't started.
     ///
     /// `debug`: its log gets every message that it receives and sends. weston's always does.
-    pub fn start(kind: Kind, folder: &Path, logs: &Path, marker: &str, debug: bool) -> Self {
+    pub fn new(kind: Kind, folder: &Path, logs: &Path, marker: &str, debug: bool) -> Self {
         fs::create_dir(folder).expect("a fresh folder");
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).expect("our own folder");
-        Self::launch(kind, folder, logs, marker, debug)
-    }
-
-    /// Starts the same again, in the same place. It must have ended.
-    pub fn restart(&mut self) {
-        // sway wants a place of its own for this one; what the one before left is in the way.
-        let _ = fs::remove_file(self.folder.join(IPC));
-        *self = Self::launch(self.kind, &self.folder, &self.logs, &self.marker, self.debug);
-    }
-
-    fn launch(kind: Kind, folder: &Path, logs: &Path, marker: &str, debug: bool) -> Self {
-        let mut command = as_user(folder);
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.env("HOME", folder).env("XDG_RUNTIME_DIR", folder).env(leak::MARKER, marker);
-        if debug || kind == Kind::Weston {
-            command.env("WAYLAND_DEBUG", "server");
-        }
         let socket = match kind {
-            Kind::Sway => sway(&mut command, folder),
-            Kind::Weston => weston(&mut command, folder),
+            Kind::Sway => folder.join("wayland-1"),
+            Kind::Weston => folder.join("weston"),
         };
-        let mut process = Process::spawn("compositor", command, logs, false);
+        let (folder, logs, marker) = (folder.to_owned(), logs.to_owned(), marker.to_owned());
+        Self { process: None, starts: 0, kind, folder, logs, marker, debug, socket }
+    }
+
+    /// Starts it, again if it was killed before, and waits until it serves clients and its own ones are up.
+    pub fn start(&mut self) {
+        self.spawn();
+        let (kind, socket) = (self.kind, self.socket.clone());
+        let process = self.process_mut();
         until("the compositor's socket", || {
             assert!(process.running(), "the compositor ended: {}", process.log());
             UnixStream::connect(&socket).ok()
         });
         // It listens before it is all there: sway would forget a SIGTERM that comes before its event loop runs.
-        Raw::connect(&Display { socket: socket.clone() }).sync();
+        Raw::connect(&Display { socket }).sync();
         if kind == Kind::Weston {
             until("weston's own clients", || {
                 let log = process.log();
                 WESTON_IS_UP.iter().all(|said| log.contains(said)).then_some(())
             });
         }
-        let (folder, logs, marker) = (folder.to_owned(), logs.to_owned(), marker.to_owned());
-        Self { process, kind, folder, logs, marker, debug, socket }
+    }
+
+    /// Starts it and doesn't wait.
+    fn spawn(&mut self) {
+        let (kind, folder, debug) = (self.kind, &self.folder, self.debug);
+        let mut command = as_user(folder);
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("HOME", folder).env("XDG_RUNTIME_DIR", folder).env(leak::MARKER, &self.marker);
+        if debug || kind == Kind::Weston {
+            command.env("WAYLAND_DEBUG", "server");
+        }
+        match kind {
+            Kind::Sway => sway(&mut command, folder),
+            Kind::Weston => weston(&mut command),
+        }
+        self.starts += 1;
+        // Each has a log of its own.
+        let name = match self.starts {
+            1 => "compositor".to_owned(),
+            more => format!("compositor-{more}"),
+        };
+        self.process = Some(Process::spawn(&name, command, &self.logs, false));
+    }
+
+    /// Kills it; its Wayland socket stays behind.
+    pub fn kill(&mut self) {
+        self.process().signal(Signal::SIGKILL);
+        self.process_mut().wait();
+        if self.kind == Kind::Sway {
+            // It takes another path for its control socket if there is one already.
+            fs::remove_file(self.folder.join("ipc")).expect("sway's control socket");
+        }
     }
 
     /// Its Wayland socket.
@@ -100,17 +121,17 @@ impl Compositor {
 
     /// The process.
     pub fn process(&self) -> &Process {
-        &self.process
+        self.process.as_ref().expect("the compositor was started")
     }
 
     /// The process, to be waited for.
     pub fn process_mut(&mut self) -> &mut Process {
-        &mut self.process
+        self.process.as_mut().expect("the compositor was started")
     }
 
     /// Everything it has logged.
     pub fn log(&self) -> String {
-        self.process.log()
+        self.process().log()
     }
 
     /// The version of the libwayland-server that it runs with: `(21, 0)` is 1.21.0.
@@ -119,7 +140,7 @@ impl Compositor {
     /// If the name of the library's file doesn't tell.
     pub fn libwayland(&self) -> (u32, u32) {
         const FILE: &str = "/libwayland-server.so.0.";
-        let maps = fs::read_to_string(format!("/proc/{}/maps", self.process.id()));
+        let maps = fs::read_to_string(format!("/proc/{}/maps", self.process().id()));
         let version = maps.as_deref().unwrap_or_default().lines().find_map(|line| {
             let (minor, micro) = line.split_once(FILE)?.1.split_once('.')?;
             Some((minor.parse().ok()?, micro.parse().ok()?))
@@ -137,7 +158,7 @@ impl Compositor {
     /// If it isn't sway.
     pub fn sway(&self) -> Sway {
         assert_eq!(self.kind, Kind::Sway);
-        Sway::connect(&self.folder.join(IPC))
+        Sway::connect(&self.folder.join("ipc"))
     }
 
     /// What is on the screen now.
@@ -168,7 +189,7 @@ fn give(path: &Path) {
     }
 }
 
-fn sway(command: &mut Command, folder: &Path) -> PathBuf {
+fn sway(command: &mut Command, folder: &Path) {
     let config = folder.join("sway.conf");
     let text = format!(
         "output HEADLESS-1 mode {WIDTH}x{HEIGHT}@60Hz\n\
@@ -180,14 +201,12 @@ fn sway(command: &mut Command, folder: &Path) -> PathBuf {
     fs::write(&config, text).expect("a file in our own folder");
     give(&config);
     command.env("WLR_BACKENDS", "headless").env("WLR_RENDERER", "pixman");
-    command.env("WLR_LIBINPUT_NO_DEVICES", "1").env("SWAYSOCK", folder.join(IPC));
+    command.env("WLR_LIBINPUT_NO_DEVICES", "1").env("SWAYSOCK", folder.join("ipc"));
     command.arg("sway").arg("--config").arg(config);
-    folder.join("wayland-1")
 }
 
-fn weston(command: &mut Command, folder: &Path) -> PathBuf {
+fn weston(command: &mut Command) {
     command.args(["weston", "--backend=headless-backend.so", "--use-pixman", "--no-config"]);
     command.args([format!("--width={WIDTH}"), format!("--height={HEIGHT}")]);
     command.args(["--idle-time=0", "--socket=weston"]);
-    folder.join("weston")
 }

@@ -138,6 +138,13 @@ impl Desk {
 
     /// Nothing of `plan` but its compositor; the test starts the rest, in whatever order.
     pub fn compositor_only(plan: Plan) -> Self {
+        let mut desk = Self::nothing(plan);
+        desk.compositor.start();
+        desk
+    }
+
+    /// Nothing of `plan`: the test starts it all, in whatever order.
+    pub fn nothing(plan: Plan) -> Self {
         let folder =
             tempfile::Builder::new().prefix("wlp").tempdir_in("/tmp").expect("/tmp is writable");
         // The compositor may run as somebody else, and has to pass through.
@@ -148,7 +155,7 @@ impl Desk {
         }
         let marker = folder.path().to_str().expect("a temporary path is text").to_owned();
         let (gui, logs) = (folder.path().join("gui"), folder.path().join("logs"));
-        let compositor = Compositor::start(plan.compositor, &gui, &logs, &marker, plan.debug);
+        let compositor = Compositor::new(plan.compositor, &gui, &logs, &marker, plan.debug);
         Self {
             way: if plan.vms.is_empty() { Way::Direct } else { Way::Through },
             plan,

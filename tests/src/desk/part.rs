@@ -42,7 +42,7 @@ impl Desk {
             }
             Part::Serve => end(self.serve.as_mut().expect("serve was started")),
             Part::Run(vm) => end(&mut self.vms.get_mut(vm).expect("a VM of this desk").process),
-            Part::Compositor => end(self.compositor.process_mut()),
+            Part::Compositor => self.compositor.kill(),
         }
     }
 
@@ -56,7 +56,7 @@ impl Desk {
                 self.vms.remove(vm);
                 self.start_vm(vm);
             }
-            Part::Compositor => self.compositor.restart(),
+            Part::Compositor => self.compositor.start(),
         }
     }
 
