@@ -9,6 +9,7 @@
 //! | [`shadow`] | which parts of a shadow are stale, and the copies |
 //! | [`listener`] | the accept side of a compositor VM |
 //! | [`serve`] | the role of a compositor VM: brings accepted streams to the compositor's socket |
+//! | [`compositor`] | that compositor: whether it is there, and when it ends |
 
 #![deny(unsafe_code)]
 
@@ -17,6 +18,7 @@ pub mod agent;
 mod alone;
 pub mod channel;
 pub mod cli;
+pub mod compositor;
 pub mod connection;
 mod constants;
 pub mod listener;

@@ -2,29 +2,51 @@
 
 use crate::agent::Agent;
 use crate::channel::{Arrived, Channel, Error, Event};
+use crate::compositor::Compositor;
 use crate::connection::{End, Link, Role};
 use crate::listener::{ListenError, Listener};
 use crate::world::{Peer, World};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::PathBuf;
 use wlproxy_protocol::accept::{Record, Refusal};
 use wlproxy_unix::Stream;
 
 /// The accept side, in front of a compositor that listens on a socket.
+///
+/// There is a main context while there is a compositor. Without one, clients wait at the host.
 pub struct Serve {
     agent: Agent,
-    listener: Listener,
-    compositor: PathBuf,
+    open: Option<(Listener, Compositor)>,
 }
 
 impl Serve {
-    /// Opens a main context on `channel`; clients are taken to the socket `compositor`.
-    pub fn new(mut channel: Box<dyn Channel>, compositor: PathBuf) -> Result<Self, Error> {
-        let listener = Listener::new(&mut *channel)?;
+    /// Takes no clients yet.
+    pub fn new(channel: Box<dyn Channel>) -> Result<Self, Error> {
         let agent = Agent::new(channel).map_err(|error| Error::Lost(error.to_string()))?;
-        Ok(Self { agent, listener, compositor })
+        Ok(Self { agent, open: None })
+    }
+
+    /// Opens a main context: from now on clients are taken to `compositor`, until it ends.
+    pub fn open(&mut self, compositor: Compositor) -> Result<(), Error> {
+        self.close();
+        let watched = self.agent.world.watch(compositor.poll_fd());
+        watched.map_err(|error| Error::Lost(error.to_string()))?;
+        let listener = Listener::new(&mut *self.agent.world.channel)?;
+        self.open = Some((listener, compositor));
+        Ok(())
+    }
+
+    /// Whether clients are taken to a compositor.
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Takes no more clients. Those that are connected aren't concerned.
+    fn close(&mut self) {
+        if let Some((listener, _)) = self.open.take() {
+            listener.close(&mut *self.agent.world.channel);
+        }
     }
 
     /// Becomes readable when [`Serve::dispatch`] has something to do.
@@ -39,16 +61,22 @@ impl Serve {
 
     /// Does what there is to do, without blocking.
     ///
-    /// Fails with [`Error::Lost`] when the channel is; and when the main context ended, after which a new `Serve` may
-    /// be made.
+    /// When the compositor has ended, [`Serve::is_open`] isn't true any more. Fails with [`Error::Lost`] when the channel
+    /// is; and when the main context ended, after which a new `Serve` may be made.
     pub fn dispatch(&mut self) -> Result<(), ListenError> {
         let mut others: Vec<Event> = Vec::new();
         self.agent.dispatch(&mut others)?;
-        if !others.iter().any(|&event| self.listener.concerns(event)) {
+        let Some((listener, compositor)) = &mut self.open else { return Ok(()) };
+        if let Err(error) = compositor.dispatch() {
+            tracing::warn!("{error}");
+            self.close();
+            return Ok(());
+        }
+        if !others.iter().any(|&event| listener.concerns(event)) {
             return Ok(());
         }
         let mut records = Vec::new();
-        let listened = self.listener.dispatch(&mut *self.agent.world.channel, &mut records);
+        let listened = listener.dispatch(&mut *self.agent.world.channel, &mut records);
         for record in records {
             self.accept(&record)?;
         }
@@ -56,20 +84,31 @@ impl Serve {
     }
 
     fn accept(&mut self, record: &Record) -> Result<(), Error> {
+        let Some((listener, compositor)) = &mut self.open else { return Ok(()) };
         let name = format!("{}:{}", record.vm, record.connection);
         let channel = &mut *self.agent.world.channel;
-        let local = match wlproxy_unix::connect(&self.compositor).and_then(Stream::new) {
+        let local = match compositor.client().and_then(Stream::new) {
             Ok(local) => local,
-            Err(error) => {
-                let socket = self.compositor.display();
+            Err(error) if is_gone(&error) => {
+                let socket = compositor.socket().display();
+                // Not answered: the host announces the client again on the next main context.
                 tracing::warn!(
                     connection = name,
-                    "no compositor takes clients on {socket} ({error}): client refused"
+                    "nobody takes clients on {socket} any more ({error}): it waits"
                 );
-                return self.listener.refuse(channel, record, Refusal::NoCompositor);
+                self.close();
+                return Ok(());
+            }
+            Err(error) => {
+                let socket = compositor.socket().display();
+                tracing::warn!(
+                    connection = name,
+                    "the compositor takes no more clients on {socket} ({error}): client refused"
+                );
+                return listener.refuse(channel, record, Refusal::NoCompositor);
             }
         };
-        match self.listener.accept(channel, record) {
+        match listener.accept(channel, record) {
             Ok((context, out)) => {
                 let role = Box::new(Passage { vm: record.vm.clone() });
                 tracing::info!(connection = name, "accepted");
@@ -83,6 +122,11 @@ impl Serve {
         }
         Ok(())
     }
+}
+
+/// Whether connecting failed because nobody listens.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
 }
 
 /// Carries a client's stream to a compositor and back: bytes as they are (the host has checked them), vfds as fds.

@@ -3,6 +3,7 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -84,10 +85,20 @@ fn the_end_of_an_application_is_noticed_where_ends_of_children_are_ignored() {
     assert_eq!(agent.end().code(), Some(7));
 }
 
+/// Does what a compositor does for a client that asks whether it is there.
+fn answer(compositor: &UnixListener) -> UnixStream {
+    let (mut client, _) = compositor.accept().unwrap();
+    // get_registry and sync, of 12 bytes each; the latter's callback is object 3.
+    client.read_exact(&mut [0; 24]).unwrap();
+    client.write_all(&[3, 12 << 16, 0, 1, 12 << 16 | 1, 3].map(u32::to_ne_bytes).concat()).unwrap();
+    client
+}
+
 /// A second agent of a VM waits for the first to end: its device is busy. It can be asked to end meanwhile.
 #[test]
 fn an_agent_whose_device_does_not_answer_says_why_and_ends_when_asked() {
     let folder = tempfile::tempdir().unwrap();
+    let compositor = UnixListener::bind(folder.path().join("wayland-0")).unwrap();
     let _busy = UnixListener::bind(folder.path().join("busy")).unwrap();
     let channel = ["--channel", "process:busy"];
     let run = [&["run"], &channel[..], &["--", "sleep", "60"]].concat();
@@ -96,6 +107,7 @@ fn an_agent_whose_device_does_not_answer_says_why_and_ends_when_asked() {
         let log = folder.path().join(format!("{}.log", arguments[0]));
         let before = format!("exec 2> {}", log.display());
         let mut agent = Agent::start(folder.path(), &before, &arguments);
+        let _connection = (arguments[0] == "serve").then(|| answer(&compositor));
         until("a reason", || {
             let log = fs::read_to_string(&log).ok()?;
             log.contains("another agent may be connected").then_some(())
@@ -167,18 +179,33 @@ fn what_cannot_be_a_session_s_socket_is_refused_with_the_cure() {
     }
 }
 
+/// What systemd hears.
+struct Systemd(UnixDatagram);
+
+/// Has an agent tell a [`Systemd`] that listens in its folder.
+const NOTIFY: &str = "export NOTIFY_SOCKET=$PWD/notify";
+
+impl Systemd {
+    fn listen(folder: &Path) -> Self {
+        let socket = UnixDatagram::bind(folder.join("notify")).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(socket)
+    }
+
+    fn told(&self) -> String {
+        let mut buffer = [0; 256];
+        let length = self.0.recv(&mut buffer).expect("systemd is told");
+        String::from_utf8_lossy(&buffer[..length]).trim().to_owned()
+    }
+}
+
 #[test]
 fn systemd_is_told_when_the_socket_is_there_and_what_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
-    let systemd = UnixDatagram::bind(folder.path().join("notify")).unwrap();
-    systemd.set_read_timeout(Some(PATIENCE)).unwrap();
-    let told = || {
-        let mut buffer = [0; 256];
-        let length = systemd.recv(&mut buffer).expect("systemd is told");
-        String::from_utf8_lossy(&buffer[..length]).trim().to_owned()
-    };
+    let systemd = Systemd::listen(folder.path());
+    let told = || systemd.told();
     let run = [&["run"], &NOBODY[..], &["--socket", "wayland-7"]].concat();
-    let mut agent = Agent::start(folder.path(), "export NOTIFY_SOCKET=$PWD/notify", &run);
+    let mut agent = Agent::start(folder.path(), NOTIFY, &run);
     assert_eq!(told(), "READY=1");
     UnixStream::connect(folder.path().join("wayland-7")).unwrap();
     let status = told();
@@ -241,4 +268,31 @@ fn a_user_manager_that_fails_or_hangs_holds_up_nothing() {
         let log = fs::read_to_string(folder.path().join("log")).unwrap();
         assert!(log.contains(complaint) && log.contains("--no-export"), "{log}");
     }
+}
+
+#[test]
+fn serve_waits_for_a_compositor_that_answers_and_then_for_the_host() {
+    let folder = tempfile::tempdir().unwrap();
+    let systemd = Systemd::listen(folder.path());
+    let serve = [&["serve"], &NOBODY[..], &["--compositor", "wayland-1"]].concat();
+    let mut agent = Agent::start(folder.path(), NOTIFY, &serve);
+    let status = systemd.told();
+    assert!(status.starts_with("STATUS=waiting for the compositor: nobody takes"), "{status}");
+    // One that dies before it has answered, then one that answers.
+    let path = folder.path().join("wayland-1");
+    let dying = UnixListener::bind(&path).unwrap();
+    drop(dying.accept().unwrap());
+    let status = systemd.told();
+    assert!(status.starts_with("STATUS=waiting for the compositor: the comp"), "{status}");
+    drop(dying);
+    fs::remove_file(&path).unwrap();
+    let compositor = UnixListener::bind(&path).unwrap();
+    let _connection = answer(&compositor);
+    let status = until("the host to be waited for", || {
+        Some(systemd.told()).filter(|status| !status.contains("compositor"))
+    });
+    assert!(status.starts_with("STATUS=waiting for the host: "), "{status}");
+    kill(Pid::from_raw(agent.0.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert_eq!(systemd.told(), "STOPPING=1");
+    assert_eq!(agent.end().code(), Some(0));
 }

@@ -1,6 +1,8 @@
 //! `guest-agent serve`.
 
-use super::{ChannelSpec, RETRY, Waiting, raise_fd_limit, stats::StatsFile};
+use super::{ChannelSpec, RETRY, Waiting, raise_fd_limit, stats::StatsFile, tell_systemd};
+use crate::channel::Error;
+use crate::compositor::{Compositor, Watch};
 use crate::serve::Serve;
 use crate::stats::Stats;
 use anyhow::{Context, Result, bail};
@@ -8,6 +10,8 @@ use calloop::generic::Generic;
 use calloop::signals::{Signal, Signals};
 use calloop::timer::{TimeoutAction, Timer};
 use calloop::{EventLoop, Interest, LoopHandle, Mode, PostAction, RegistrationToken};
+use sd_notify::NotifyState;
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -30,7 +34,11 @@ pub struct Args {
 /// What the event loop's callbacks share.
 struct State {
     channel: ChannelSpec,
-    compositor: PathBuf,
+    watch: Watch,
+    /// The compositor, until it is served: it may not have answered yet.
+    compositor: Option<Compositor>,
+    /// When the compositor is looked for again.
+    next_look: Option<RegistrationToken>,
     stats_file: StatsFile,
     /// Numbers of channels that were lost.
     past: Stats,
@@ -50,7 +58,10 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
         .context("can't take signals")?;
     let mut state = State {
         channel: args.channel,
-        compositor: in_runtime_dir(args.compositor)?,
+        watch: Watch::new(in_runtime_dir(args.compositor)?)
+            .context("can't watch for the compositor's socket")?,
+        compositor: None,
+        next_look: None,
         stats_file: StatsFile(args.stats),
         past: Stats::default(),
         serve: None,
@@ -64,13 +75,21 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
             _ => state.done = true,
         })
         .map_err(|e| e.error)?;
-    handle.insert_source(Timer::immediate(), |_, _, state| state.open()).map_err(|e| e.error)?;
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-        tracing::warn!("can't tell systemd: {error}");
-    }
+    let watched = state.watch.poll_fd().try_clone_to_owned()?;
+    handle
+        .insert_source(Generic::new(watched, Interest::READ, Mode::Level), |_, _, state| {
+            state.watch.clear();
+            if state.is_looking() {
+                state.look();
+            }
+            Ok(PostAction::Continue)
+        })
+        .map_err(|e| e.error)?;
+    state.look();
     while !state.done {
         events.dispatch(None, &mut state).context("the event loop failed")?;
     }
+    tell_systemd(&[NotifyState::Stopping]);
     state.stats_file.write(&state.stats());
     Ok(ExitCode::SUCCESS)
 }
@@ -86,55 +105,146 @@ fn in_runtime_dir(socket: PathBuf) -> Result<PathBuf> {
 }
 
 impl State {
-    /// Opens the channel and a main context, or tries again later.
-    fn open(&mut self) -> TimeoutAction {
-        let serve =
-            self.channel.open().and_then(|channel| Serve::new(channel, self.compositor.clone()));
-        let serve = match serve {
-            Ok(serve) => serve,
-            Err(error) => {
-                self.waiting.log("the host", &error);
-                return TimeoutAction::ToDuration(RETRY);
-            }
+    /// Whether there is no compositor, neither one that is served nor one that may be.
+    fn is_looking(&self) -> bool {
+        self.compositor.is_none() && !self.serve.as_ref().is_some_and(|(serve, _)| serve.is_open())
+    }
+
+    /// Connects to the compositor, or waits for its socket.
+    fn look(&mut self) {
+        if let Some(timer) = self.next_look.take() {
+            self.handle.remove(timer);
+        }
+        let told = self.watch.arm();
+        let error = match Compositor::connect(self.watch.socket()) {
+            Ok(compositor) => match self.greet(compositor) {
+                Ok(()) => return self.watch.disarm(),
+                Err(error) => return self.fail(&error),
+            },
+            Err(error) => error,
         };
-        match self.start(serve) {
-            Ok(()) => {
-                self.waiting = Waiting::default();
-                TimeoutAction::Drop
-            }
-            Err(error) => {
-                tracing::warn!("can't serve, trying again: {error:#}");
-                TimeoutAction::ToDuration(RETRY)
-            }
+        self.waiting.log("the compositor", &error);
+        // A socket that is there and takes nobody is a dead compositor's, or one's that will listen in a moment.
+        if !(told && error.is_absence()) {
+            self.look_later();
         }
     }
 
-    fn start(&mut self, serve: Serve) -> Result<()> {
+    fn look_later(&mut self) {
+        let timer =
+            self.handle.insert_source(Timer::from_duration(RETRY), |_, _, state: &mut State| {
+                state.next_look = None;
+                if state.is_looking() {
+                    state.look();
+                }
+                TimeoutAction::Drop
+            });
+        match timer {
+            Ok(timer) => self.next_look = Some(timer),
+            Err(error) => self.fail(&error.error.into()),
+        }
+    }
+
+    /// Waits for the compositor's answer: only then it is ready to serve clients.
+    fn greet(&mut self, compositor: Compositor) -> Result<()> {
         let source =
-            Generic::new(serve.poll_fd().try_clone_to_owned()?, Interest::READ, Mode::Level);
+            Generic::new(compositor.poll_fd().try_clone_to_owned()?, Interest::READ, Mode::Level);
+        let token = self.handle.insert_source(source, |_, _, state| Ok(state.answered()));
+        token.map_err(|e| e.error)?;
+        self.compositor = Some(compositor);
+        Ok(())
+    }
+
+    fn answered(&mut self) -> PostAction {
+        let Some(compositor) = &mut self.compositor else { return PostAction::Remove };
+        match compositor.dispatch() {
+            Ok(()) if !compositor.is_complete() => return PostAction::Continue,
+            Ok(()) => {
+                let opening =
+                    self.handle.insert_source(Timer::immediate(), |_, _, state| state.open());
+                if let Err(error) = opening {
+                    self.fail(&error.error.into());
+                }
+            }
+            Err(error) => {
+                self.waiting.log("the compositor", &error);
+                self.compositor = None;
+                self.look_later();
+            }
+        }
+        PostAction::Remove
+    }
+
+    /// Opens a main context, and the channel if need be, or tries again later.
+    fn open(&mut self) -> TimeoutAction {
+        if let Err(error) = self.open_channel() {
+            self.waiting.log("the host", &error);
+            return TimeoutAction::ToDuration(RETRY);
+        }
+        let Some(compositor) = self.compositor.take() else { return TimeoutAction::Drop };
+        let Some((serve, _)) = &mut self.serve else { return TimeoutAction::Drop };
+        let opened = serve.open(compositor);
+        match opened {
+            Ok(()) => {
+                self.waiting = Waiting::default();
+                let socket = self.watch.socket().display();
+                let status = format!("clients of other VMs are brought to {socket}");
+                tracing::info!("{status}");
+                tell_systemd(&[NotifyState::Ready, NotifyState::Status(&status)]);
+            }
+            Err(error) => {
+                tracing::warn!("can't serve, trying again: {error}");
+                self.forget_channel();
+                self.look_later();
+            }
+        }
+        TimeoutAction::Drop
+    }
+
+    fn open_channel(&mut self) -> Result<(), Error> {
+        if self.serve.is_some() {
+            return Ok(());
+        }
+        let serve = Serve::new(self.channel.open()?)?;
+        let lost = |error: &dyn Display| Error::Lost(error.to_string());
+        let fd = serve.poll_fd().try_clone_to_owned().map_err(|error| lost(&error))?;
+        let source = Generic::new(fd, Interest::READ, Mode::Level);
         let token = self.handle.insert_source(source, |_, _, state| {
             state.turn();
             Ok(PostAction::Continue)
         });
-        self.serve = Some((serve, token.map_err(|e| e.error)?));
-        tracing::info!("clients of other VMs are brought to {}", self.compositor.display());
+        self.serve = Some((serve, token.map_err(|error| lost(&error.error))?));
         Ok(())
     }
 
     fn turn(&mut self) {
-        let Some((serve, token)) = &mut self.serve else { return };
-        let Err(error) = serve.dispatch() else { return };
-        tracing::warn!("{error}; clients are disconnected, and the host is waited for");
-        let token = *token;
-        self.past = self.stats().over();
-        self.serve = None;
-        self.handle.remove(token);
-        let retry =
-            self.handle.insert_source(Timer::from_duration(RETRY), |_, _, state| state.open());
-        if let Err(error) = retry {
-            tracing::error!("can't wait for the host: {}", error.error);
-            self.done = true;
+        let Some((serve, _)) = &mut self.serve else { return };
+        let was_open = serve.is_open();
+        let turned = serve.dispatch();
+        let is_open = serve.is_open();
+        if let Err(error) = turned {
+            tracing::warn!("{error}; clients are disconnected, and the host is waited for");
+            self.forget_channel();
+            if was_open {
+                self.look_later();
+            }
+        } else if was_open && !is_open {
+            self.look();
         }
+    }
+
+    /// Forgets a channel. Its clients are disconnected.
+    fn forget_channel(&mut self) {
+        self.past = self.stats().over();
+        if let Some((_, token)) = self.serve.take() {
+            self.handle.remove(token);
+        }
+    }
+
+    /// The event loop takes no more: this can't go on.
+    fn fail(&mut self, error: &anyhow::Error) {
+        tracing::error!("can't wait for the compositor or the host: {error:#}");
+        self.done = true;
     }
 
     fn stats(&self) -> Stats {

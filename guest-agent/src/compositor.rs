@@ -1,0 +1,133 @@
+//! The compositor of this VM, as one of its clients sees it: whether it is there, and when it ends.
+
+mod watch;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use wayland_client::backend::WaylandError;
+use wayland_client::protocol::wl_callback::{self, WlCallback};
+use wayland_client::protocol::wl_registry::{self, WlRegistry};
+use wayland_client::{Connection, Dispatch, DispatchError, EventQueue, QueueHandle};
+
+pub use watch::Watch;
+
+/// Why there is no compositor.
+#[derive(Debug, thiserror::Error)]
+pub enum CompositorError {
+    /// Nobody takes connections.
+    #[error("nobody takes clients on {socket}: {error}")]
+    Connect {
+        /// Where.
+        socket: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The connection is over.
+    #[error("the compositor has closed the connection: {0}")]
+    Closed(#[from] DispatchError),
+}
+
+impl CompositorError {
+    /// Whether there isn't even a socket.
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::Connect { error, .. } if error.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// A connection of our own to the compositor, which lasts as long as the compositor does. It is an object to poll.
+#[derive(Debug)]
+pub struct Compositor {
+    socket: PathBuf,
+    queue: EventQueue<State>,
+    connection: Connection,
+    state: State,
+}
+
+/// What the compositor has told.
+#[derive(Debug, Default)]
+struct State {
+    complete: bool,
+}
+
+impl Compositor {
+    /// Connects to a socket and asks what the compositor offers. Doesn't wait.
+    pub fn connect(socket: &Path) -> Result<Self, CompositorError> {
+        let failed = |error| CompositorError::Connect { socket: socket.to_owned(), error };
+        let stream = wlproxy_unix::connect(socket).map_err(failed)?;
+        let connection = Connection::from_socket(stream)
+            .map_err(|error| failed(io::Error::other(error.to_string())))?;
+        let queue = connection.new_event_queue();
+        let display = connection.display();
+        display.get_registry(&queue.handle(), ());
+        display.sync(&queue.handle(), ());
+        // Nothing is read yet: what the compositor says is still to make `poll_fd` readable.
+        let _ = queue.flush();
+        Ok(Self { socket: socket.to_owned(), queue, connection, state: State::default() })
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Becomes readable when [`Compositor::dispatch`] has something to do.
+    pub fn poll_fd(&self) -> BorrowedFd<'_> {
+        self.connection.as_fd()
+    }
+
+    /// Takes in what the compositor has told, without blocking. Fails when it has ended.
+    pub fn dispatch(&mut self) -> Result<(), CompositorError> {
+        loop {
+            self.queue.dispatch_pending(&mut self.state)?;
+            // What can't be written now goes the next time; that the other side has closed shows when reading.
+            let _ = self.queue.flush();
+            let Some(guard) = self.queue.prepare_read() else { continue };
+            match guard.read() {
+                Ok(_) => {}
+                Err(error) if would_block(&error) => return Ok(()),
+                Err(error) => return Err(DispatchError::from(error).into()),
+            }
+        }
+    }
+
+    /// Whether it has answered: it serves clients.
+    pub fn is_complete(&self) -> bool {
+        self.state.complete
+    }
+
+    /// A new connection to it, for a client of another VM. Doesn't wait.
+    pub fn client(&mut self) -> io::Result<UnixStream> {
+        wlproxy_unix::connect(&self.socket)
+    }
+}
+
+fn would_block(error: &WaylandError) -> bool {
+    matches!(error, WaylandError::Io(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+impl Dispatch<WlRegistry, ()> for State {
+    fn event(
+        _: &mut Self,
+        _: &WlRegistry,
+        _: wl_registry::Event,
+        _: &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+    }
+}
+
+impl Dispatch<WlCallback, ()> for State {
+    fn event(
+        state: &mut Self,
+        _: &WlCallback,
+        _: wl_callback::Event,
+        _: &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        state.complete = true;
+    }
+}
