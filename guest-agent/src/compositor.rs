@@ -1,5 +1,6 @@
 //! The compositor of this VM, as one of its clients sees it: whether it is there, and when it ends.
 
+mod tag;
 mod watch;
 
 use std::io;
@@ -9,8 +10,13 @@ use std::path::{Path, PathBuf};
 use wayland_client::backend::WaylandError;
 use wayland_client::protocol::wl_callback::{self, WlCallback};
 use wayland_client::protocol::wl_registry::{self, WlRegistry};
-use wayland_client::{Connection, Dispatch, DispatchError, EventQueue, QueueHandle};
+use wayland_client::{
+    Connection, Dispatch, DispatchError, EventQueue, Proxy, QueueHandle, delegate_noop,
+};
+use wayland_protocols::wp::security_context::v1::client::wp_security_context_manager_v1::WpSecurityContextManagerV1;
+use wayland_protocols::wp::security_context::v1::client::wp_security_context_v1::WpSecurityContextV1;
 
+pub use tag::Door;
 pub use watch::Watch;
 
 /// Why there is no compositor.
@@ -49,11 +55,15 @@ pub struct Compositor {
 #[derive(Debug, Default)]
 struct State {
     complete: bool,
+    /// Whether clients are to be tagged, if the compositor knows how.
+    tags: bool,
+    manager: Option<WpSecurityContextManagerV1>,
 }
 
 impl Compositor {
-    /// Connects to a socket and asks what the compositor offers. Doesn't wait.
-    pub fn connect(socket: &Path) -> Result<Self, CompositorError> {
+    /// Connects to a socket and asks what the compositor offers. Doesn't wait. `tags`: clients are to be tagged with
+    /// their VM by wp_security_context_v1, if the compositor offers it.
+    pub fn connect(socket: &Path, tags: bool) -> Result<Self, CompositorError> {
         let failed = |error| CompositorError::Connect { socket: socket.to_owned(), error };
         let stream = wlproxy_unix::connect(socket).map_err(failed)?;
         let connection = Connection::from_socket(stream)
@@ -64,7 +74,12 @@ impl Compositor {
         display.sync(&queue.handle(), ());
         // Nothing is read yet: what the compositor says is still to make `poll_fd` readable.
         let _ = queue.flush();
-        Ok(Self { socket: socket.to_owned(), queue, connection, state: State::default() })
+        Ok(Self {
+            socket: socket.to_owned(),
+            queue,
+            connection,
+            state: State { tags, ..State::default() },
+        })
     }
 
     /// Where it listens.
@@ -97,9 +112,29 @@ impl Compositor {
         self.state.complete
     }
 
-    /// A new connection to it, for a client of another VM. Doesn't wait.
-    pub fn client(&mut self) -> io::Result<UnixStream> {
-        wlproxy_unix::connect(&self.socket)
+    /// Whether clients are tagged with their VM.
+    pub fn tags(&self) -> bool {
+        self.state.manager.is_some()
+    }
+
+    /// A new connection to it, for a client of the VM `vm`, whose number is `connection`. Doesn't wait.
+    ///
+    /// # Errors
+    /// Of the kind of what connect(2) says, if nobody listens. A client that can't be tagged isn't taken without.
+    pub fn client(&mut self, vm: &str, connection: u64) -> io::Result<(UnixStream, Option<Door>)> {
+        let Some(manager) = &self.state.manager else {
+            return Ok((wlproxy_unix::connect(&self.socket)?, None));
+        };
+        // What is to be said has room then, since it is less than the connection's buffer takes (4 KiB).
+        flushed(self.queue.flush())?;
+        let (stream, door) = tag::connect(manager, &self.queue.handle(), vm, connection)
+            .map_err(|error| io::Error::other(format!("it can't be tagged: {error}")))?;
+        match flushed(self.queue.flush()) {
+            // The rest goes when the compositor reads.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => result?,
+        }
+        Ok((stream, Some(door)))
     }
 }
 
@@ -107,17 +142,31 @@ fn would_block(error: &WaylandError) -> bool {
     matches!(error, WaylandError::Io(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
+fn flushed(result: Result<(), WaylandError>) -> io::Result<()> {
+    result.map_err(|error| match error {
+        WaylandError::Io(error) => error,
+        error @ WaylandError::Protocol(_) => io::Error::other(error),
+    })
+}
+
 impl Dispatch<WlRegistry, ()> for State {
     fn event(
-        _: &mut Self,
-        _: &WlRegistry,
-        _: wl_registry::Event,
+        state: &mut Self,
+        registry: &WlRegistry,
+        event: wl_registry::Event,
         _: &(),
         _: &Connection,
-        _: &QueueHandle<Self>,
+        handle: &QueueHandle<Self>,
     ) {
+        let wl_registry::Event::Global { name, interface, .. } = event else { return };
+        if state.tags && interface == WpSecurityContextManagerV1::interface().name {
+            state.manager = Some(registry.bind(name, 1, handle, ()));
+        }
     }
 }
+
+delegate_noop!(State: WpSecurityContextManagerV1);
+delegate_noop!(State: WpSecurityContextV1);
 
 impl Dispatch<WlCallback, ()> for State {
     fn event(

@@ -2,7 +2,7 @@
 
 use crate::agent::Agent;
 use crate::channel::{Arrived, Channel, Error, Event};
-use crate::compositor::Compositor;
+use crate::compositor::{Compositor, Door};
 use crate::connection::{End, Link, Role};
 use crate::listener::{ListenError, Listener};
 use crate::world::{Peer, World};
@@ -87,8 +87,9 @@ impl Serve {
         let Some((listener, compositor)) = &mut self.open else { return Ok(()) };
         let name = format!("{}:{}", record.vm, record.connection);
         let channel = &mut *self.agent.world.channel;
-        let local = match compositor.client().and_then(Stream::new) {
-            Ok(local) => local,
+        let client = compositor.client(&record.vm, record.connection);
+        let (local, door) = match client.and_then(|(local, door)| Ok((Stream::new(local)?, door))) {
+            Ok(client) => client,
             Err(error) if is_gone(&error) => {
                 let socket = compositor.socket().display();
                 // Not answered: the host announces the client again on the next main context.
@@ -110,7 +111,7 @@ impl Serve {
         };
         match listener.accept(channel, record) {
             Ok((context, out)) => {
-                let role = Box::new(Passage { vm: record.vm.clone() });
+                let role = Box::new(Passage { vm: record.vm.clone(), door });
                 tracing::info!(connection = name, "accepted");
                 let link = Link { local, out };
                 if let Err(error) = self.agent.connect(name.clone(), link, context, role) {
@@ -126,7 +127,8 @@ impl Serve {
 
 /// Whether connecting failed because nobody listens.
 fn is_gone(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
+    use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound};
+    matches!(error.kind(), BrokenPipe | ConnectionRefused | ConnectionReset | NotFound)
 }
 
 /// Carries a client's stream to a compositor and back: bytes as they are (the host has checked them), vfds as fds.
@@ -134,6 +136,8 @@ fn is_gone(error: &io::Error) -> bool {
 pub struct Passage {
     /// Name of the client VM.
     pub vm: String,
+    /// Until the compositor's first answer.
+    pub door: Option<Door>,
 }
 
 impl Passage {
@@ -151,6 +155,7 @@ impl Role for Passage {
         link: &mut Link,
         world: &mut World,
     ) -> Result<(), End> {
+        self.door = None;
         for fd in fds.drain(..) {
             link.out.queue(&[], [world.carry_out(fd, self.peer())?]);
         }

@@ -179,10 +179,24 @@ impl Desk {
 
     /// Starts `guest-agent serve` in the compositor VM.
     pub fn start_serve(&mut self) {
+        let socket = self.compositor.socket().to_owned();
+        self.start_serve_for(&socket, &[]);
+    }
+
+    /// The same for another compositor's socket, with more arguments.
+    pub fn start_serve_for(&mut self, socket: &Path, arguments: &[&str]) {
+        let folder = self.serve_folder();
+        fs::create_dir_all(&folder).expect("our own folder");
         let mut command = self.command(binary("guest-agent"));
+        command.env("XDG_RUNTIME_DIR", folder);
         command.arg("serve").arg("--channel").arg(channel(&self.gui_channel()));
-        command.arg("--compositor").arg(self.compositor.socket());
+        command.arg("--compositor").arg(socket).args(arguments);
         self.serve = Some(Process::spawn("serve", command, &self.logs(), false));
+    }
+
+    /// The XDG_RUNTIME_DIR of `guest-agent serve`.
+    pub fn serve_folder(&self) -> PathBuf {
+        self.path("serve")
     }
 
     /// Starts a client VM: an agent that keeps its Wayland socket open until the desk ends.

@@ -30,6 +30,7 @@ mod puppet;
 mod raw;
 pub mod scenes;
 mod sway;
+mod tagger;
 mod totals;
 mod wait;
 
@@ -51,5 +52,6 @@ pub use process::Process;
 pub use puppet::Puppet;
 pub use raw::{Arg, Event, Fault, Raw, message};
 pub use sway::{Sway, Window};
+pub use tagger::{Tag, Tagger};
 pub use totals::Totals;
 pub use wait::{PATIENCE, slow, until};

@@ -47,7 +47,7 @@ impl Desk {
     }
 
     fn passage(&mut self) -> (UnixStream, VfdId) {
-        self.join(Box::new(Passage { vm: "work".into() }))
+        self.join(Box::new(Passage { vm: "work".into(), door: None }))
     }
 
     /// As an event loop does it: until nothing is to be done any more.

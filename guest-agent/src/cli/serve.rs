@@ -26,14 +26,29 @@ pub struct Args {
     #[arg(long, value_name = "SOCKET", env = "WAYLAND_DISPLAY")]
     compositor: PathBuf,
 
+    /// Whether the compositor is told by wp_security_context_v1, if it offers that, which VM a client is of. It may hide
+    /// privileged protocols from such clients.
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = SecurityContext::Auto)]
+    security_context: SecurityContext,
+
     /// Write numbers to this file as JSON, at the end and on SIGUSR1.
     #[arg(long, value_name = "FILE")]
     stats: Option<PathBuf>,
 }
 
+/// When clients are tagged with their VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum SecurityContext {
+    /// If the compositor offers it.
+    Auto,
+    /// Never.
+    Off,
+}
+
 /// What the event loop's callbacks share.
 struct State {
     channel: ChannelSpec,
+    security_context: SecurityContext,
     watch: Watch,
     /// The compositor, until it is served: it may not have answered yet.
     compositor: Option<Compositor>,
@@ -58,6 +73,7 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
         .context("can't take signals")?;
     let mut state = State {
         channel: args.channel,
+        security_context: args.security_context,
         watch: Watch::new(in_runtime_dir(args.compositor)?)
             .context("can't watch for the compositor's socket")?,
         compositor: None,
@@ -116,7 +132,8 @@ impl State {
             self.handle.remove(timer);
         }
         let told = self.watch.arm();
-        let error = match Compositor::connect(self.watch.socket()) {
+        let tags = self.security_context == SecurityContext::Auto;
+        let error = match Compositor::connect(self.watch.socket(), tags) {
             Ok(compositor) => match self.greet(compositor) {
                 Ok(()) => return self.watch.disarm(),
                 Err(error) => return self.fail(&error),
@@ -183,6 +200,11 @@ impl State {
         }
         let Some(compositor) = self.compositor.take() else { return TimeoutAction::Drop };
         let Some((serve, _)) = &mut self.serve else { return TimeoutAction::Drop };
+        if self.security_context == SecurityContext::Auto && !compositor.tags() {
+            tracing::info!(
+                "the compositor doesn't offer wp_security_context_v1, and isn't told which VM a client is of"
+            );
+        }
         let opened = serve.open(compositor);
         match opened {
             Ok(()) => {

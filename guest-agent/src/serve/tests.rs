@@ -24,7 +24,7 @@ fn open(fake: &Fake, queue: i32) -> (Mute, Serve) {
     let socket = folder.path().join("wayland-1");
     let listener = UnixListener::bind(&socket).unwrap();
     listen(&listener, Backlog::new(queue).unwrap()).unwrap();
-    let mut compositor = Compositor::connect(&socket).unwrap();
+    let mut compositor = Compositor::connect(&socket, true).unwrap();
     let (mut stream, _) = listener.accept().unwrap();
     // get_registry and sync, of 12 bytes each; the latter's callback is object 3.
     stream.read_exact(&mut [0; 24]).unwrap();

@@ -1,0 +1,56 @@
+//! Connections that the compositor knows to be another VM's (wp_security_context_v1).
+//!
+//! The protocol tags a listening socket, and whoever is accepted from it. So each client gets one of its own, which
+//! has no other client: it is made in a directory that only we may enter, and its name is gone once we have connected.
+
+use super::State;
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use tempfile::TempDir;
+use wayland_client::QueueHandle;
+use wayland_protocols::wp::security_context::v1::client::wp_security_context_manager_v1::WpSecurityContextManagerV1;
+
+/// Who has tagged the client, as compositors' rules name it.
+const ENGINE: &str = "wlproxy";
+
+/// Keeps a listener of a client's own open. To be dropped when the compositor has accepted, which nobody tells but the
+/// client's first answer: a compositor that finds it closed may stop listening with the client still in the queue.
+#[derive(Debug)]
+pub struct Door {
+    _close: OwnedFd,
+}
+
+/// A connection tagged with `vm` and `connection`. What the compositor is to be told is queued.
+pub(super) fn connect(
+    manager: &WpSecurityContextManagerV1,
+    handle: &QueueHandle<State>,
+    vm: &str,
+    connection: u64,
+) -> io::Result<(UnixStream, Door)> {
+    if vm.contains('\0') {
+        return Err(io::Error::other("a NUL in the VM's name"));
+    }
+    let folder = private_folder()?;
+    let path = folder.path().join("client");
+    let listener = UnixListener::bind(&path)?;
+    listener.set_nonblocking(true)?;
+    let stream = wlproxy_unix::connect(&path)?;
+    folder.close()?;
+    let (hung_up, close) = pipe2(OFlag::O_CLOEXEC)?;
+    let context = manager.create_listener(listener.as_fd(), hung_up.as_fd(), handle, ());
+    context.set_sandbox_engine(ENGINE.to_owned());
+    context.set_app_id(vm.to_owned());
+    context.set_instance_id(connection.to_string());
+    context.commit();
+    context.destroy();
+    Ok((stream, Door { _close: close }))
+}
+
+/// A directory that nobody else may enter.
+fn private_folder() -> io::Result<TempDir> {
+    let parent = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, Into::into);
+    tempfile::Builder::new().prefix("wlproxy-").tempdir_in(parent)
+}
