@@ -89,7 +89,6 @@ fn the_programs_understand_what_they_are_told() {
         };
         let mut command = command.replace("${CHANNEL}", "process:/x").replace("%E", "/home/x");
         command += match name.as_str() {
-            "wlproxy-run.service" => " -- app",
             // This comes from the environment.
             "wlproxy-serve.service" => " --compositor wayland-1",
             _ => "",

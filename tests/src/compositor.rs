@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Size of the only output, in pixels.
-const WIDTH: u32 = 800;
+pub(crate) const WIDTH: u32 = 800;
 /// Size of the only output, in pixels.
-const HEIGHT: u32 = 600;
+pub(crate) const HEIGHT: u32 = 600;
 
 /// Who runs the compositor if the tests run as root: sway refuses to. Any user that isn't root does.
 const USER: u32 = 1000;
