@@ -27,7 +27,9 @@ impl Totals {
             *totals.processes.entry(name(id)).or_default() += 1;
         }
         for ((id, kind), number) in &count.fds {
-            *totals.fds.entry((name(id), kind.clone())).or_default() += number;
+            // Who is started again may have another log.
+            let kind = if kind.ends_with(".log") { "log" } else { kind };
+            *totals.fds.entry((name(id), kind.to_owned())).or_default() += number;
         }
         for (id, number) in &count.mappings {
             *totals.mappings.entry(name(id)).or_default() += number;
