@@ -38,20 +38,22 @@ impl Run {
         &self.agent
     }
 
-    /// Takes a client that connected. If the host takes no more, it is disconnected, with a warning.
+    /// Takes a client that connected. Returns it if the host takes no more for now; if the host refuses it, it is
+    /// disconnected, with a warning.
     ///
     /// Fails only with [`Error::Lost`].
-    pub fn accept(&mut self, client: UnixStream) -> Result<(), Error> {
-        self.clients += 1;
-        let name = format!("client {}", self.clients);
+    pub fn accept(&mut self, client: UnixStream) -> Result<Option<UnixStream>, Error> {
+        let name = format!("client {}", self.clients + 1);
         let context = match self.agent.world.channel.connect() {
             Ok(context) => context,
             Err(error @ Error::Lost(_)) => return Err(error),
+            Err(Error::OutOfMemory) => return Ok(Some(client)),
             Err(error) => {
-                tracing::warn!(connection = name, "the host takes no more connections: {error}");
-                return Ok(());
+                tracing::warn!(connection = name, "the host doesn't take it: {error}");
+                return Ok(None);
             }
         };
+        self.clients += 1;
         tracing::debug!(connection = name, "connected");
         let connected = match Stream::new(client) {
             Ok(local) => {
@@ -67,7 +69,7 @@ impl Run {
         if let Err(error) = connected {
             tracing::warn!(connection = name, "it can't be watched: {error}");
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Does what there is to do, without blocking. Fails only with [`Error::Lost`].

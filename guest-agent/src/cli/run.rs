@@ -15,7 +15,9 @@ use nix::sys::signal::{SigHandler, SigSet, kill, signal};
 use nix::unistd::Pid;
 use sd_notify::NotifyState;
 use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, ExitStatus};
@@ -32,6 +34,10 @@ const UNSET: Duration = Duration::from_secs(1);
 
 /// What systemd tells a service by its environment (sd_listen_fds(3), sd_notify(3)).
 const OF_SYSTEMD: [&str; 4] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET"];
+
+/// How long the next client is left waiting at first when one can't be taken. The compositor VM takes a client in about
+/// a millisecond.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
 /// Arguments of `guest-agent run`.
 #[derive(Debug, clap::Args)]
@@ -69,6 +75,10 @@ struct State {
     run: Option<Run>,
     /// Sources that exist while `run` does.
     sources: Vec<RegistrationToken>,
+    /// A client for which the host has no room yet.
+    held: Option<UnixStream>,
+    /// How long to wait before the next client is taken, if that is to wait.
+    pause: Duration,
     /// The application; none if the socket is the session's.
     child: Option<Child>,
     export: Option<Export>,
@@ -109,6 +119,8 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
         past: Stats::default(),
         run: None,
         sources: Vec::new(),
+        held: None,
+        pause: FIRST_PAUSE,
         child,
         export,
         announced: false,
@@ -188,6 +200,8 @@ impl State {
         match run.map_err(anyhow::Error::from).and_then(|run| self.start(run)) {
             Ok(()) => {
                 self.waiting = Waiting::default();
+                // Nobody else tells of a client that was held already.
+                self.accept();
                 TimeoutAction::Drop
             }
             Err(error) => {
@@ -246,13 +260,21 @@ impl State {
 
     /// Takes one client. If there are more, we are called again, after those that are connected had their turn.
     fn accept(&mut self) {
-        match self.socket.listener.accept() {
-            Ok((client, _)) => self.turn(|run| run.accept(client)),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(error) => {
-                tracing::warn!("can't accept a client, trying again: {error}");
-                self.pause_accepting();
+        let next = self.held.take().map(Ok);
+        match next.unwrap_or_else(|| self.socket.listener.accept().map(|(client, _)| client)) {
+            Ok(client) => {
+                let mut held = None;
+                self.turn(|run| run.accept(client).map(|client| held = client));
+                self.held = held;
+                if self.held.is_some() {
+                    self.pause_accepting(&"the host has no room for more clients");
+                } else {
+                    self.pause = FIRST_PAUSE;
+                }
             }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            // Out of fds, most likely.
+            Err(error) => self.pause_accepting(&format!("can't accept a client: {error}")),
         }
     }
 
@@ -291,18 +313,25 @@ impl State {
         Ok(())
     }
 
-    /// Out of fds, most likely. Clients wait in the queue; without a pause we would spin.
-    fn pause_accepting(&mut self) {
+    /// Lets clients wait in the queue, for longer each time: without a pause we would spin.
+    fn pause_accepting(&mut self, why: &dyn Display) {
         let Some(&clients) = self.sources.last() else { return };
         if self.handle.disable(&clients).is_ok() {
             let _ = self.handle.insert_source(
-                Timer::from_duration(RETRY),
+                Timer::from_duration(self.pause),
                 move |_, _, state: &mut State| {
                     // If the channel was lost meanwhile, the source is gone, and that is right.
-                    let _ = state.handle.enable(&clients);
+                    if state.handle.enable(&clients).is_ok() {
+                        state.accept();
+                    }
                     TimeoutAction::Drop
                 },
             );
+        }
+        let next = (self.pause * 2).min(RETRY);
+        // Not each time that many come at once.
+        if std::mem::replace(&mut self.pause, next) < next && next == RETRY {
+            tracing::warn!("{why}: clients wait");
         }
     }
 

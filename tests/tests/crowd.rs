@@ -1,0 +1,76 @@
+//! Many clients: at once, and one after the other.
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::time::Instant;
+use wlproxy_tests::{Desk, Plan, Raw, Way, footprint};
+
+/// Memory that 200 idle clients may cost in all of our processes together, in bytes. waypipe takes some 700 MB.
+const MEMORY_OF_200: u64 = 60 << 20;
+
+/// By how much each of our processes may have grown after ten thousand clients came and went, in bytes: some hundred
+/// for each would be a leak. That an allocator keeps a few pages more is none.
+const GROWTH: u64 = 1 << 20;
+
+/// Connects `count` clients before any of them waits for anything, and has all of them served; the clients.
+fn at_once(desk: &Desk, count: usize) -> Vec<Raw> {
+    // Each has an fd, and the usual limit is made for `select`.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("the hard limit is allowed");
+    let begin = Instant::now();
+    let display = desk.through("work");
+    let mut clients: Vec<_> = (0..count).map(|_| Raw::connect(&display)).collect();
+    clients.iter_mut().for_each(Raw::sync);
+    eprintln!("{count} clients at once were served after {:?}", begin.elapsed());
+    clients
+}
+
+/// The memory of all our processes together.
+fn memory(desk: &Desk) -> u64 {
+    desk.our_processes().into_iter().map(footprint).sum()
+}
+
+#[test]
+fn two_hundred_at_once_in_little_memory() {
+    let desk = Desk::new(Way::Through);
+    let before = memory(&desk);
+    let clients = at_once(&desk, 200);
+    let now = memory(&desk);
+    eprintln!("our processes together: {} KiB, before {} KiB", now >> 10, before >> 10);
+    assert!(now <= MEMORY_OF_200, "{} MiB for {} clients", now >> 20, clients.len());
+}
+
+#[test]
+fn a_thousand_at_once_work() {
+    let desk = Desk::start(Plan::default());
+    let mut clients = at_once(&desk, 1000);
+    clients.iter_mut().rev().for_each(Raw::sync);
+}
+
+/// Clients that come, are served, and go without a word.
+#[test]
+fn ten_thousand_in_a_row_leave_fds_and_memory_where_they_were() {
+    let desk = Desk::new(Way::Through);
+    let round = |count| {
+        for _ in 0..count {
+            Raw::connect(&desk.display()).sync();
+        }
+    };
+    round(1000);
+    let leaks = desk.leaks();
+    let processes = desk.our_processes();
+    let before: Vec<_> = processes.iter().map(|&id| footprint(id)).collect();
+    round(10_000);
+    leaks.check();
+    for (id, before) in processes.into_iter().zip(before) {
+        let now = footprint(id);
+        let name = std::fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
+        eprintln!("{}: {} -> {} KiB", name.trim_end(), before >> 10, now >> 10);
+        assert!(
+            now <= before + GROWTH,
+            "{} of {} -> {} KiB",
+            name.trim_end(),
+            before >> 10,
+            now >> 10
+        );
+    }
+}
