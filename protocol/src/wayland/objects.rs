@@ -184,6 +184,8 @@ struct ServerSlot {
 pub struct Objects {
     client: Vec<Slot>,
     server: Vec<ServerSlot>,
+    /// Slots of both that are alive.
+    count: usize,
     globals: Globals,
 }
 
@@ -194,7 +196,7 @@ impl Default for Objects {
             Slot::default(),
             Slot { oldest: Some(display), newer: VecDeque::new(), alive: true },
         ];
-        Self { client, server: Vec::new(), globals: Globals::default() }
+        Self { client, server: Vec::new(), count: 1, globals: Globals::default() }
     }
 }
 
@@ -264,6 +266,11 @@ impl Objects {
     /// What an id of the client's is, if it lives.
     pub fn interface(&self, id: u32) -> Option<&'static Interface> {
         self.live(id).map(|object| object.interface)
+    }
+
+    /// Objects that exist now, `wl_display` included.
+    pub fn count(&self) -> usize {
+        self.count
     }
 
     fn live(&self, id: u32) -> Option<Object> {
@@ -356,6 +363,7 @@ impl Objects {
             Some(_) => slot.newer.push_back(object),
         }
         slot.alive = true;
+        self.count += 1;
         Ok(())
     }
 
@@ -369,26 +377,34 @@ impl Objects {
         let slot = ServerSlot { object, alive: true };
         // The compositor may use an id again when it has destroyed the object, which only it knows.
         match self.server.get_mut(at) {
-            Some(used) => *used = slot,
-            None => self.server.push(slot),
+            Some(used) => {
+                self.count += usize::from(!used.alive);
+                *used = slot;
+            }
+            None => {
+                self.count += 1;
+                self.server.push(slot);
+            }
         }
         Ok(())
     }
 
     fn destroy(&mut self, id: u32) {
         // The object stays known in both ranges: its events may be on their way.
-        if let Some(at) = id.checked_sub(SERVER_IDS) {
-            if let Some(slot) = self.server.get_mut(at as usize) {
-                slot.alive = false;
-            }
-        } else if let Some(slot) = self.client.get_mut(id as usize) {
-            slot.alive = false;
+        let alive = match id.checked_sub(SERVER_IDS) {
+            Some(at) => self.server.get_mut(at as usize).map(|slot| &mut slot.alive),
+            None => self.client.get_mut(id as usize).map(|slot| &mut slot.alive),
+        };
+        if let Some(alive) = alive {
+            self.count -= usize::from(std::mem::take(alive));
         }
     }
 
     fn delete(&mut self, id: u32) {
         if let Some(slot) = self.client.get_mut(id as usize) {
+            let before = slot.alive;
             slot.delete_oldest();
+            self.count -= usize::from(before && !slot.alive);
         }
     }
 

@@ -213,7 +213,11 @@ fn objects_of_the_compositor_live_until_it_uses_their_id_again() {
     connection.event(7, "wl_data_device", "data_offer", &offer).unwrap();
     let mime = [Arg::Str(Some(c"text/plain"))];
     connection.event(SERVER_IDS, "wl_data_offer", "offer", &mime).unwrap();
+    assert_eq!(connection.objects.count(), 8);
+    connection.event(7, "wl_data_device", "data_offer", &offer).unwrap();
+    assert_eq!(connection.objects.count(), 8, "the compositor has destroyed the one before");
     connection.request(SERVER_IDS, "destroy", &[]).unwrap();
+    assert_eq!(connection.objects.count(), 7);
     connection.event(SERVER_IDS, "wl_data_offer", "offer", &mime).unwrap();
     assert_eq!(connection.raw(SERVER_IDS, 2, &[]).unwrap_err().code, INVALID_OBJECT);
     connection.event(7, "wl_data_device", "data_offer", &offer).unwrap();
