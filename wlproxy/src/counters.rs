@@ -1,6 +1,13 @@
 //! What a worker counts of its VM. Read by `wlproxy status`, the demo's table and the tests.
 
+mod connection;
+
+pub use connection::{Connection, ConnectionSnapshot, MAX_LISTED};
+
+use crate::histogram::{Durations, Histogram};
+use connection::Connections;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One number that several threads see.
@@ -18,6 +25,11 @@ impl Counter {
         self.0.fetch_sub(n, Ordering::Relaxed);
     }
 
+    /// It is `n` now: for numbers that one thread alone tells.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
     /// The number.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -28,16 +40,48 @@ macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// The live numbers of one worker.
         #[derive(Debug, Default)]
-        pub struct Counters { $($(#[$doc])* pub $name: Counter,)* }
+        pub struct Counters {
+            $($(#[$doc])* pub $name: Counter,)*
+            /// See [`Snapshot::commit_in`].
+            pub commit_in: Histogram,
+            /// See [`Snapshot::commit_out`].
+            pub commit_out: Histogram,
+            connections: Arc<Connections>,
+        }
 
         /// The numbers at one moment.
         #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-        pub struct Snapshot { $($(#[$doc])* pub $name: u64,)* }
+        pub struct Snapshot {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Wayland objects that exist now, in all connections. Only a client VM's worker knows.
+            pub objects: u64,
+            /// The hop through a client VM's worker: from the moment that a SEND with a `wl_surface.commit` was taken
+            /// from the ring to the moment that it was written to the link's socket. Once for each commit.
+            pub commit_in: Durations,
+            /// The hop through the compositor VM's worker: from the moment that a client's requests were read from the
+            /// link's socket to the moment that they were put into the ring. Once for each read: this worker can't tell
+            /// which of them has a commit.
+            pub commit_out: Durations,
+            /// The connections, by number: at most [`MAX_LISTED`], those over which most bytes went.
+            pub connections: Vec<ConnectionSnapshot>,
+            /// Connections beyond those.
+            pub more_connections: u64,
+        }
 
         impl Counters {
             /// The numbers now.
             pub fn snapshot(&self) -> Snapshot {
-                Snapshot { $($name: self.$name.get(),)* }
+                let all = self.connections.snapshot();
+                let objects = all.iter().fold(0, |sum: u64, one| sum.saturating_add(one.objects));
+                let (connections, more_connections) = connection::busiest(all);
+                Snapshot {
+                    $($name: self.$name.get(),)*
+                    objects,
+                    commit_in: self.commit_in.snapshot(),
+                    commit_out: self.commit_out.snapshot(),
+                    connections,
+                    more_connections,
+                }
             }
         }
     };
@@ -66,4 +110,11 @@ counters! {
     window_bytes,
     /// SHMEM_MAP messages sent since the worker started.
     maps,
+}
+
+impl Counters {
+    /// Counts a connection of its own until it is dropped. `number` is wlproxy's.
+    pub fn connection(&self, number: u64) -> Connection {
+        Connections::add(&self.connections, number)
+    }
 }

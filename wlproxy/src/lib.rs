@@ -12,7 +12,7 @@
 //! | [`status`] | what `wlproxy status` shows |
 //! | [`device`] | the devices: vhost-user backends |
 //! | [`relay`] | the state machine of a link (pure) |
-//! | [`counters`] | what a worker counts |
+//! | [`counters`], [`histogram`] | what a worker counts, and how long things take |
 
 #![deny(unsafe_code)]
 
@@ -27,6 +27,7 @@ pub mod counters;
 pub mod device;
 #[cfg(test)]
 mod few_fds;
+pub mod histogram;
 pub mod launch;
 pub mod links;
 pub mod packet;

@@ -13,8 +13,9 @@ use nix::sys::socket::{
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-/// Largest packet, in bytes: several times the longest message, which is a snapshot of all counters.
-pub const MAX_PACKET: usize = 4096;
+/// Largest packet, in bytes. The longest message is a snapshot of all counters; with all numbers at their largest it
+/// fits.
+pub const MAX_PACKET: usize = 16 * 1024;
 
 /// What is wrong with a packet. Its sender is broken or hostile.
 #[derive(Debug, thiserror::Error)]

@@ -116,6 +116,11 @@ impl<F> Relay<F> {
         Ok(())
     }
 
+    /// Objects that exist now.
+    pub fn objects(&self) -> usize {
+        self.objects.count()
+    }
+
     /// What passed since the last call.
     pub fn take_tally(&mut self) -> Tally {
         std::mem::take(&mut self.tally)
@@ -167,7 +172,7 @@ mod tests {
         assert_eq!((out.bytes.len(), &out.fds[..]), (16, &[10][..]));
         relay.from_client(&bytes[20..], [], &mut out).unwrap();
         assert_eq!((&out.bytes[..], &out.fds[..]), (&bytes[..], &[10, 11][..]));
-        assert_eq!(relay.take_tally().requests, 4);
+        assert_eq!((relay.take_tally().requests, relay.objects()), (4, 5));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 use super::*;
+use crate::counters::{ConnectionSnapshot, MAX_LISTED};
 use crate::few_fds::{alone, fill};
+use crate::histogram::{BUCKETS, Durations};
 use crate::packet::MAX_PACKET;
 use proptest::prelude::*;
 use std::fs::File;
@@ -43,10 +45,21 @@ fn a_stream_that_cannot_be_handed_out_is_refused() {
 #[test]
 fn requests_arrive() {
     let (host, worker) = pair().unwrap();
-    let largest = serde_json::to_string(&Snapshot::default())
-        .unwrap()
-        .replace(":0", &format!(":{}", u64::MAX));
+    let buckets = Durations { buckets: vec![0; BUCKETS + 1], total_us: 0 };
+    let largest = Snapshot {
+        commit_in: buckets.clone(),
+        commit_out: buckets,
+        connections: vec![ConnectionSnapshot::default(); MAX_LISTED],
+        ..Snapshot::default()
+    };
+    let json = serde_json::to_string(&largest).unwrap();
+    let numbers = [":", "[", ","].map(|before| format!("{before}0"));
+    let largest = numbers
+        .iter()
+        .fold(json, |json, number| json.replace(number, &format!("{}{}", &number[..1], u64::MAX)));
     let snapshot: Snapshot = serde_json::from_str(&largest).unwrap();
+    assert_eq!(snapshot.connections[0].receiving_bytes, u64::MAX);
+    assert_eq!(snapshot.commit_out.count(), u64::MAX);
     for sent in [
         Request::Open { ticket: u64::MAX, target: Target::Default },
         Request::Open { ticket: 0, target: Target::Accepted(token()) },
@@ -57,7 +70,7 @@ fn requests_arrive() {
         let Received::Message(got, None) = host.receive().unwrap() else { panic!("{sent:?}") };
         assert_eq!(got, sent);
     }
-    assert!(largest.len() < MAX_PACKET / 4, "room for more counters");
+    assert!(largest.len() < MAX_PACKET * 15 / 16, "room for more counters: {}", largest.len());
     assert!(matches!(host.receive().unwrap(), Received::WouldBlock));
     drop(worker);
     assert!(matches!(host.receive().unwrap(), Received::Eof));

@@ -3,13 +3,14 @@
 use super::flow::{Incoming, Sent};
 use super::opener::{Opened, Role};
 use super::poller::{Poller, Watched};
-use crate::counters::Counters;
+use crate::counters::{self, Counters};
 use crate::relay::{Relay, Violation};
 use nix::sys::epoll::EpollFlags;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Instant;
 use wlproxy_protocol::accept::Token;
 use wlproxy_protocol::limits::{MAX_QUEUED, MAX_RECV};
 use wlproxy_protocol::wayland::Batch;
@@ -67,7 +68,11 @@ pub(super) struct Context {
     /// On its way into the stream; fds wait here for a byte to go with.
     out: Batch<OwnedFd>,
     queued_fds: usize,
+    /// Commits that are not all written: how many, and when the first of their SENDs was taken from the ring.
+    commits: Option<(u64, Instant)>,
     counters: Arc<Counters>,
+    /// The main context has none.
+    numbers: Option<counters::Connection>,
 }
 
 impl Context {
@@ -84,8 +89,18 @@ impl Context {
             Role::Accepted { connection, token } => (Kind::Unproven(token, 0), Some(connection)),
         };
         let stream = Some(poller.watched(key, Stream::new(opened.stream)?));
-        let out = Batch::default();
-        Ok(Self { kind, connection, stream, deaf: false, out, queued_fds: 0, counters })
+        let numbers = connection.map(|number| counters.connection(number));
+        Ok(Self {
+            kind,
+            connection,
+            stream,
+            deaf: false,
+            out: Batch::default(),
+            queued_fds: 0,
+            commits: None,
+            counters,
+            numbers,
+        })
     }
 
     /// Number of the connection; the main context has none.
@@ -93,17 +108,29 @@ impl Context {
         self.connection
     }
 
-    /// Takes what the guest sent. There are no fds without bytes.
-    pub(super) fn send(&mut self, bytes: &[u8], fds: Vec<OwnedFd>) -> Result<Sent, End> {
+    /// Takes what the guest sent, and when it was `taken` from the ring. There are no fds without bytes.
+    pub(super) fn send(
+        &mut self,
+        bytes: &[u8],
+        fds: Vec<OwnedFd>,
+        taken: Instant,
+    ) -> Result<Sent, End> {
         let Some(stream) = &mut self.stream else { return Ok(Sent::Done) };
         if self.deaf {
             return Ok(Sent::Done);
+        }
+        if let Some(numbers) = &self.numbers {
+            numbers.sent_bytes.add(bytes.len() as u64);
         }
         let before = self.out.fds.len();
         let violation = match &mut self.kind {
             Kind::Link(relay) => {
                 let relayed = relay.from_client(bytes, fds, &mut self.out);
-                count(relay, &self.counters);
+                let commits = count(relay, &self.counters, self.numbers.as_ref());
+                if commits > 0 {
+                    let (before, since) = self.commits.unwrap_or((0, taken));
+                    self.commits = Some((before + commits, since));
+                }
                 relayed.err()
             }
             kind => {
@@ -136,7 +163,12 @@ impl Context {
     pub(super) fn flush(&mut self) -> Sent {
         let Some(stream) = self.stream.as_mut().filter(|_| !self.deaf) else { return Sent::Done };
         match stream.flush() {
-            Ok(true) => self.queued_fds = self.out.fds.len(),
+            Ok(true) => {
+                self.queued_fds = self.out.fds.len();
+                if let Some((commits, since)) = self.commits.take() {
+                    self.counters.commit_in.add(since.elapsed(), commits);
+                }
+            }
             Ok(false) if self.is_link() => return Sent::Waiting,
             Ok(false) => {}
             Err(_) => self.deaf = true,
@@ -154,12 +186,16 @@ impl Context {
                 self.stream = None;
                 return Ok(Incoming::HangUp);
             }
-            Read::Bytes(_) => {}
+            Read::Bytes(length) => {
+                if let Some(numbers) = &self.numbers {
+                    numbers.received_bytes.add(length as u64);
+                }
+            }
         }
         match &mut self.kind {
             Kind::Link(relay) => {
                 let relayed = relay.from_compositor(&bytes, fds, batch);
-                count(relay, &self.counters);
+                count(relay, &self.counters, self.numbers.as_ref());
                 relayed.map_err(End::Violation)?;
             }
             _ => {
@@ -191,17 +227,52 @@ impl Context {
         self.stream.as_ref().is_some_and(|stream| stream.is_stuck() && !self.deaf)
     }
 
+    /// Tells what waits for it: of the guest's SENDs `held` bytes that it hasn't got yet, and for the guest `receiving`
+    /// bytes.
+    pub(super) fn count_queues(&self, held: usize, receiving: usize) {
+        let Some(numbers) = &self.numbers else { return };
+        let (bytes, fds) =
+            self.stream.as_ref().map_or((0, 0), |stream| (stream.queued(), stream.queued_fds()));
+        numbers.sending_bytes.set((bytes + held) as u64);
+        numbers.sending_fds.set(fds as u64);
+        numbers.receiving_bytes.set(receiving as u64);
+    }
+
+    /// So many vfds that came over it exist now.
+    pub(super) fn count_vfds(&self, vfds: usize) {
+        if let Some(numbers) = &self.numbers {
+            numbers.vfds.set(vfds as u64);
+        }
+    }
+
+    /// Whether what comes over it is a client's requests.
+    pub(super) fn brings_requests(&self) -> bool {
+        matches!(self.kind, Kind::Unproven(..) | Kind::Plain) && self.connection.is_some()
+    }
+
     /// A link's client may wait; a compositor never does.
     pub(super) fn is_link(&self) -> bool {
         matches!(self.kind, Kind::Link(_))
     }
 }
 
-fn count(relay: &mut Relay<OwnedFd>, counters: &Counters) {
+/// Counts what passed. Returns how many commits there were.
+fn count(
+    relay: &mut Relay<OwnedFd>,
+    counters: &Counters,
+    numbers: Option<&counters::Connection>,
+) -> u64 {
     let tally = relay.take_tally();
     counters.requests.add(tally.requests);
     counters.events.add(tally.events);
     counters.commits.add(tally.commits);
+    if let Some(numbers) = numbers {
+        numbers.requests.add(tally.requests);
+        numbers.events.add(tally.events);
+        numbers.commits.add(tally.commits);
+        numbers.objects.set(relay.objects() as u64);
+    }
+    tally.commits
 }
 
 /// Swallows the token at the start of an accepted stream.

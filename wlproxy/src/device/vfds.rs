@@ -174,8 +174,15 @@ impl Vfds {
         };
         self.insert(id, vfd);
         self.origins.insert(id, context);
-        self.brought.insert(context, brought + 1);
+        self.set_brought(context, brought + 1);
         Ok(id)
+    }
+
+    fn set_brought(&mut self, context: u32, count: usize) {
+        self.brought.insert(context, count);
+        if let Some(Vfd::Context(context)) = self.table.get(&context) {
+            context.count_vfds(count);
+        }
     }
 
     /// There is one: [`MAX_VFDS`] is less than half of the ids.
@@ -227,8 +234,10 @@ impl Vfds {
     pub(super) fn remove(&mut self, id: u32) -> bool {
         let Some(mut vfd) = self.table.remove(&id) else { return false };
         self.uncount(&vfd);
-        if let Some(count) = self.origins.remove(&id).and_then(|of| self.brought.get_mut(&of)) {
-            *count -= 1;
+        if let Some(context) = self.origins.remove(&id)
+            && let Some(&count) = self.brought.get(&context)
+        {
+            self.set_brought(context, count - 1);
         }
         match &mut vfd {
             Vfd::Context(context) => {

@@ -10,6 +10,7 @@ use crate::device::vfds::Vfd;
 use nix::sys::epoll::EpollFlags;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 use wlproxy_protocol::limits::{MAX_FDS, MAX_RECV};
 use wlproxy_protocol::virtio_wl::{Header, Transfer, Vfd as VfdMessage, message};
 use wlproxy_protocol::wayland::Batch;
@@ -33,8 +34,8 @@ pub(super) struct Flow {
 enum Held {
     /// Its bytes are with the vfd, and not all written.
     Flushing(Reply),
-    /// It comes after that.
-    Send(Reply, Vec<u8>, Vec<OwnedFd>),
+    /// It comes after that, and was taken from the ring then.
+    Send(Reply, Vec<u8>, Vec<OwnedFd>, Instant),
     /// The guest is done with the vfd.
     Close(Reply),
 }
@@ -45,21 +46,25 @@ struct Pending {
     announces: Option<u32>,
     /// The vfds that the guest's user space gets with this.
     brings: Vec<u32>,
+    /// It is the last of what was read then, and how long it took is to be told.
+    read: Option<Instant>,
 }
 
 impl VirtioWl {
     /// SEND: answered at once, or held until the other side takes the bytes.
     pub(super) fn send(&mut self, transfer: &Transfer<'_>, reply: Reply) {
+        let taken = Instant::now();
         let fds = match self.check_send(transfer) {
             Ok(fds) => fds,
             Err(Refusal(code)) => return self.answer(reply, code),
         };
         let id = transfer.id;
         if let Some(flow) = self.flows.get_mut(&id).filter(|flow| !flow.held.is_empty()) {
-            flow.held.push_back(Held::Send(reply, transfer.bytes.to_vec(), fds));
+            flow.held.push_back(Held::Send(reply, transfer.bytes.to_vec(), fds, taken));
+            self.count_queues(id);
             return self.bound_pipes();
         }
-        if self.send_now(id, transfer.bytes, fds, reply) == Sent::Waiting {
+        if self.send_now(id, transfer.bytes, fds, reply, taken) == Sent::Waiting {
             self.bound_pipes();
         }
         self.refresh(id);
@@ -83,9 +88,16 @@ impl VirtioWl {
     }
 
     /// Hands bytes to the vfd. Answers, or holds the answer in front of all others.
-    fn send_now(&mut self, id: u32, bytes: &[u8], fds: Vec<OwnedFd>, reply: Reply) -> Sent {
+    fn send_now(
+        &mut self,
+        id: u32,
+        bytes: &[u8],
+        fds: Vec<OwnedFd>,
+        reply: Reply,
+        taken: Instant,
+    ) -> Sent {
         let sent = match self.vfds.get_mut(id) {
-            Some(Vfd::Context(context)) => context.send(bytes, fds),
+            Some(Vfd::Context(context)) => context.send(bytes, fds, taken),
             Some(Vfd::Pipe(pipe)) => Ok(pipe.send(bytes)),
             Some(Vfd::Allocation(_)) | None => Ok(Sent::Done),
         };
@@ -158,8 +170,8 @@ impl VirtioWl {
         while let Some(held) = self.flows.get_mut(&id).and_then(|flow| flow.held.pop_front()) {
             match held {
                 Held::Flushing(reply) => self.answer(reply, message::RESP_OK),
-                Held::Send(reply, bytes, fds) => {
-                    if self.send_now(id, &bytes, fds, reply) == Sent::Waiting {
+                Held::Send(reply, bytes, fds, taken) => {
+                    if self.send_now(id, &bytes, fds, reply, taken) == Sent::Waiting {
                         return;
                     }
                 }
@@ -203,14 +215,15 @@ impl VirtioWl {
             Some(Vfd::Pipe(pipe)) => Ok(pipe.read()),
             Some(Vfd::Allocation(_)) | None => return,
         };
+        let now = Instant::now();
         let result = match read {
             Ok(Incoming::Nothing) => return,
-            Ok(Incoming::Batch(batch)) => self.queue(id, batch),
+            Ok(Incoming::Batch(batch)) => self.queue(id, batch, now),
             Ok(Incoming::HangUp) => {
                 self.hang_up(id);
                 Ok(())
             }
-            Err(end) => self.queue(id, batch).and(Err(end)),
+            Err(end) => self.queue(id, batch, now).and(Err(end)),
         };
         if let Err(end) = result {
             self.end(id, &end);
@@ -219,7 +232,7 @@ impl VirtioWl {
     }
 
     /// Makes messages of what came: each arrived fd is announced, then the bytes follow with their ids.
-    fn queue(&mut self, id: u32, batch: Batch<OwnedFd>) -> Result<(), End> {
+    fn queue(&mut self, id: u32, batch: Batch<OwnedFd>, read: Instant) -> Result<(), End> {
         let mut vfds = Vec::with_capacity(batch.fds.len());
         let mut messages = VecDeque::new();
         for fd in batch.fds {
@@ -234,6 +247,7 @@ impl VirtioWl {
                         bytes,
                         announces: Some(new.id),
                         brings: Vec::new(),
+                        read: None,
                     });
                 }
                 Err(error) => {
@@ -245,6 +259,10 @@ impl VirtioWl {
             }
         }
         messages.extend(chunks(id, &batch.bytes, &vfds));
+        let timed = matches!(self.vfds.get(id), Some(Vfd::Context(of)) if of.brings_requests());
+        if let Some(last) = messages.back_mut().filter(|_| timed) {
+            last.read = Some(read);
+        }
         if !messages.is_empty() {
             self.flows.entry(id).or_default().pending.append(&mut messages);
         }
@@ -259,6 +277,7 @@ impl VirtioWl {
             bytes,
             announces: None,
             brings: Vec::new(),
+            read: None,
         });
         self.resume(id);
     }
@@ -299,6 +318,9 @@ impl VirtioWl {
             && let Some(buffer) = self.buffers.take(id, taker)
         {
             self.r#in.complete(buffer, &pending.bytes);
+            if let Some(read) = pending.read {
+                self.counters.commit_out.add(read.elapsed(), 1);
+            }
             let announced = pending.announces;
             flow.pending.pop_front();
             if let Some(vfd) = announced {
@@ -337,9 +359,29 @@ impl VirtioWl {
 
     /// Waits for what vfd `id` has to wait for now.
     pub(super) fn refresh(&mut self, id: u32) {
+        self.count_queues(id);
         let may_read = self.may_read(id);
         if let Err(end) = self.vfds.watch(id, may_read) {
             self.end(id, &end);
+        }
+    }
+
+    /// Tells what waits for context `id`.
+    fn count_queues(&self, id: u32) {
+        let Some(Vfd::Context(context)) = self.vfds.get(id) else { return };
+        let flow = self.flows.get(&id);
+        let held = flow.into_iter().flat_map(|flow| &flow.held).map(Held::bytes).sum();
+        let pending = flow.into_iter().flat_map(|flow| &flow.pending);
+        context.count_queues(held, pending.map(|pending| pending.bytes.len()).sum());
+    }
+}
+
+impl Held {
+    /// Bytes that the vfd hasn't got yet.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Send(_, bytes, ..) => bytes.len(),
+            Self::Flushing(_) | Self::Close(_) => 0,
         }
     }
 }
@@ -354,7 +396,12 @@ fn chunks(id: u32, mut bytes: &[u8], mut vfds: &[u32]) -> Vec<Pending> {
         let (part, rest) = bytes.split_at(bytes.len().min(most));
         let mut message = Vec::new();
         Transfer { id, vfds: now.to_vec(), bytes: part }.encode(message::VFD_RECV, &mut message);
-        messages.push(Pending { bytes: message, announces: None, brings: now.to_vec() });
+        messages.push(Pending {
+            bytes: message,
+            announces: None,
+            brings: now.to_vec(),
+            read: None,
+        });
         (bytes, vfds) = (rest, later);
     }
     messages

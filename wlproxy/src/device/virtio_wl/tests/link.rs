@@ -4,8 +4,11 @@ use super::driver::{Driver, Event, new};
 use super::wayland::{self, link, request};
 use super::{OK, clog, drain, filler, give, take};
 use crate::device::Side;
+use crate::device::opener::Role;
 use crate::few_fds::{alone, fill};
 use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+use wlproxy_protocol::accept::Token;
 use wlproxy_protocol::limits::{MAX_EVENT, MAX_RECV, MAX_SEND};
 use wlproxy_protocol::virtio_wl::{VfdNew, flags, message};
 use wlproxy_unix::memory;
@@ -142,6 +145,83 @@ fn what_passes_is_counted() {
     let sent = [wayland::commit(), wayland::bad_request(), wayland::commit()].concat();
     assert_eq!(driver.sent(1, &sent, &[]), OK);
     assert_eq!(count(&driver), (4, 2, 3, 1), "only what was passed on");
+}
+
+#[test]
+fn a_connection_is_counted_by_itself() {
+    let mut driver = Driver::new(Side::Client);
+    let (peer, mut other) = (link(&mut driver, 1), link(&mut driver, 2));
+    let one = |driver: &Driver, at: usize| driver.counters.snapshot().connections.swap_remove(at);
+    let before = one(&driver, 1);
+    assert_eq!((before.requests, before.events), (wayland::REQUESTS, wayland::EVENTS));
+    assert_eq!(driver.sent(1, &wayland::commit(), &[]), OK);
+    give(&peer, &wayland::report("one"), []);
+    driver.turn();
+    let now = one(&driver, 0);
+    assert_eq!((now.requests, now.commits), (wayland::REQUESTS + 1, 1));
+    let sent = before.sent_bytes + wayland::commit().len() as u64;
+    let received = before.received_bytes + wayland::report("one").len() as u64;
+    assert_eq!((now.sent_bytes, now.received_bytes), (sent, received));
+    assert_eq!(one(&driver, 1), before);
+    assert_eq!(driver.counters.snapshot().objects, now.objects + before.objects);
+
+    let (_, count) = clog(&mut driver, 2, filler);
+    let held = driver.send(2, &request("held"), &[]);
+    let all: usize = (1..=count).map(|n| filler(n).len()).sum::<usize>() + request("held").len();
+    let read = drain(&mut other).len();
+    assert_eq!(one(&driver, 1).sending_bytes, (all - read) as u64);
+    for _ in 0..1000 {
+        driver.turn();
+        drain(&mut other);
+    }
+    assert_eq!((driver.kind(held), one(&driver, 1).sending_bytes), (OK, 0));
+    let slot = driver.close(2);
+    assert_eq!(driver.kind(slot), OK);
+    assert_eq!(driver.counters.snapshot().connections.len(), 1);
+}
+
+#[test]
+fn a_commit_is_timed_until_it_is_written() {
+    let mut driver = Driver::new(Side::Client);
+    let mut peer = link(&mut driver, 1);
+    let timed = |driver: &Driver| driver.counters.snapshot().commit_in;
+    assert_eq!(driver.sent(1, &request("no commit"), &[]), OK);
+    assert_eq!(timed(&driver).count(), 0);
+    assert_eq!(driver.sent(1, &[wayland::commit(), wayland::commit()].concat(), &[]), OK);
+    assert_eq!(timed(&driver).count(), 2);
+    drain(&mut peer);
+    clog(&mut driver, 1, filler);
+    let sent = driver.send(1, &wayland::commit(), &[]);
+    assert_eq!((driver.kind(sent), timed(&driver).count()), (None, 2));
+    let begin = Instant::now();
+    assert_eq!(driver.events(), []);
+    let waited = begin.elapsed();
+    for _ in 0..1000 {
+        drain(&mut peer);
+        driver.turn();
+    }
+    assert_eq!((driver.kind(sent), timed(&driver).count()), (OK, 3));
+    let total = Duration::from_micros(timed(&driver).total_us);
+    assert!(total >= waited, "all the time that it waited: {total:?} of {waited:?}");
+    assert_eq!(driver.counters.snapshot().commit_out.count(), 0);
+}
+
+#[test]
+fn what_a_client_sent_is_timed_until_it_is_in_the_ring() {
+    let mut driver = Driver::new(Side::Compositor);
+    let token = Token::new(*b"0123456789abcdef");
+    let (main, client) =
+        (driver.open(1, Role::Main), driver.open(2, Role::Accepted { connection: 7, token }));
+    assert_eq!(driver.sent(2, token.as_bytes(), &[]), OK);
+    give(&main, b"a record", []);
+    assert_eq!(driver.events().len(), 1);
+    assert_eq!(driver.counters.snapshot().commit_out.count(), 0);
+    give(&client, &wayland::commit(), []);
+    assert_eq!(driver.events().len(), 1);
+    let now = driver.counters.snapshot();
+    assert_eq!((now.commit_out.count(), now.commit_in.count()), (1, 0));
+    let [one] = &now.connections[..] else { panic!("the main context is none") };
+    assert_eq!((one.connection, one.received_bytes), (7, wayland::commit().len() as u64));
 }
 
 #[test]
