@@ -1,9 +1,11 @@
 //! The command line of `wlproxy`.
 
+use crate::ask::Ask;
 use crate::config::{Compositor, Config};
 use crate::device::Side;
+use crate::status::{self, Connections};
 use crate::worker::Settings;
-use crate::{launch, status, supervisor};
+use crate::{launch, supervisor};
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use std::os::fd::RawFd;
@@ -23,8 +25,10 @@ the others don't notice. If systemd has started wlproxy, it is told when all soc
 const STATUS: &str = "\
 Show who is connected to the running wlproxy, and what they hold.
 
-One row per VM: its side, whether its monitor is connected, its contexts, the messages and commits that went through, \
-the memory that was allocated for it and mapped into it, violations of the protocol, and how often its worker died.";
+One row per VM: its side, whether its monitor is connected, its contexts and objects, the messages and commits that went \
+through, and the memory that was allocated for it. Then how long commits took from the client VMs to the host and from \
+there to the compositor VM; a row per connection, unless there are many; violations of the protocol, and workers that \
+died. The JSON document has more.";
 
 const CHECK: &str = "\
 Check a configuration file without starting anything.
@@ -62,9 +66,12 @@ pub enum Command {
         /// Which wlproxy to ask.
         #[command(flatten)]
         config: ConfigFile,
-        /// Print the JSON document that tools read instead of a table.
+        /// Print the JSON document that tools read instead of tables.
         #[arg(long)]
         json: bool,
+        /// Show a row for each connection, also if there are many.
+        #[arg(long, conflicts_with = "json")]
+        connections: bool,
     },
     /// Check a configuration file without starting anything.
     #[command(long_about = CHECK)]
@@ -103,9 +110,11 @@ impl Cli {
     pub fn run(self) -> Result<()> {
         match self.command {
             Command::Run(config) => supervisor::run(Config::load(&config.path)?, &self.log),
-            Command::Status { config, json } => {
-                let document = status::fetch(&Config::load(&config.path)?.control_socket())?;
-                print!("{}", if json { document } else { status::table(&document)? });
+            Command::Status { config, json, connections } => {
+                let socket = Config::load(&config.path)?.control_socket();
+                let (document, _) = Ask::Status.send(&socket)?;
+                let rows = if connections { Connections::All } else { Connections::Few };
+                print!("{}", if json { document } else { status::table(&document, rows)? });
                 Ok(())
             }
             Command::Check(file) => {

@@ -31,8 +31,7 @@ use toml::Spanned;
 use toml::de::{DeTable, Deserializer};
 use wlproxy_protocol::limits::MAX_VM_NAME;
 
-/// Most VMs in one configuration: so that the status document always fits into a fresh socket's buffer (Linux,
-/// `net.core.wmem_default`: 208 KiB).
+/// Most VMs in one configuration: more than a desktop has, and few enough that a status of all has a MiB or so at most.
 pub const MAX_VMS: usize = 64;
 
 /// Longest path of a socket, in bytes (Linux, `sun_path` less its NUL).

@@ -9,6 +9,7 @@
 //! | [`accept`] | how the compositor VM learns of clients (pure) |
 //! | [`worker`] | one VM: its device and what it asks of wlproxy |
 //! | [`control`] | what wlproxy and a worker say to each other |
+//! | [`services`], [`ask`] | the sockets where others ask, and what can be asked |
 //! | [`status`] | what `wlproxy status` shows |
 //! | [`device`] | the devices: vhost-user backends |
 //! | [`relay`] | the state machine of a link (pure) |
@@ -17,6 +18,7 @@
 #![deny(unsafe_code)]
 
 pub mod accept;
+pub mod ask;
 pub mod backoff;
 #[cfg(test)]
 mod child;
@@ -32,6 +34,7 @@ pub mod launch;
 pub mod links;
 pub mod packet;
 pub mod relay;
+pub mod services;
 pub mod slot;
 pub mod sockets;
 pub mod status;

@@ -3,20 +3,22 @@
 //! It holds no VM's memory and sees no byte of Wayland that a worker relays. One thread, one event loop; nothing in it
 //! waits for a worker.
 
+use crate::ask::{self, Ask};
 use crate::config::{Config, Isolation};
 use crate::control::{HostControl, Received, Request};
 use crate::device::Side;
 use crate::links::{HasLinks, Links};
+use crate::services::{HasServices, Service, Services};
 use crate::slot::Slot;
 use crate::sockets::{Listening, RuntimeDir};
-use crate::status::{self, CompositorStatus, Status};
+use crate::status::{CompositorStatus, Status};
 use anyhow::{Context as _, Result};
 use calloop::generic::Generic;
 use calloop::signals::{Signal, Signals};
 use calloop::{EventLoop, Interest, LoopHandle, Mode, PostAction, RegistrationToken};
 use nix::sys::stat::{Mode as FileMode, umask};
 use sd_notify::NotifyState;
-use std::io;
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tracing::{debug, error, info, warn};
@@ -30,9 +32,6 @@ const KILL_PATIENCE: Duration = Duration::from_secs(1);
 /// Most messages taken from one worker before others get their turn.
 const MESSAGES_PER_TURN: usize = 32;
 
-/// How long nobody is accepted at the control socket after one couldn't be: it stays readable meanwhile.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
 /// What the event loop works on.
 struct Supervisor {
     config: Config,
@@ -41,17 +40,8 @@ struct Supervisor {
     handle: LoopHandle<'static, Self>,
     links: Links<Self>,
     slots: Vec<Slot>,
-    control: ControlSocket,
+    services: Services<Self>,
     stopping: Option<Stopping>,
-}
-
-/// Where others ask for the status.
-struct ControlSocket {
-    watch: RegistrationToken,
-    /// Accepting failed, and hasn't succeeded since.
-    fails: bool,
-    /// It isn't watched until then.
-    rests: Option<Instant>,
 }
 
 /// wlproxy was asked to end.
@@ -66,6 +56,21 @@ impl HasLinks for Supervisor {
     }
 }
 
+impl HasServices for Supervisor {
+    fn services(&mut self) -> &mut Services<Self> {
+        &mut self.services
+    }
+
+    fn answer(&mut self, service: Service, question: &[u8], _: &UnixStream) -> Option<Vec<u8>> {
+        match service {
+            Service::Control => Some(match Ask::parse(question)? {
+                Ok(Ask::Status) => ask::line(&self.status()),
+                Err(refusal) => refusal,
+            }),
+        }
+    }
+}
+
 /// Runs until SIGTERM, SIGINT or SIGHUP. `log` is the filter for the workers' logs.
 pub fn run(config: Config, log: &str) -> Result<()> {
     // Sockets are this user's alone, wherever the configuration puts them.
@@ -76,7 +81,8 @@ pub fn run(config: Config, log: &str) -> Result<()> {
     let handle = events.handle();
     // Before any thread is started, so that all of them leave these signals alone.
     watch_signals(&handle)?;
-    let watch = watch_status(&handle, Listening::bind(&config.control_socket())?)?;
+    let mut services = Services::new(handle.clone());
+    services.listen(Service::Control, Listening::bind(&config.control_socket())?)?;
     let now = Instant::now();
     let slots = config.vms.iter().map(|vm| Slot::new(vm.clone(), now));
     let mut supervisor = Supervisor {
@@ -85,7 +91,7 @@ pub fn run(config: Config, log: &str) -> Result<()> {
         config,
         log: log.to_owned(),
         handle,
-        control: ControlSocket { watch, fails: false, rests: None },
+        services,
         stopping: None,
     };
     if supervisor.config.isolation == Isolation::None {
@@ -125,19 +131,6 @@ fn watch_signals(handle: &LoopHandle<'static, Supervisor>) -> Result<()> {
     inserted.map(drop).map_err(|error| error.error).context("can't take signals")
 }
 
-fn watch_status(
-    handle: &LoopHandle<'static, Supervisor>,
-    listening: Listening,
-) -> Result<RegistrationToken> {
-    listening.listener().set_nonblocking(true)?;
-    let source = Generic::new(listening, Interest::READ, Mode::Level);
-    let inserted = handle.insert_source(source, |_, listening, supervisor| {
-        let answered = status::answer(listening.listener(), || supervisor.status());
-        Ok(supervisor.after_answers(answered))
-    });
-    inserted.map_err(|error| error.error).context("can't watch the control socket")
-}
-
 fn watch_worker(
     handle: &LoopHandle<'static, Supervisor>,
     index: usize,
@@ -154,7 +147,7 @@ fn watch_worker(
 impl Supervisor {
     /// Does what is due; returns how long to sleep at most. `None`: wlproxy is done.
     fn tick(&mut self, now: Instant) -> Option<Option<Duration>> {
-        let mut deadlines = vec![self.links.tick(now), self.resume_answers(now)];
+        let mut deadlines = vec![self.links.tick(now), self.services.tick(now)];
         self.reap(now);
         if let Some(stopping) = &mut self.stopping {
             let over = stopping.until <= now;
@@ -263,36 +256,9 @@ impl Supervisor {
         self.slots.iter_mut().for_each(Slot::ask_to_end);
     }
 
-    /// Lets the control socket rest if somebody there could not be accepted.
-    fn after_answers(&mut self, answered: io::Result<()>) -> PostAction {
-        let failed = std::mem::replace(&mut self.control.fails, answered.is_err());
-        let Err(error) = answered else { return PostAction::Continue };
-        if !failed {
-            warn!(%error, "can't accept at the control socket; trying again and again");
-        }
-        self.control.rests = Some(Instant::now() + ACCEPT_PAUSE);
-        PostAction::Disable
-    }
-
-    /// Goes on with the control socket if it has rested; until when it does.
-    fn resume_answers(&mut self, now: Instant) -> Option<Instant> {
-        if self.control.rests? > now {
-            return self.control.rests;
-        }
-        self.control.rests = None;
-        if let Err(error) = self.handle.enable(&self.control.watch) {
-            error!(%error, "can't watch the control socket any more");
-        }
-        None
-    }
-
     fn status(&self) -> Status {
-        Status {
-            version: status::VERSION,
-            pid: std::process::id(),
-            compositor: CompositorStatus::new(&self.config.compositor, self.links.is_ready()),
-            pending: self.links.pending(),
-            vms: self.slots.iter().map(|slot| (slot.name().to_owned(), slot.status())).collect(),
-        }
+        let compositor = CompositorStatus::new(&self.config.compositor, self.links.is_ready());
+        let vms = self.slots.iter().map(|slot| (slot.name().to_owned(), slot.status()));
+        Status::new(compositor, self.links.pending(), vms.collect())
     }
 }

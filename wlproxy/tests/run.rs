@@ -4,7 +4,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
@@ -299,6 +299,7 @@ fn who_asks_while_there_are_no_fds_waits_and_does_not_spin() {
     let (usual, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     limit_fds(rig.pid(), 3);
     let mut asking = UnixStream::connect(rig.runtime_dir().join("control.sock")).unwrap();
+    asking.write_all(b"{\"ask\":\"status\"}\n").unwrap();
     asking.set_read_timeout(Some(PATIENCE)).unwrap();
     until("a complaint", || (complaints() > 0).then_some(()));
     limit_fds(rig.pid(), usual);
