@@ -4,6 +4,7 @@
 //! ```toml
 //! runtime_dir = "/run/user/1000/wlproxy"   # default: $XDG_RUNTIME_DIR/wlproxy; made if missing
 //! isolation = "process"                    # or "none": all workers are threads of wlproxy
+//! metrics = "/run/user/1000/wlproxy/metrics.sock"  # where Prometheus asks; default: nowhere
 //!
 //! [compositor]                             # exactly one of:
 //! vm = "gui"                               # a compositor VM
@@ -76,6 +77,8 @@ pub struct Config {
     pub runtime_dir: PathBuf,
     /// Whether each worker is a process of its own.
     pub isolation: Isolation,
+    /// The socket that is scraped for metrics, if there is one.
+    pub metrics: Option<PathBuf>,
     /// Where clients go.
     pub compositor: Compositor,
     /// All VMs, sorted by name.
@@ -88,6 +91,7 @@ pub struct Config {
 struct Document {
     runtime_dir: Option<Spanned<PathBuf>>,
     isolation: Option<Spanned<String>>,
+    metrics: Option<Spanned<PathBuf>>,
     compositor: Option<Spanned<CompositorTable>>,
     #[serde(default)]
     vm: BTreeMap<Spanned<String>, VmTable>,
@@ -127,8 +131,11 @@ impl Config {
         let runtime_dir = runtime_dir(&place, document.runtime_dir, xdg_runtime_dir)?;
         let isolation = isolation(&place, document.isolation)?;
         let compositor = compositor(&place, document.compositor.as_ref(), &document.vm)?;
-        let vms = vms(&place, document.vm, &runtime_dir, &compositor)?;
-        Ok(Self { runtime_dir, isolation, compositor, vms })
+        let mut taken = Sockets::default();
+        taken.take(control_socket(&runtime_dir), "wlproxy's control socket".to_owned());
+        let metrics = metrics(&place, document.metrics, &mut taken)?;
+        let vms = vms(&place, document.vm, &runtime_dir, &compositor, taken)?;
+        Ok(Self { runtime_dir, isolation, metrics, compositor, vms })
     }
 
     /// Where `wlproxy status` asks.
@@ -184,6 +191,35 @@ fn isolation(place: &Place<'_>, given: Option<Spanned<String>>) -> Result<Isolat
     }
 }
 
+/// All sockets that wlproxy makes, and what each is.
+#[derive(Default)]
+struct Sockets(BTreeMap<PathBuf, String>);
+
+impl Sockets {
+    /// Takes a path; returns what has it already.
+    fn take(&mut self, path: PathBuf, what: String) -> Option<String> {
+        self.0.insert(path, what)
+    }
+}
+
+fn metrics(
+    place: &Place<'_>,
+    given: Option<Spanned<PathBuf>>,
+    taken: &mut Sockets,
+) -> Result<Option<PathBuf>, Error> {
+    let Some(given) = given else { return Ok(None) };
+    absolute(place, "metrics", &given)?;
+    short(place, given.span(), "metrics", given.get_ref())?;
+    if let Some(other) = taken.take(given.get_ref().clone(), "the metrics socket".to_owned()) {
+        let shown = given.get_ref().display();
+        return Err(place.error(
+            given.span(),
+            format!("metrics: {shown} is also {other}; choose another path"),
+        ));
+    }
+    Ok(Some(given.into_inner()))
+}
+
 fn compositor(
     place: &Place<'_>,
     table: Option<&Spanned<CompositorTable>>,
@@ -228,6 +264,7 @@ fn vms(
     tables: BTreeMap<Spanned<String>, VmTable>,
     runtime_dir: &Path,
     compositor: &Compositor,
+    mut taken: Sockets,
 ) -> Result<Vec<Vm>, Error> {
     if !(1..=MAX_VMS).contains(&tables.len()) {
         let found = tables.len();
@@ -236,13 +273,10 @@ fn vms(
             format!("vm: {found} VMs; there must be 1 to {MAX_VMS} tables [vm.NAME]"),
         ));
     }
-    let mut taken =
-        BTreeMap::from([(control_socket(runtime_dir), "wlproxy's control socket".to_owned())]);
     let mut vms = Vec::with_capacity(tables.len());
     for (name, table) in tables {
         let vm = vm(place, &name, table, runtime_dir, compositor)?;
-        if let Some(other) =
-            taken.insert(vm.socket.clone(), format!("the socket of VM {}", vm.name))
+        if let Some(other) = taken.take(vm.socket.clone(), format!("the socket of VM {}", vm.name))
         {
             return Err(place.error(
                 name.span(),

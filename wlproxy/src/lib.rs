@@ -11,6 +11,7 @@
 //! | [`control`] | what wlproxy and a worker say to each other |
 //! | [`services`], [`ask`] | the sockets where others ask, and what can be asked |
 //! | [`status`] | what `wlproxy status` shows |
+//! | [`metrics`] | the same for Prometheus |
 //! | [`device`] | the devices: vhost-user backends |
 //! | [`relay`] | the state machine of a link (pure) |
 //! | [`counters`], [`histogram`] | what a worker counts, and how long things take |
@@ -32,6 +33,7 @@ mod few_fds;
 pub mod histogram;
 pub mod launch;
 pub mod links;
+pub mod metrics;
 pub mod packet;
 pub mod relay;
 pub mod services;

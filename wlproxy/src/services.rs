@@ -34,6 +34,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub enum Service {
     /// The control socket: see [`crate::ask`].
     Control,
+    /// The metrics socket: see [`crate::metrics`].
+    Metrics,
 }
 
 /// What an event loop's data must have for [`Services`] to live in it.

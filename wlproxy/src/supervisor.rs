@@ -8,6 +8,7 @@ use crate::config::{Config, Isolation};
 use crate::control::{HostControl, Received, Request};
 use crate::device::Side;
 use crate::links::{HasLinks, Links};
+use crate::metrics;
 use crate::services::{HasServices, Service, Services};
 use crate::slot::Slot;
 use crate::sockets::{Listening, RuntimeDir};
@@ -67,6 +68,7 @@ impl HasServices for Supervisor {
                 Ok(Ask::Status) => ask::line(&self.status()),
                 Err(refusal) => refusal,
             }),
+            Service::Metrics => metrics::answer(question, || self.status()),
         }
     }
 }
@@ -83,6 +85,9 @@ pub fn run(config: Config, log: &str) -> Result<()> {
     watch_signals(&handle)?;
     let mut services = Services::new(handle.clone());
     services.listen(Service::Control, Listening::bind(&config.control_socket())?)?;
+    if let Some(path) = &config.metrics {
+        services.listen(Service::Metrics, Listening::bind(path)?)?;
+    }
     let now = Instant::now();
     let slots = config.vms.iter().map(|vm| Slot::new(vm.clone(), now));
     let mut supervisor = Supervisor {

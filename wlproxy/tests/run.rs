@@ -310,6 +310,31 @@ fn who_asks_while_there_are_no_fds_waits_and_does_not_spin() {
 }
 
 #[test]
+fn metrics_are_scraped_while_others_do_not_read() {
+    let mut rig = Rig::new("process");
+    let path = rig.temp.path().join("metrics.sock");
+    let text = fs::read_to_string(rig.config()).unwrap();
+    fs::write(rig.config(), format!("metrics = {path:?}\n{text}")).unwrap();
+    rig.start();
+    let ask = |request: &str| {
+        let mut stream = UnixStream::connect(&path).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        stream
+    };
+    // One asks nothing, and some read nothing.
+    let _silent = ask("");
+    let _stuck = [(); 10].map(|()| ask("GET / HTTP/1.1\r\n\r\n"));
+    let mut answer = String::new();
+    ask("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.contains("\nwlproxy_worker_up{vm=\"work\"} 1\n"), "{answer}");
+    signal(rig.pid(), Signal::SIGTERM);
+    assert_eq!(rig.ended().code(), Some(0));
+    assert!(!path.exists());
+}
+
+#[test]
 fn threads_do_as_well() {
     let rig = Rig::running("none");
     assert_eq!(rig.pids(), [rig.pid(), rig.pid()]);

@@ -37,6 +37,7 @@ const fn table(name: &'static str, example: &'static str) -> Key {
 pub const KEYS: &[Key] = &[
     text("runtime_dir", "runtime_dir = \"/run/wlproxy\""),
     text("isolation", "isolation = \"process\""),
+    text("metrics", "metrics = \"/run/wlproxy/metrics.sock\""),
     table("compositor", "[compositor]"),
     text("compositor.vm", "vm = \"gui\""),
     text("compositor.socket", "socket = \"/run/user/1000/wayland-0\""),

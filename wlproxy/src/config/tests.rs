@@ -7,6 +7,7 @@ fn parse(text: &str) -> Result<Config, Error> {
 const FULL: &str = r#"
 runtime_dir = "/run/wlproxy"
 isolation = "none"
+metrics = "/run/metrics.sock"
 [compositor]
 vm = "gui"
 [vm.work]
@@ -21,6 +22,7 @@ fn a_full_configuration() {
     assert_eq!(config.runtime_dir, Path::new("/run/wlproxy"));
     assert_eq!(config.control_socket(), Path::new("/run/wlproxy/control.sock"));
     assert_eq!(config.isolation, Isolation::None);
+    assert_eq!(config.metrics.as_deref(), Some(Path::new("/run/metrics.sock")));
     assert_eq!(config.compositor, Compositor::Vm("gui".into()));
     let gui = Vm {
         name: "gui".into(),
@@ -41,7 +43,7 @@ fn a_full_configuration() {
 fn the_smallest_configuration() {
     let config = parse("[compositor]\nsocket = \"/run/user/7/wayland-0\"\n[vm.work]\n").unwrap();
     assert_eq!(config.runtime_dir, Path::new("/run/user/7/wlproxy"));
-    assert_eq!(config.isolation, Isolation::Process);
+    assert_eq!((config.isolation, config.metrics), (Isolation::Process, None));
     assert_eq!(config.compositor, Compositor::Socket("/run/user/7/wayland-0".into()));
     assert_eq!(config.vms[0].side, Side::Client);
 }
@@ -52,7 +54,7 @@ const WRONG: &[(&str, usize, &[&str])] = &[
     (
         "isolaton = \"none\"",
         1,
-        &["isolaton: unknown key", "runtime_dir, isolation, compositor, vm"],
+        &["isolaton: unknown key", "runtime_dir, isolation, metrics, compositor, vm"],
     ),
     ("[compositor]\nvm = \"a\"\nvn = 1\n[vm.a]", 3, &["compositor.vn: unknown key", "vm, socket"]),
     ("[vm.a]\nsock = 1", 2, &["vm.a.sock: unknown key", "socket, window"]),
@@ -106,6 +108,17 @@ const WRONG: &[(&str, usize, &[&str])] = &[
     ("[compositor]\nsocket = \"/x\"\n[vm.a]\nwindow = \"3 GiB\"", 4, &["vm.a.window", "\"4 GiB\""]),
     ("[compositor]\nsocket = \"/x\"\n[vm.a]\nsocket = \"a\"", 4, &["vm.a.socket", "from /"]),
     ("[compositor]\nsocket = \"/x\"\n[vm.control]", 3, &["vm.control.socket", "control socket"]),
+    ("metrics = \"m\"\n[compositor]\nsocket = \"/x\"\n[vm.a]", 1, &["metrics", "relative"]),
+    (
+        "metrics = \"/run/user/7/wlproxy/control.sock\"\n[compositor]\nsocket = \"/x\"\n[vm.a]",
+        1,
+        &["metrics", "control socket", "another path"],
+    ),
+    (
+        "metrics = \"/m\"\n[compositor]\nsocket = \"/x\"\n[vm.a]\nsocket = \"/m\"",
+        4,
+        &["vm.a.socket", "the metrics socket"],
+    ),
     (
         "[compositor]\nsocket = \"/x\"\n[vm.a]\nsocket = \"/s\"\n[vm.b]\nsocket = \"/s\"",
         5,
