@@ -7,6 +7,7 @@
 //! | [`globals`] | the globals that one compositor advertised |
 //! | [`objects`] | the objects of one connection: who is what, who may be asked what |
 //! | [`inbox`] | bytes and fds that arrived, as messages |
+//! | [`text`] | messages as text, for people |
 //!
 //! Everything is driven by the `Interface` tables that wayland-scanner generates. The same code runs in the agents
 //! (which translate) and on the host (which decides).
@@ -15,11 +16,13 @@ pub mod globals;
 pub mod inbox;
 pub mod objects;
 pub mod tables;
+pub mod text;
 pub mod wire;
 
 pub use globals::Globals;
 pub use inbox::Inbox;
 pub use objects::{Call, Objects, Violation};
+pub use text::Text;
 pub use wayland_backend::protocol::{ArgumentType, Interface, MessageDesc};
 pub use wire::{Arg, Message};
 

@@ -5,9 +5,12 @@
 
 use wlproxy_protocol::limits::{MAX_EVENT, MAX_REQUEST};
 use wlproxy_protocol::wayland::objects::{Event, IMPLEMENTATION, INVALID_METHOD};
-use wlproxy_protocol::wayland::{Batch, Inbox, Objects};
+use wlproxy_protocol::wayland::{Batch, Call, Inbox, Objects, Text};
 
 pub use wlproxy_protocol::wayland::Violation;
+
+/// What stands before an event in a trace.
+const EVENT: &str = " -> ";
 
 /// What passed since the last [`Relay::take_tally`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,6 +33,8 @@ pub struct Relay<F> {
     requests: Inbox<F>,
     events: Inbox<F>,
     tally: Tally,
+    /// What passed, as text, if anybody wants to know.
+    lines: Option<Vec<String>>,
 }
 
 impl<F> Default for Relay<F> {
@@ -46,6 +51,7 @@ impl<F> Relay<F> {
             requests: Inbox::default(),
             events: Inbox::default(),
             tally: Tally::default(),
+            lines: None,
         }
     }
 
@@ -73,6 +79,7 @@ impl<F> Relay<F> {
             }
             out.bytes.extend_from_slice(message.bytes);
             out.fds.extend(fds.drain(..wanted));
+            trace(&mut self.lines, "", &call, &self.objects, "");
             self.tally.requests += 1;
             self.tally.commits += u64::from(call.name() == ("wl_surface", "commit"));
         }
@@ -107,13 +114,30 @@ impl<F> Relay<F> {
                     }
                     out.bytes.extend_from_slice(message.bytes);
                     out.fds.extend(fds.drain(..wanted));
+                    trace(&mut self.lines, EVENT, &call, &self.objects, "");
                 }
-                Event::Hide => {}
-                Event::Replace(bytes) => out.bytes.extend_from_slice(&bytes),
+                Event::Hide(call) => {
+                    trace(&mut self.lines, EVENT, &call, &self.objects, " (hidden)");
+                }
+                Event::Replace(call, bytes) => {
+                    out.bytes.extend_from_slice(&bytes);
+                    trace(&mut self.lines, EVENT, &call, &self.objects, " (with a lower version)");
+                }
             }
             self.tally.events += 1;
         }
         Ok(())
+    }
+
+    /// Keeps what passes as text from now on, or doesn't any more. It costs much beside what the relay does otherwise.
+    pub fn set_traced(&mut self, traced: bool) {
+        self.lines = traced.then(Vec::new);
+    }
+
+    /// What passed since the last call, a line for each message: as `WAYLAND_DEBUG` has it in a compositor, with an arrow
+    /// before events. Nothing, unless it is traced.
+    pub fn take_lines(&mut self) -> Vec<String> {
+        self.lines.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Objects that exist now.
@@ -124,6 +148,18 @@ impl<F> Relay<F> {
     /// What passed since the last call.
     pub fn take_tally(&mut self) -> Tally {
         std::mem::take(&mut self.tally)
+    }
+}
+
+fn trace(
+    lines: &mut Option<Vec<String>>,
+    arrow: &str,
+    call: &Call<'_>,
+    objects: &Objects,
+    note: &str,
+) {
+    if let Some(lines) = lines {
+        lines.push(format!("{arrow}{}{note}", Text::new(call, objects)));
     }
 }
 
@@ -198,6 +234,32 @@ mod tests {
         let bytes = [global(2, c"zwp_linux_dmabuf_v1", 4), shown.clone()].concat();
         relay.from_compositor(&bytes, [], &mut out).unwrap();
         assert_eq!(out.bytes, shown);
+    }
+
+    #[test]
+    fn what_passes_can_be_read() {
+        let mut relay = with_shm();
+        assert!(relay.take_lines().is_empty());
+        relay.set_traced(true);
+        let mut out = Batch::default();
+        relay.from_client(&create_pool(4), [10], &mut out).unwrap();
+        let events = [
+            global(2, c"zwp_linux_dmabuf_v1", 4),
+            global(3, c"wl_seat", 99),
+            global(4, c"wl_output", 1),
+        ];
+        relay.from_compositor(&events.concat(), [], &mut out).unwrap();
+        let expected = [
+            "wl_shm@3.create_pool(new id wl_shm_pool@4, fd, 4096)",
+            " -> wl_registry@2.global(2, \"zwp_linux_dmabuf_v1\", 4) (hidden)",
+            " -> wl_registry@2.global(3, \"wl_seat\", 99) (with a lower version)",
+            " -> wl_registry@2.global(4, \"wl_output\", 1)",
+        ];
+        assert_eq!(relay.take_lines(), expected);
+        assert!(relay.take_lines().is_empty());
+        relay.set_traced(false);
+        relay.from_client(&create_pool(5), [11], &mut out).unwrap();
+        assert!(relay.take_lines().is_empty());
     }
 
     #[test]

@@ -155,8 +155,8 @@ impl Client {
         }
         let call = match self.objects.event(message)? {
             Event::Pass(call) => call,
-            Event::Hide => return Ok(()),
-            Event::Replace(bytes) => {
+            Event::Hide(_) => return Ok(()),
+            Event::Replace(_, bytes) => {
                 link.local.queue(&bytes, []);
                 world.stats.events += 1;
                 return Ok(());

@@ -129,9 +129,9 @@ pub enum Event<'a> {
     /// Pass it on.
     Pass(Call<'a>),
     /// A global that isn't offered: drop it.
-    Hide,
+    Hide(Call<'a>),
     /// A global that is offered with another version: pass these bytes on instead.
-    Replace(Vec<u8>),
+    Replace(Call<'a>, Vec<u8>),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -420,18 +420,18 @@ impl Objects {
                 // An interface name that isn't UTF-8 is in no table.
                 let text = interface.to_str().unwrap_or_default();
                 match self.globals.advertise(name, text, version) {
-                    None => Event::Hide,
+                    None => Event::Hide(call),
                     Some(offered) if offered == version => Event::Pass(call),
                     Some(offered) => {
                         let args = [Arg::Uint(name), Arg::Str(Some(interface)), Arg::Uint(offered)];
                         let mut bytes = Vec::new();
                         wire::encode(call.object(), call.message.opcode, &args, &mut bytes);
-                        Event::Replace(bytes)
+                        Event::Replace(call, bytes)
                     }
                 }
             }
             ("global_remove", Some(Arg::Uint(name)), ..) if !self.globals.is_offered(name) => {
-                Event::Hide
+                Event::Hide(call)
             }
             _ => Event::Pass(call),
         }

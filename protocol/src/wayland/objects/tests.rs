@@ -231,16 +231,16 @@ fn objects_of_the_compositor_live_until_it_uses_their_id_again() {
 #[test]
 fn globals_are_hidden_capped_or_passed() {
     let mut connection = Connection::new();
-    assert!(matches!(connection.advertise(10, c"zwp_linux_dmabuf_v1", 4), Event::Hide));
+    assert!(matches!(connection.advertise(10, c"zwp_linux_dmabuf_v1", 4), Event::Hide(_)));
     assert!(matches!(connection.advertise(11, c"wl_output", 4), Event::Pass(_)));
-    let Event::Replace(bytes) = connection.advertise(12, c"wl_seat", 1000) else {
+    let Event::Replace(_, bytes) = connection.advertise(12, c"wl_seat", 1000) else {
         panic!("not capped")
     };
     assert!(bytes.len() > 8);
     let removed = |connection: &mut Connection, name| {
         connection.event(REGISTRY, "wl_registry", "global_remove", &[Arg::Uint(name)]).unwrap()
     };
-    assert!(matches!(removed(&mut connection, 10), Event::Hide));
+    assert!(matches!(removed(&mut connection, 10), Event::Hide(_)));
     assert!(matches!(removed(&mut connection, 11), Event::Pass(_)));
     let error = connection.bind(10, c"zwp_linux_dmabuf_v1", 1, 5).unwrap_err();
     assert_eq!(error.to_string(), "wl_registry@2.bind: global 10 was not offered");
