@@ -356,13 +356,21 @@ impl Desk {
         self.whole_status()["pending"].as_u64().expect("a number")
     }
 
+    /// All of `wlproxy status --json`.
+    ///
     /// Waits until wlproxy listens: it may have been started a moment ago.
-    fn whole_status(&self) -> Value {
+    pub fn whole_status(&self) -> Value {
         let socket = self.path("host/control.sock");
         until("wlproxy's control socket", || UnixStream::connect(&socket).ok());
-        let mut command = self.command(binary("wlproxy"));
-        command.arg("status").arg("--config").arg(self.config()).arg("--json");
+        let mut command = self.wlproxy(&["status", "--json"]);
         serde_json::from_slice(&output(&mut command, PATIENCE)).expect("JSON")
+    }
+
+    /// Another wlproxy, which asks the one that runs.
+    pub fn wlproxy(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(binary("wlproxy"));
+        command.args(arguments).arg("--config").arg(self.config());
+        command
     }
 
     /// A baseline of everything.

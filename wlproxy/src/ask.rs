@@ -5,6 +5,9 @@
 //! | question | answer |
 //! |---|---|
 //! | `{"ask":"status"}` | the document of [`crate::status`], in one line |
+//! | `{"ask":"trace","vm":"work","connection":3}` | `{"trace":"work","connection":3}`, then what passes, until either side ends |
+//!
+//! `vm` may be left out if the status lists the connection.
 //!
 //! A question that can't be answered is: `{"error":"why"}`.
 
@@ -28,6 +31,23 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub enum Ask {
     /// Who is connected, and what do they hold?
     Status,
+    /// What passes over a connection from now on?
+    Trace {
+        /// Its client VM, if it isn't the one of which the status lists this connection.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        vm: Option<String>,
+        /// Its number.
+        connection: u64,
+    },
+}
+
+/// The first line of a trace. The others are for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tracing {
+    /// The client VM.
+    pub trace: String,
+    /// The connection.
+    pub connection: u64,
 }
 
 /// The answer that there is none.
@@ -51,6 +71,11 @@ pub fn line(document: &impl Serialize) -> Vec<u8> {
     bytes
 }
 
+/// Text that is shown on a terminal and comes from somebody else: control characters are commands there.
+pub(crate) fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
 impl Ask {
     /// The question that was asked; `None` if it isn't whole yet. `Err`: what to answer.
     pub fn parse(question: &[u8]) -> Option<Result<Self, Vec<u8>>> {
@@ -68,7 +93,7 @@ impl Ask {
         let exchanged = self.exchange(stream);
         let (text, stream) = exchanged.with_context(|| format!("no answer from {shown}"))?;
         if let Ok(Refusal { error }) = serde_json::from_str(&text) {
-            bail!("wlproxy: {}", error.escape_debug());
+            bail!("wlproxy: {}", harmless(&error));
         }
         Ok((text, stream))
     }
@@ -99,6 +124,10 @@ mod tests {
         assert_eq!(parse("{\"ask\":\"status\"}\n"), Some(Ok(Ask::Status)));
         assert_eq!(line(&Ask::Status), b"{\"ask\":\"status\"}\n");
         assert_eq!(parse("{\"ask\":\"status\"}"), None, "not whole");
+        let trace = |vm: Option<&str>| Ask::Trace { vm: vm.map(str::to_owned), connection: 3 };
+        let text = "{\"ask\":\"trace\",\"vm\":\"work\",\"connection\":3}\n";
+        assert_eq!(parse(text), Some(Ok(trace(Some("work")))));
+        assert_eq!(line(&trace(None)), b"{\"ask\":\"trace\",\"connection\":3}\n");
         for wrong in ["\n", "status\n", "{}\n", "{\"ask\":\"everything\"}\n", "\u{0}\n"] {
             let refusal = parse(wrong).unwrap().unwrap_err();
             let refusal: Refusal = serde_json::from_slice(&refusal).unwrap();
@@ -131,7 +160,7 @@ mod tests {
             }
         });
         let error = format!("{:#}", Ask::Status.send(&path).unwrap_err());
-        assert!(error.contains("not \\u{1b}[31mtoday"), "{error}");
+        assert!(error.contains("not \u{fffd}[31mtoday"), "{error}");
         let error = format!("{:#}", Ask::Status.send(&path).unwrap_err());
         assert!(error.contains("ends just now"), "{error}");
         server.join().unwrap();

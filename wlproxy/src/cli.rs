@@ -5,7 +5,7 @@ use crate::config::{Compositor, Config};
 use crate::device::Side;
 use crate::status::{self, Connections};
 use crate::worker::Settings;
-use crate::{launch, supervisor};
+use crate::{launch, supervisor, trace};
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use std::os::fd::RawFd;
@@ -29,6 +29,12 @@ One row per VM: its side, whether its monitor is connected, its contexts and obj
 through, and the memory that was allocated for it. Then how long commits took from the client VMs to the host and from \
 there to the compositor VM; a row per connection, unless there are many; violations of the protocol, and workers that \
 died. The JSON document has more.";
+
+const TRACE: &str = "\
+Show what passes over a client's connection, a line for each message, until it ends or Ctrl-C.
+
+The lines are as WAYLAND_DEBUG has them in a compositor, with an arrow before events. They come from the worker of the \
+client's VM, which waits for no reader: what is read too slowly is left out, and a line tells how much.";
 
 const CHECK: &str = "\
 Check a configuration file without starting anything.
@@ -73,6 +79,18 @@ pub enum Command {
         #[arg(long, conflicts_with = "json")]
         connections: bool,
     },
+    /// Show what passes over a client's connection.
+    #[command(long_about = TRACE)]
+    Trace {
+        /// Which wlproxy to ask.
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Its number, as `wlproxy status` and the log have it.
+        connection: u64,
+        /// Its client VM: only needed for a connection that `wlproxy status` doesn't list.
+        #[arg(long, value_name = "NAME")]
+        vm: Option<String>,
+    },
     /// Check a configuration file without starting anything.
     #[command(long_about = CHECK)]
     Check(ConfigFile),
@@ -116,6 +134,10 @@ impl Cli {
                 let rows = if connections { Connections::All } else { Connections::Few };
                 print!("{}", if json { document } else { status::table(&document, rows)? });
                 Ok(())
+            }
+            Command::Trace { config, connection, vm } => {
+                let socket = Config::load(&config.path)?.control_socket();
+                trace::run(&socket, vm, connection, &mut std::io::stdout().lock())
             }
             Command::Check(file) => {
                 let config = Config::load(&file.path)?;

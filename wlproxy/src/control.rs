@@ -21,6 +21,9 @@ use wlproxy_protocol::accept::Token;
 /// Linux's default of 208 KiB), so wlproxy never waits for a worker: one whose buffer is full is broken.
 pub const MAX_OUTSTANDING: usize = 128;
 
+/// Most traces that one worker may be asked for before it has taken them: they don't fill its socket.
+pub const MAX_TRACE_ORDERS: usize = 16;
+
 /// A worker to wlproxy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -37,6 +40,8 @@ pub enum Request {
     Stats(Snapshot),
     /// The VM's frontend came, or went.
     Connected(bool),
+    /// One [`Order::Trace`] was taken.
+    TraceTaken,
 }
 
 /// wlproxy to a worker.
@@ -58,6 +63,12 @@ pub enum Order {
         /// Why.
         #[serde(with = "OpenErrorFormat")]
         error: OpenError,
+    },
+    /// Whoever is at the other end of the stream that comes with the packet wants to read what passes over this
+    /// connection.
+    Trace {
+        /// Its number.
+        connection: u64,
     },
     /// End now.
     Shutdown,

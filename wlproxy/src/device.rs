@@ -14,6 +14,7 @@
 //! | `ring`, `in_ring` | the virtqueues, and the fair use of receive buffers |
 //! | `poller` | the fds that are waited for |
 //! | [`opener`] | where connected streams come from |
+//! | [`trace`] | who reads what passes |
 //!
 //! # Threads
 //! Two per connection, both started by the vhost-user crate. One serves the frontend's socket; the *vring worker* does
@@ -43,6 +44,7 @@ mod poller;
 mod ranges;
 mod ring;
 pub mod serve;
+pub mod trace;
 mod vfds;
 mod virtio_wl;
 mod window;
@@ -76,6 +78,8 @@ pub struct Options {
     pub opener: Arc<dyn Opener>,
     /// What is counted.
     pub counters: Arc<Counters>,
+    /// Who wants to read what passes.
+    pub traces: Arc<trace::Requests>,
     /// Size of the window in bytes, a power of two: [`DEFAULT_WINDOW`].
     pub window_size: u64,
     /// Called when the vring worker panics: nobody answers the VM any more.

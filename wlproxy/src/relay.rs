@@ -134,6 +134,11 @@ impl<F> Relay<F> {
         self.lines = traced.then(Vec::new);
     }
 
+    /// Whether it does.
+    pub fn is_traced(&self) -> bool {
+        self.lines.is_some()
+    }
+
     /// What passed since the last call, a line for each message: as `WAYLAND_DEBUG` has it in a compositor, with an arrow
     /// before events. Nothing, unless it is traced.
     pub fn take_lines(&mut self) -> Vec<String> {

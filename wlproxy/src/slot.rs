@@ -2,13 +2,14 @@
 
 use crate::backoff::Backoff;
 use crate::config::{Isolation, Vm};
-use crate::control::{HostControl, Order};
+use crate::control::{HostControl, MAX_TRACE_ORDERS, Order};
 use crate::counters::Snapshot;
 use crate::launch::{Running, launch};
 use crate::sockets::Listening;
 use crate::status::{VmStatus, side_name};
 use anyhow::Result;
 use calloop::RegistrationToken;
+use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
@@ -32,6 +33,8 @@ pub struct Slot {
     backoff: Backoff,
     connected: bool,
     counters: Snapshot,
+    /// Traces that the worker was asked for and hasn't taken.
+    traces: usize,
 }
 
 #[derive(Debug)]
@@ -50,7 +53,7 @@ impl Slot {
         let listening = Listening::bind(&vm.socket)?;
         let phase = Phase::Down { until: now };
         let (backoff, counters) = Default::default();
-        Ok(Self { vm, listening, phase, backoff, connected: false, counters })
+        Ok(Self { vm, listening, phase, backoff, connected: false, counters, traces: 0 })
     }
 
     /// Starts the worker, if it is due. `watch` puts its control socket into the event loop.
@@ -101,6 +104,32 @@ impl Slot {
         self.connected = connected;
     }
 
+    /// The worker took a trace. `false` if it wasn't asked for one.
+    #[must_use]
+    pub fn handle_trace_taken(&mut self) -> bool {
+        let taken = self.traces.checked_sub(1);
+        self.traces = taken.unwrap_or(0);
+        taken.is_some()
+    }
+
+    /// Whether the worker counts this connection, as far as it has told.
+    pub fn lists(&self, connection: u64) -> bool {
+        self.counters.connections.iter().any(|one| one.connection == connection)
+    }
+
+    /// Has the worker write what passes over a connection to `reader`. `Err` tells why it can't.
+    pub fn trace(&mut self, connection: u64, reader: BorrowedFd<'_>) -> Result<(), &'static str> {
+        let Phase::Up { control, .. } = &self.phase else { return Err("its worker is down") };
+        if self.traces >= MAX_TRACE_ORDERS {
+            return Err("too many ask at once");
+        }
+        control
+            .send(&Order::Trace { connection }, Some(reader))
+            .map_err(|_| "its worker can't be asked now")?;
+        self.traces += 1;
+        Ok(())
+    }
+
     /// Asks the worker to end. It goes on being listened to.
     pub fn ask_to_end(&mut self) {
         if let Phase::Up { control, running, .. } = &mut self.phase
@@ -129,6 +158,7 @@ impl Slot {
         };
         self.connected = false;
         self.counters = Snapshot::default();
+        self.traces = 0;
         self.phase = Phase::Ending { running, since, kill_at };
         Some(watch)
     }

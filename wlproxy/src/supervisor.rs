@@ -3,7 +3,7 @@
 //! It holds no VM's memory and sees no byte of Wayland that a worker relays. One thread, one event loop; nothing in it
 //! waits for a worker.
 
-use crate::ask::{self, Ask};
+use crate::ask::{self, Ask, Refusal};
 use crate::config::{Config, Isolation};
 use crate::control::{HostControl, Received, Request};
 use crate::device::Side;
@@ -19,6 +19,7 @@ use calloop::signals::{Signal, Signals};
 use calloop::{EventLoop, Interest, LoopHandle, Mode, PostAction, RegistrationToken};
 use nix::sys::stat::{Mode as FileMode, umask};
 use sd_notify::NotifyState;
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -62,10 +63,16 @@ impl HasServices for Supervisor {
         &mut self.services
     }
 
-    fn answer(&mut self, service: Service, question: &[u8], _: &UnixStream) -> Option<Vec<u8>> {
+    fn answer(&mut self, service: Service, question: &[u8], asker: &UnixStream) -> Option<Vec<u8>> {
         match service {
             Service::Control => Some(match Ask::parse(question)? {
                 Ok(Ask::Status) => ask::line(&self.status()),
+                Ok(Ask::Trace { vm, connection }) => {
+                    match self.trace(vm.as_deref(), connection, asker) {
+                        Ok(()) => Vec::new(),
+                        Err(error) => Refusal::line(error),
+                    }
+                }
                 Err(refusal) => refusal,
             }),
             Service::Metrics => metrics::answer(question, || self.status()),
@@ -202,6 +209,11 @@ impl Supervisor {
                 Ok(Received::Message(Request::Connected(connected), None)) => {
                     slot.handle_connected(connected)
                 }
+                Ok(Received::Message(Request::TraceTaken, None)) => {
+                    if !slot.handle_trace_taken() {
+                        return self.cut(index, Some("it takes what it wasn't given"));
+                    }
+                }
                 Ok(Received::Message(_, Some(_))) => {
                     return self.cut(index, Some("it sends a file descriptor"));
                 }
@@ -259,6 +271,33 @@ impl Supervisor {
         tell_systemd(NotifyState::Stopping);
         self.stopping = Some(Stopping { until: now + STOP_PATIENCE, killed: false });
         self.slots.iter_mut().for_each(Slot::ask_to_end);
+    }
+
+    /// Gives the asker's socket to the worker that relays a connection: no byte of a trace passes through here.
+    fn trace(
+        &mut self,
+        vm: Option<&str>,
+        connection: u64,
+        asker: &UnixStream,
+    ) -> Result<(), String> {
+        let slot = self.slots.iter_mut().find(|slot| match vm {
+            Some(vm) => slot.name() == vm,
+            None => slot.vm.side == Side::Client && slot.lists(connection),
+        });
+        let slot = slot.ok_or_else(|| match vm {
+            Some(vm) => format!("there is no VM {vm}; `wlproxy status` shows all"),
+            None => format!(
+                "the status lists no connection {connection} of a client VM; \
+                 if it is new, or one of many, name its VM with --vm"
+            ),
+        })?;
+        if slot.vm.side == Side::Compositor {
+            return Err(format!(
+                "{} is the compositor VM; a connection is traced at its client VM",
+                slot.name()
+            ));
+        }
+        slot.trace(connection, asker.as_fd()).map_err(|why| format!("VM {}: {why}", slot.name()))
     }
 
     fn status(&self) -> Status {

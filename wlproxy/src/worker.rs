@@ -6,17 +6,18 @@
 
 mod broker;
 
+use crate::ask::Refusal;
 use crate::control::{Order, Received, Request, WorkerControl};
 use crate::counters::{Counters, Snapshot};
 use crate::device::serve::{Ended, Stop, serve};
-use crate::device::{self, Side};
+use crate::device::{self, Side, trace};
 use anyhow::{Context as _, Result, bail};
 use broker::Broker;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -48,6 +49,7 @@ pub fn run(settings: Settings, listener: UnixListener, control: WorkerControl) -
     let _end = ShutdownOnDrop(control.clone());
     let counters = Arc::new(Counters::default());
     let broker = Arc::new(Broker::new(&settings.vm, control.clone()));
+    let traces = Arc::new(trace::Requests::default());
     let stop = Stop::new().context("can't make the device's stop signal")?;
     let lost = Arc::new(AtomicBool::new(false));
     let device = Device {
@@ -55,6 +57,7 @@ pub fn run(settings: Settings, listener: UnixListener, control: WorkerControl) -
         settings,
         broker: broker.clone(),
         counters: counters.clone(),
+        traces: traces.clone(),
         stop: stop.clone(),
         alarm: Alarm { lost: lost.clone(), control: control.clone() },
     };
@@ -70,8 +73,9 @@ pub fn run(settings: Settings, listener: UnixListener, control: WorkerControl) -
         counters: &counters,
         sent: Snapshot::default(),
         sent_connected: false,
+        traces_taken: 0,
     };
-    let result = listen(&control, &broker, &mut report);
+    let result = listen(&control, &broker, &traces, &mut report);
     stop.stop();
     report.send();
     if lost.load(Ordering::Acquire) {
@@ -115,7 +119,12 @@ impl Drop for DeviceGuard {
 }
 
 /// Listens to wlproxy until it says to end, or is gone.
-fn listen(control: &WorkerControl, broker: &Broker, report: &mut Report<'_>) -> Result<()> {
+fn listen(
+    control: &WorkerControl,
+    broker: &Broker,
+    traces: &trace::Requests,
+    report: &mut Report<'_>,
+) -> Result<()> {
     let mut due = Instant::now() + REPORT_PERIOD;
     loop {
         if wait(control, due.saturating_duration_since(Instant::now()))? {
@@ -127,6 +136,10 @@ fn listen(control: &WorkerControl, broker: &Broker, report: &mut Report<'_>) -> 
                     Received::Message(Order::Refused { ticket, error }, None) => {
                         broker.refused(ticket, error);
                     }
+                    Received::Message(Order::Trace { connection }, Some(fd)) => {
+                        start_trace(traces, connection, fd.into());
+                        report.traces_taken += 1;
+                    }
                     Received::Message(Order::Shutdown, None) | Received::Eof => return Ok(()),
                     Received::Message(order, _) => {
                         bail!("wlproxy sends an fd too many or too few: {order:?}")
@@ -135,10 +148,18 @@ fn listen(control: &WorkerControl, broker: &Broker, report: &mut Report<'_>) -> 
                 }
             }
         }
+        report.send_taken();
         if Instant::now() >= due {
             report.send();
             due = Instant::now() + REPORT_PERIOD;
         }
+    }
+}
+
+fn start_trace(traces: &trace::Requests, connection: u64, reader: UnixStream) {
+    if let Err(mut reader) = traces.push(connection, reader) {
+        // Who can't be told now sees the end.
+        let _ = reader.write_all(&Refusal::line("the VM isn't connected, or too many ask"));
     }
 }
 
@@ -163,9 +184,18 @@ struct Report<'a> {
     counters: &'a Counters,
     sent: Snapshot,
     sent_connected: bool,
+    /// Traces that were taken and of which wlproxy doesn't know yet.
+    traces_taken: usize,
 }
 
 impl Report<'_> {
+    /// Says that traces were taken. What can't be said now is said after the next message, or report.
+    fn send_taken(&mut self) {
+        while self.traces_taken > 0 && self.control.send(&Request::TraceTaken, None).is_ok() {
+            self.traces_taken -= 1;
+        }
+    }
+
     /// What can't be sent now is sent the next time.
     fn send(&mut self) {
         let connected = self.counters.frontends.get() > 0;
@@ -187,6 +217,7 @@ struct Device {
     settings: Settings,
     broker: Arc<Broker>,
     counters: Arc<Counters>,
+    traces: Arc<trace::Requests>,
     stop: Stop,
     alarm: Alarm,
 }
@@ -198,6 +229,7 @@ impl Device {
             vm: self.settings.vm,
             opener: self.broker,
             counters: self.counters,
+            traces: self.traces,
             window_size: self.settings.window,
             side: self.settings.side,
             on_panic: Arc::new(move || self.alarm.raise()),

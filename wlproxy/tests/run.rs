@@ -172,6 +172,28 @@ fn status_shows_who_is_connected() {
 }
 
 #[test]
+fn a_trace_that_can_not_be_is_refused_with_the_reason() {
+    let rig = Rig::running("process");
+    let refused = |arguments: &[&str]| {
+        let output = rig.run(arguments);
+        assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    for (arguments, reason) in [
+        (&["trace", "3"][..], "lists no connection 3"),
+        (&["trace", "3", "--vm", "nobody"], "no VM nobody"),
+        (&["trace", "3", "--vm", "gui"], "is the compositor VM"),
+        (&["trace", "3", "--vm", "work"], "isn't connected"),
+    ] {
+        let error = refused(arguments);
+        assert!(error.contains(reason), "{error}");
+    }
+    for _ in 0..40 {
+        assert!(refused(&["trace", "3", "--vm", "work"]).contains("isn't connected"));
+    }
+}
+
+#[test]
 fn a_killed_worker_comes_back_alone() {
     let rig = Rig::running("process");
     let (gui, socket) = (rig.vm("gui").pid, rig.runtime_dir().join("work.sock"));

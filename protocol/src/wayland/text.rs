@@ -69,7 +69,12 @@ fn string(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     let shown = &bytes[..bytes.len().min(MAX_STRING)];
     for chunk in shown.utf8_chunks() {
         // It escapes control characters, and those that change the direction of text or show as nothing.
-        write!(f, "{}", chunk.valid().escape_debug())?;
+        for c in chunk.valid().chars() {
+            match c {
+                '\'' => f.write_char(c)?,
+                c => write!(f, "{}", c.escape_debug())?,
+            }
+        }
         chunk.invalid().iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))?;
     }
     f.write_char('"')?;
@@ -159,7 +164,7 @@ mod tests {
         let text = shown(hostile);
         assert!(text.chars().all(|c| !c.is_control() && c != '\u{202e}'), "{text:?}");
         assert!(text.contains(r#""\u{1b}]0;owned"#) && text.contains(r"\xff\xfe"), "{text}");
-        assert!(shown(c"ünï 日本").contains("\"ünï 日本\""));
+        assert!(shown(c"ünï 日本, isn't it").contains("\"ünï 日本, isn't it\""));
     }
 
     #[test]

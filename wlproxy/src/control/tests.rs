@@ -64,6 +64,7 @@ fn requests_arrive() {
         Request::Open { ticket: u64::MAX, target: Target::Default },
         Request::Open { ticket: 0, target: Target::Accepted(token()) },
         Request::Connected(true),
+        Request::TraceTaken,
         Request::Stats(snapshot),
     ] {
         worker.send(&sent, None).unwrap();
@@ -86,6 +87,7 @@ fn orders_arrive() {
         Order::Refused { ticket: 4, error: OpenError::Unknown },
         Order::Refused { ticket: 4, error: OpenError::Limit },
         Order::Refused { ticket: 4, error: OpenError::Failed },
+        Order::Trace { connection: u64::MAX },
         Order::Shutdown,
     ] {
         let null = File::open("/dev/null").unwrap();
@@ -140,6 +142,9 @@ fn all_answers_that_may_be_outstanding_fit_into_the_socket() {
     let role = Role::Accepted { connection: u64::MAX, token: token() };
     for _ in 0..MAX_OUTSTANDING {
         host.send(&Order::Opened { ticket: u64::MAX, role }, Some(null.as_fd())).unwrap();
+    }
+    for _ in 0..MAX_TRACE_ORDERS {
+        host.send(&Order::Trace { connection: u64::MAX }, Some(null.as_fd())).unwrap();
     }
     host.send(&Order::Shutdown, None).unwrap();
 }

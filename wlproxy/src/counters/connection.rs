@@ -52,7 +52,7 @@ numbers! {
     events,
     /// `wl_surface.commit` requests relayed.
     commits,
-    /// vfds that came over this connection and exist now: for the compositor VM the memory of its client's buffers.
+    /// vfds that came over this connection and that the VM hasn't closed.
     vfds,
     /// Bytes that the VM sent.
     sent_bytes,

@@ -88,7 +88,7 @@ impl Backend {
         let rings =
             [r#in, out].map(|vring| Ring::new(vring.clone(), self.memory.clone(), run.clone()));
         tracing::info!(vm = self.options.vm, use_shmem = relative, "the driver is up");
-        Some(VirtioWl::new(&self.options, features, vfds, rings, self.poller.waker()))
+        Some(VirtioWl::new(&self.options, features, vfds, rings, self.poller.clone()))
     }
 }
 

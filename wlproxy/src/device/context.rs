@@ -227,6 +227,23 @@ impl Context {
         self.stream.as_ref().is_some_and(|stream| stream.is_stuck() && !self.deaf)
     }
 
+    /// Keeps what passes as text from now on, or doesn't any more. Only a link understands it.
+    pub(super) fn set_traced(&mut self, traced: bool) {
+        if let Kind::Link(relay) = &mut self.kind
+            && relay.is_traced() != traced
+        {
+            relay.set_traced(traced);
+        }
+    }
+
+    /// What passed since the last call, as text.
+    pub(super) fn take_lines(&mut self) -> Vec<String> {
+        match &mut self.kind {
+            Kind::Link(relay) => relay.take_lines(),
+            Kind::Unproven(..) | Kind::Plain => Vec::new(),
+        }
+    }
+
     /// Tells what waits for it: of the guest's SENDs `held` bytes that it hasn't got yet, and for the guest `receiving`
     /// bytes.
     pub(super) fn count_queues(&self, held: usize, receiving: usize) {

@@ -120,6 +120,12 @@ impl Vfds {
         self.table.get_mut(&id)
     }
 
+    /// The context that is a client's end of this connection.
+    pub(super) fn link(&self, connection: u64) -> Option<u32> {
+        let ours = |vfd: &Vfd| matches!(vfd, Vfd::Context(of) if of.is_link() && of.connection() == Some(connection));
+        self.table.iter().find(|(_, vfd)| ours(vfd)).map(|(&id, _)| id)
+    }
+
     /// Whether there is room for another one.
     pub(super) fn has_room(&self) -> bool {
         self.table.len() < MAX_VFDS

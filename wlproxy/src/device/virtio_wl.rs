@@ -4,15 +4,18 @@
 //! | part | what it does |
 //! |---|---|
 //! | this file | one turn of the device: takes chains, answers them |
+//! | [`traced`] | connections that somebody reads along |
 //! | [`transfer`] | bytes in both directions: SEND, RECV, HUP, and who has to wait |
 
+mod traced;
 mod transfer;
 
 use super::in_ring::InRing;
 use super::opener::{OpenError, Opened, Opener, Target};
 use super::pipe::Direction;
-use super::poller::{RETRY, Waker};
+use super::poller::{Poller, RETRY, Waker};
 use super::ring::{Chain, Reply, Ring};
+use super::trace::{self, Traces};
 use super::vfds::{Vfd, VfdError, Vfds};
 use super::{MAX_CONTEXTS, Options, Side};
 use nix::sys::epoll::EpollFlags;
@@ -87,6 +90,8 @@ pub(super) struct VirtioWl {
     /// NEW_CTX commands that wait for their stream.
     opening: HashMap<u32, Reply>,
     answers: Arc<Answers>,
+    trace_requests: Arc<trace::Requests>,
+    traces: Traces,
     waker: Waker,
 }
 
@@ -97,9 +102,11 @@ impl VirtioWl {
         features: u64,
         vfds: Vfds,
         rings: [Ring; 2],
-        waker: Waker,
+        poller: Poller,
     ) -> Self {
         let [r#in, out] = rings;
+        let waker = poller.waker();
+        options.traces.attach(waker.clone());
         Self {
             vm: options.vm.clone(),
             side: options.side,
@@ -115,6 +122,8 @@ impl VirtioWl {
             turns: 0,
             opening: HashMap::new(),
             answers: Arc::new(Answers { list: Mutex::default(), waker: waker.clone() }),
+            trace_requests: options.traces.clone(),
+            traces: Traces::new(&options.vm, poller),
             waker,
         }
     }
@@ -128,9 +137,14 @@ impl VirtioWl {
             if key == RETRY {
                 let stuck = self.vfds.retry();
                 stuck.into_iter().for_each(|id| self.polled(id, EpollFlags::EPOLLOUT));
+            } else if self.traces.has(key) {
+                self.trace_polled(key, flags);
             } else if let Some(id) = self.vfds.polled(key) {
                 self.polled(id, flags);
             }
+        }
+        for (connection, reader) in self.trace_requests.take() {
+            self.start_trace(connection, reader);
         }
         self.commands();
         for (id, result) in self.answers.take() {
@@ -342,6 +356,12 @@ impl VirtioWl {
             }
         }
         self.in_budget < before
+    }
+}
+
+impl Drop for VirtioWl {
+    fn drop(&mut self) {
+        self.trace_requests.detach();
     }
 }
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::control::{self, HostControl, MAX_OUTSTANDING};
 use crate::device::opener::{OpenError, Opened, Opener, Role, Target};
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 
@@ -143,4 +143,18 @@ fn an_order_without_its_fd_ends_the_worker() {
     let rig = Rig::new();
     rig.host.send(&Order::Opened { ticket: 1, role: Role::Main }, None).unwrap();
     assert!(rig.end().is_err());
+}
+
+#[test]
+fn a_trace_without_a_vm_is_refused_and_taken() {
+    let rig = Rig::new();
+    let (mut reader, theirs) = pair();
+    rig.host.send(&Order::Trace { connection: 1 }, Some(theirs.as_fd())).unwrap();
+    drop(theirs);
+    while request(&rig.host) != Request::TraceTaken {}
+    let mut answer = String::new();
+    reader.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("\"error\"") && answer.contains("isn't connected"), "{answer}");
+    rig.host.send(&Order::Trace { connection: 1 }, None).unwrap();
+    assert!(rig.end().is_err(), "where is the reader?");
 }

@@ -240,6 +240,7 @@ fn host_with(opener: Arc<dyn Opener>, streams: std::sync::mpsc::Receiver<UnixStr
         vm: "test".into(),
         side: Side::Client,
         opener,
+        traces: Arc::default(),
         counters: counters.clone(),
         window_size: 1 << 30,
         on_panic: Arc::new(move || alarm.send(()).unwrap()),

@@ -1,6 +1,7 @@
 mod driver;
 mod hostile;
 mod link;
+mod trace;
 mod wayland;
 
 use super::*;

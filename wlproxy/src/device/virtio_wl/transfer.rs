@@ -101,6 +101,7 @@ impl VirtioWl {
             Some(Vfd::Pipe(pipe)) => Ok(pipe.send(bytes)),
             Some(Vfd::Allocation(_)) | None => Ok(Sent::Done),
         };
+        self.trace(id, None);
         match sent {
             Ok(Sent::Waiting) => {
                 let flow = self.flows.entry(id).or_default();
@@ -150,6 +151,7 @@ impl VirtioWl {
 
     /// Removes a vfd and all that waits for it.
     fn forget(&mut self, id: u32) -> bool {
+        self.end_trace(id);
         let existed = self.vfds.remove(id);
         self.buffers.forget(id);
         if let Some(flow) = self.flows.remove(&id) {
@@ -216,10 +218,12 @@ impl VirtioWl {
             Some(Vfd::Allocation(_)) | None => return,
         };
         let now = Instant::now();
+        self.trace(id, None);
         let result = match read {
             Ok(Incoming::Nothing) => return,
             Ok(Incoming::Batch(batch)) => self.queue(id, batch, now),
             Ok(Incoming::HangUp) => {
+                self.trace(id, Some("the other side has hung up"));
                 self.hang_up(id);
                 Ok(())
             }
@@ -293,6 +297,7 @@ impl VirtioWl {
             Some(Vfd::Allocation(_)) | None => return,
         };
         tracing::warn!(vm = self.vm, connection, vfd = id, "a stream ends: {end}");
+        self.trace(id, Some(&end.to_string()));
         if let Some(stream) = rest {
             self.vfds.linger(stream);
         }

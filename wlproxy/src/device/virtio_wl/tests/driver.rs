@@ -8,7 +8,7 @@ use crate::device::vfds::Vfds;
 use crate::device::virtio_wl::VirtioWl;
 use crate::device::window::Window;
 use crate::device::window::tests::FakeFrontend;
-use crate::device::{Options, Side};
+use crate::device::{Options, Side, trace};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::AsFd;
@@ -60,6 +60,7 @@ pub(super) struct Driver {
     pub(super) device: Option<VirtioWl>,
     pub(super) opener: Arc<FakeOpener>,
     pub(super) counters: Arc<Counters>,
+    pub(super) traces: Arc<trace::Requests>,
     pub(super) frontend: FakeFrontend,
     free_slots: Vec<u16>,
     answers: BTreeMap<u16, Vec<u8>>,
@@ -89,11 +90,13 @@ impl Driver {
         });
         let (runs, poller) = (Runs::default(), Poller::new().unwrap());
         let (opener, counters) = (Arc::new(FakeOpener::default()), Arc::new(Counters::default()));
+        let traces = Arc::new(trace::Requests::default());
         let options = Options {
             vm: "test".into(),
             side,
             opener: opener.clone(),
             counters: counters.clone(),
+            traces: traces.clone(),
             window_size: 64 << 20,
             on_panic: Arc::new(|| ()),
         };
@@ -107,7 +110,7 @@ impl Driver {
         );
         let vfds = Vfds::new(poller.clone(), window, counters.clone());
         let rings = vrings.clone().map(|vring| Ring::new(vring, memory.clone(), runs.current()));
-        let device = Some(VirtioWl::new(&options, features, vfds, rings, poller.waker()));
+        let device = Some(VirtioWl::new(&options, features, vfds, rings, poller.clone()));
         let mut driver = Self {
             memory,
             vrings,
@@ -118,6 +121,7 @@ impl Driver {
             device,
             opener,
             counters,
+            traces,
             frontend,
             free_slots: (0..QUEUE as u16 / 2).rev().collect(),
             answers: BTreeMap::new(),
