@@ -5,7 +5,7 @@ use crate::config::{Compositor, Config};
 use crate::device::Side;
 use crate::status::{self, Connections};
 use crate::worker::Settings;
-use crate::{launch, supervisor, trace};
+use crate::{launch, supervisor, top, trace};
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use std::os::fd::RawFd;
@@ -29,6 +29,12 @@ One row per VM: its side, whether its monitor is connected, its contexts and obj
 through, and the memory that was allocated for it. Then how long commits took from the client VMs to the host and from \
 there to the compositor VM; a row per connection, unless there are many; violations of the protocol, and workers that \
 died. The JSON document has more.";
+
+const TOP: &str = "\
+Show live who is connected to the running wlproxy, and what they do.
+
+Once a second, requests, events and commits per second of each VM and each connection, the busiest first. It goes on when \
+wlproxy is gone and comes back. q, Esc or Ctrl-C leave it.";
 
 const TRACE: &str = "\
 Show what passes over a client's connection, a line for each message, until it ends or Ctrl-C.
@@ -79,6 +85,9 @@ pub enum Command {
         #[arg(long, conflicts_with = "json")]
         connections: bool,
     },
+    /// Show live who is connected to the running wlproxy, and what they do.
+    #[command(long_about = TOP)]
+    Top(ConfigFile),
     /// Show what passes over a client's connection.
     #[command(long_about = TRACE)]
     Trace {
@@ -135,6 +144,7 @@ impl Cli {
                 print!("{}", if json { document } else { status::table(&document, rows)? });
                 Ok(())
             }
+            Command::Top(config) => top::run(&Config::load(&config.path)?.control_socket()),
             Command::Trace { config, connection, vm } => {
                 let socket = Config::load(&config.path)?.control_socket();
                 trace::run(&socket, vm, connection, &mut std::io::stdout().lock())

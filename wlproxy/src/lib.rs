@@ -11,7 +11,7 @@
 //! | [`control`] | what wlproxy and a worker say to each other |
 //! | [`services`], [`ask`] | the sockets where others ask, and what can be asked |
 //! | [`status`] | what `wlproxy status` shows |
-//! | [`trace`] | `wlproxy trace` |
+//! | [`top`], [`trace`] | `wlproxy top`, `wlproxy trace` |
 //! | [`metrics`] | the same for Prometheus |
 //! | [`device`] | the devices: vhost-user backends |
 //! | [`relay`] | the state machine of a link (pure) |
@@ -42,5 +42,6 @@ pub mod slot;
 pub mod sockets;
 pub mod status;
 pub mod supervisor;
+pub mod top;
 pub mod trace;
 pub mod worker;

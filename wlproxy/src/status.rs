@@ -6,7 +6,7 @@
 //! its own VM, the host never touches a pixel, and what a client VM would say of itself can't be believed. There,
 //! `guest-agent --stats` tells.
 
-mod table;
+pub(crate) mod table;
 
 pub use table::{Connections, table};
 
