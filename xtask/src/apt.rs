@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// One package.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Package {
     name: &'static str,
     /// It is there when all of these are.
@@ -22,7 +22,7 @@ pub(crate) struct Package {
     reason: &'static str,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 enum Proof {
     /// A program in `PATH`.
     Program(&'static str),
@@ -95,6 +95,14 @@ pub(crate) const PACKAGES: &[Package] = &[
         reason: "lets root start sway, which refuses to run as root",
     },
 ];
+
+/// The packages of simple clients, and what these need.
+const CLIENTS: [&str; 3] = ["weston", "foot", "fonts-dejavu-core"];
+
+/// Those of [`PACKAGES`] that a demo needs on a desktop that is there.
+pub(crate) fn clients() -> Vec<Package> {
+    PACKAGES.iter().filter(|package| CLIENTS.contains(&package.name)).copied().collect()
+}
 
 /// How long a lock of apt's may be held by another one: that one may be installing, too.
 const LOCK_DEADLINE: Duration = Duration::from_secs(300);

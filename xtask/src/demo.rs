@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: two client VMs on the screen of a compositor VM, without a hypervisor.
 
+mod here;
 mod numbers;
 mod picture;
 mod rooms;
@@ -13,6 +14,7 @@ use crate::supervisor::Supervisor;
 use crate::{absolute, apt, build, root};
 use anyhow::{Context, Result};
 use clap::Args;
+use here::Desktop;
 use rooms::Rooms;
 use show::Show;
 use std::fs;
@@ -27,6 +29,9 @@ pub(crate) struct Options {
     /// Keep the logs of a demo that went well, too
     #[arg(long)]
     keep_logs: bool,
+    /// Show the windows on the desktop that this is called from instead, until Ctrl-C or until the last one is closed
+    #[arg(long)]
+    here: bool,
 }
 
 /// Where the results go.
@@ -67,14 +72,20 @@ fn ignore_absent(result: std::io::Result<()>, path: &Path) -> Result<()> {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let out = options.out.as_deref().map_or_else(|| root().join("target/demo"), absolute);
     let output = Output::new(&out)?;
+    let desktop = if options.here { Some(Desktop::find()?) } else { None };
     let mut progress = Progress::new();
-    apt::ensure(apt::PACKAGES, &output.logs.join("apt.log"), &mut progress)?;
+    let packages = if options.here { apt::clients() } else { apt::PACKAGES.to_vec() };
+    apt::ensure(&packages, &output.logs.join("apt.log"), &mut progress)?;
     let (wlproxy, guest_agent) = programs(&mut progress)?;
 
-    let rooms = Rooms::new(&wlproxy, &guest_agent)?;
+    let rooms = Rooms::new(&wlproxy, &guest_agent, desktop.as_ref().map(|desktop| desktop.owner))?;
     // Dropped before the rooms: what uses a room ends first.
     let mut supervisor = Supervisor::new(rooms.identity(), &output.logs, progress)?;
-    let shown = Show { rooms: &rooms, output: &output, supervisor: &mut supervisor }.run();
+    let show = Show { rooms: &rooms, output: &output, supervisor: &mut supervisor };
+    let shown = match &desktop {
+        Some(desktop) => show.run_here(desktop),
+        None => show.run(),
+    };
     if shown.is_err() {
         supervisor.progress.failed();
     }
@@ -98,7 +109,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         fs::remove_dir_all(&output.logs)?;
     }
     println!("{table}");
-    println!("picture: {}", output.picture.display());
+    if output.picture.exists() {
+        println!("picture: {}", output.picture.display());
+    }
     println!("numbers: {}", output.report.display());
     Ok(())
 }

@@ -25,10 +25,10 @@ pub(crate) struct Rooms {
 }
 
 impl Rooms {
-    /// Makes them, for the caller or, when that is root, for an unprivileged user.
-    pub(crate) fn new(wlproxy: &Path, guest_agent: &Path) -> Result<Self> {
+    /// Makes them, for the caller or, when that is root, for `owner` or else an unprivileged user.
+    pub(crate) fn new(wlproxy: &Path, guest_agent: &Path, owner: Option<Identity>) -> Result<Self> {
         let base = mkdtemp(TEMPLATE).with_context(|| format!("can't make {TEMPLATE}"))?;
-        let identity = geteuid().is_root().then(unprivileged);
+        let identity = geteuid().is_root().then(|| owner.unwrap_or_else(unprivileged));
         let mut rooms = Self {
             base,
             identity,

@@ -25,19 +25,19 @@ use std::time::{Duration, Instant};
 const START_DEADLINE: Duration = Duration::from_secs(20);
 
 /// How long the windows of a VM may take: on a slow machine the font cache is made first.
-const WINDOWS_DEADLINE: Duration = Duration::from_secs(60);
+pub(super) const WINDOWS_DEADLINE: Duration = Duration::from_secs(60);
 
 /// How long it may take until every window has drawn.
 const DRAWN_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long a question may take: a picture, a status, an agent's numbers.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
+pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
 
 /// How often wlproxy is asked for its status.
 const STATUS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What the program is called that takes the pictures.
-const GRIM: &str = "grim";
+pub(super) const GRIM: &str = "grim";
 
 /// The demo while it runs.
 pub(crate) struct Show<'a> {
@@ -112,7 +112,7 @@ impl Show<'_> {
     }
 
     /// Starts wlproxy. Returns its configuration file.
-    fn start_wlproxy(&mut self) -> Result<PathBuf> {
+    pub(super) fn start_wlproxy(&mut self) -> Result<PathBuf> {
         self.supervisor.progress.stage("starting wlproxy, with a worker for each VM");
         let room = self.rooms.room(HOST);
         let config = self.rooms.write(HOST, "wlproxy.toml", &scene::wlproxy_config(&room))?;
@@ -144,7 +144,7 @@ impl Show<'_> {
     }
 
     /// Starts the accept side of the compositor VM. Clients that come before it is ready wait for it.
-    fn start_serve(&mut self, compositor: &Path) -> Result<()> {
+    pub(super) fn start_serve(&mut self, compositor: &Path) -> Result<()> {
         let mut spec = self.agent(COMPOSITOR_VM, "serve")?;
         spec.args.extend(words(&["--compositor", text(compositor)?]));
         self.supervisor.start(&spec)
@@ -220,7 +220,7 @@ impl Show<'_> {
     }
 
     /// Asks the agents and wlproxy what they counted.
-    fn count(&mut self, config: &Path) -> Result<Numbers> {
+    pub(super) fn count(&mut self, config: &Path) -> Result<Numbers> {
         self.supervisor.progress.stage("counting");
         let agents = [COMPOSITOR_VM]
             .into_iter()
@@ -253,7 +253,7 @@ impl Show<'_> {
     }
 
     /// Has an agent write its numbers.
-    fn agent_stats(&mut self, vm: &str) -> Result<Value> {
+    pub(super) fn agent_stats(&mut self, vm: &str) -> Result<Value> {
         let name = agent_name(vm);
         let path = self.rooms.stats(vm);
         if path.exists() {
@@ -290,7 +290,7 @@ impl Show<'_> {
     }
 
     /// A program in a room: it sees the sockets of that room only.
-    fn spec(&self, name: &str, room: &str, program: &Path) -> Spec {
+    pub(super) fn spec(&self, name: &str, room: &str, program: &Path) -> Spec {
         let dir = self.rooms.room(room);
         let mut env: Vec<(String, String)> = [
             ("HOME", dir.display().to_string()),
@@ -308,7 +308,7 @@ impl Show<'_> {
         Spec { name: name.to_owned(), program, args: Vec::new(), env, dir, stdout: None }
     }
 
-    fn agent(&self, vm: &str, mode: &str) -> Result<Spec> {
+    pub(super) fn agent(&self, vm: &str, mode: &str) -> Result<Spec> {
         let mut spec = self.spec(&agent_name(vm), vm, self.rooms.guest_agent());
         let channel = format!("process:{}", text(&self.rooms.device(vm))?);
         let stats = self.rooms.stats(vm);
@@ -321,11 +321,11 @@ impl Show<'_> {
     }
 }
 
-fn words(words: &[&str]) -> Vec<String> {
+pub(super) fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-fn text(path: &Path) -> Result<&str> {
+pub(super) fn text(path: &Path) -> Result<&str> {
     path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
 }
 

@@ -21,7 +21,8 @@ fn show(wlproxy: &str, agent: &str) -> (Result<String>, Result<()>, TempDir, Out
         path
     };
     let output = Output::new(&dir.path().join("out")).unwrap();
-    let rooms = Rooms::new(&script("wlproxy", wlproxy), &script("guest-agent", agent)).unwrap();
+    let rooms =
+        Rooms::new(&script("wlproxy", wlproxy), &script("guest-agent", agent), None).unwrap();
     let mut supervisor =
         Supervisor::new(rooms.identity(), &output.logs, Progress::quiet()).unwrap();
     let shown = Show { rooms: &rooms, output: &output, supervisor: &mut supervisor }.run();
