@@ -2,13 +2,17 @@
 
 use std::fs;
 
-/// Memory of a process, in bytes: its own, and its share of what it has in common with others (Linux, `Pss` of
-/// `smaps_rollup`). 0 if it is gone.
+/// Memory of a process, in bytes: its own, and its share of memory that it has in common with others (Linux, `Pss_Anon`
+/// and `Pss_Shmem` of `smaps_rollup`). 0 if it is gone.
+///
+/// Not that of its program's files: its share of that changes with who else runs the same program.
 pub fn footprint(id: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{id}/smaps_rollup")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kib.unwrap_or_default() << 10
+    let kib = |line: &str| {
+        let rest = ["Pss_Anon:", "Pss_Shmem:"].iter().find_map(|name| line.strip_prefix(name))?;
+        rest.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    text.lines().filter_map(kib).sum::<u64>() << 10
 }
 
 /// Memory of a process that is its own, in bytes.
