@@ -14,17 +14,22 @@ pub(crate) struct Process {
     pub(crate) name: String,
 }
 
+/// Where `/proc/PID/stat` tells how many threads there are, counted from the state: the 20th field, and the state is the
+/// 3rd (proc(5)).
+const THREADS: usize = 20 - 3;
+
 impl Process {
-    /// Reads `/proc/PID/stat`: `pid (name) state ppid pgrp ...`, where the name may hold anything. None if it is dead.
+    /// Reads `/proc/PID/stat`: `pid (name) state ppid pgrp ...`, where the name may hold anything. None if it is dead:
+    /// with all of its threads, since what it had open is open as long as one of them is not.
     fn parse(stat: &str) -> Option<Self> {
         let (pid, rest) = stat.split_once(" (")?;
         let (name, rest) = rest.rsplit_once(") ")?;
-        let mut fields = rest.split(' ');
-        if matches!(fields.next()?, "Z" | "X") {
-            return None;
+        let fields: Vec<&str> = rest.split(' ').collect();
+        if matches!(*fields.first()?, "Z" | "X") {
+            fields.get(THREADS)?.parse().ok().filter(|&threads: &u32| threads > 1)?;
         }
         let id = |text: &str| text.parse().ok().map(Pid::from_raw);
-        let (pid, parent, group) = (id(pid)?, id(fields.next()?)?, id(fields.next()?)?);
+        let (pid, parent, group) = (id(pid)?, id(fields.get(1)?)?, id(fields.get(2)?)?);
         Some(Self { pid, parent, group, name: name.to_owned() })
     }
 }
@@ -80,5 +85,12 @@ mod tests {
         for stat in ["13 (x) Z 7 5 0", "", "13 (x", "13 (x) S", "x (x) S 1 1 1"] {
             assert_eq!(Process::parse(stat), None, "{stat}");
         }
+    }
+
+    #[test]
+    fn who_has_a_thread_left_runs() {
+        let stat = |threads| format!("13 (x) Z 7 5 0 0 -1 0 0 0 0 0 0 0 0 0 20 0 {threads} 0");
+        assert_eq!(Process::parse(&stat(1)), None);
+        assert!(Process::parse(&stat(2)).is_some());
     }
 }

@@ -7,7 +7,6 @@ use crate::wait::until;
 use crate::{Count, Totals};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::path::Path;
 use std::time::Instant;
 
 /// A process of a desk that may die.
@@ -105,11 +104,15 @@ fn end(process: &mut Process) {
 /// Waits until a process has ended that isn't our child.
 fn until_gone(id: Pid) {
     let path = format!("/proc/{id}");
-    until("the end of a worker", || (!Path::new(&path).exists() || is_zombie(&path)).then_some(()));
+    until("the end of a worker", || is_gone(&path).then_some(()));
 }
 
-/// Whether it has ended and nobody has waited for it.
-fn is_zombie(path: &str) -> bool {
+/// Whether it has ended with all of its threads, waited for or not. `path` is its folder in /proc.
+fn is_gone(path: &str) -> bool {
     let stat = std::fs::read_to_string(format!("{path}/stat")).unwrap_or_default();
-    stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
+    // "pid (name) state ...", where the name may hold anything.
+    let Some((_, rest)) = stat.rsplit_once(") ") else { return true };
+    let fields: Vec<_> = rest.split(' ').collect();
+    // The 20th field tells how many threads there are (proc(5)); the state, the first here, is the 3rd.
+    matches!(fields[0], "Z" | "X") && fields[20 - 3] == "1"
 }
