@@ -52,6 +52,8 @@ impl Watch {
         if let Some(watch) = self.armed.take() {
             // It is gone already if the directory is.
             let _ = self.inotify.rm_watch(watch);
+            // That is told as well, and nobody would ever look at anything else.
+            self.clear();
         }
     }
 
@@ -84,6 +86,8 @@ mod tests {
         drop(socket);
         std::fs::remove_file(watch.socket()).unwrap();
         assert!(watch.arm() && !told(&watch));
+        // Looking again isn't a reason to look again.
+        assert!(watch.arm() && watch.arm() && !told(&watch));
         let _socket = UnixListener::bind(watch.socket()).unwrap();
         assert!(told(&watch) && !told(&watch));
         std::fs::rename(watch.socket(), folder.path().join("other")).unwrap();
