@@ -3,7 +3,7 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -85,13 +85,25 @@ fn the_end_of_an_application_is_noticed_where_ends_of_children_are_ignored() {
     assert_eq!(agent.end().code(), Some(7));
 }
 
+/// A socket that takes connections from the moment on at which it is there.
+fn listen_at(path: &Path) -> UnixListener {
+    let new = path.with_extension("new");
+    let listener = UnixListener::bind(&new).unwrap();
+    fs::rename(new, path).unwrap();
+    listener
+}
+
 /// Does what a compositor does for a client that asks whether it is there.
 fn answer(compositor: &UnixListener) -> UnixStream {
-    let (mut client, _) = compositor.accept().unwrap();
-    // get_registry and sync, of 12 bytes each; the latter's callback is object 3.
-    client.read_exact(&mut [0; 24]).unwrap();
-    client.write_all(&[3, 12 << 16, 0, 1, 12 << 16 | 1, 3].map(u32::to_ne_bytes).concat()).unwrap();
+    let (client, _) = compositor.accept().unwrap();
+    answer_to(&client).unwrap();
     client
+}
+
+fn answer_to(mut client: &UnixStream) -> io::Result<()> {
+    // get_registry and sync, of 12 bytes each; the latter's callback is object 3.
+    client.read_exact(&mut [0; 24])?;
+    client.write_all(&[3, 12 << 16, 0, 1, 12 << 16 | 1, 3].map(u32::to_ne_bytes).concat())
 }
 
 /// A second agent of a VM waits for the first to end: its device is busy. It can be asked to end meanwhile.
@@ -271,6 +283,45 @@ fn a_user_manager_that_fails_or_hangs_holds_up_nothing() {
 }
 
 #[test]
+fn serve_waits_for_an_fd_to_watch_the_compositor_by() {
+    let folder = tempfile::tempdir().unwrap();
+    let serve = [&["serve"], &NOBODY[..], &["--compositor", "wayland-1"]].concat();
+    let mut agent = Agent::start(folder.path(), "exec 2> log", &serve);
+    let until_log = |text: &str| {
+        until(text, || {
+            fs::read_to_string(folder.path().join("log")).ok()?.contains(text).then_some(())
+        });
+    };
+    until_log("nobody takes clients");
+    let pid = agent.0.id();
+    let is_free = |fd: &u64| !Path::new(&format!("/proc/{pid}/fd/{fd}")).is_symlink();
+    let second = (0..).filter(is_free).nth(1).unwrap();
+    let limit = |fds: u64| {
+        let mut prlimit = Command::new("prlimit");
+        prlimit.args([format!("--pid={pid}"), format!("--nofile={fds}:")]);
+        assert!(prlimit.status().unwrap().success());
+    };
+    // For the connection itself, and no other.
+    limit(second);
+    let compositor = listen_at(&folder.path().join("wayland-1"));
+    until_log("it can't be watched");
+    limit(second + 20);
+    // Those before have been given up.
+    compositor.set_nonblocking(true).unwrap();
+    let mut connections = Vec::new();
+    until("the host to be waited for", || {
+        if let Ok((client, _)) = compositor.accept() {
+            let _ = answer_to(&client);
+            connections.push(client);
+        }
+        let log = fs::read_to_string(folder.path().join("log")).unwrap();
+        log.contains("waiting for the host").then_some(())
+    });
+    kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM).unwrap();
+    assert_eq!(agent.end().code(), Some(0));
+}
+
+#[test]
 fn serve_waits_for_a_compositor_that_answers_and_then_for_the_host() {
     let folder = tempfile::tempdir().unwrap();
     let systemd = Systemd::listen(folder.path());
@@ -280,13 +331,13 @@ fn serve_waits_for_a_compositor_that_answers_and_then_for_the_host() {
     assert!(status.starts_with("STATUS=waiting for the compositor: nobody takes"), "{status}");
     // One that dies before it has answered, then one that answers.
     let path = folder.path().join("wayland-1");
-    let dying = UnixListener::bind(&path).unwrap();
+    let dying = listen_at(&path);
     drop(dying.accept().unwrap());
     let status = systemd.told();
     assert!(status.starts_with("STATUS=waiting for the compositor: the comp"), "{status}");
     drop(dying);
     fs::remove_file(&path).unwrap();
-    let compositor = UnixListener::bind(&path).unwrap();
+    let compositor = listen_at(&path);
     let _connection = answer(&compositor);
     let status = until("the host to be waited for", || {
         Some(systemd.told()).filter(|status| !status.contains("compositor"))

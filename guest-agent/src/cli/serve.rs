@@ -59,6 +59,8 @@ struct State {
     past: Stats,
     serve: Option<(Serve, RegistrationToken)>,
     done: bool,
+    /// Why this can't go on, if it can't.
+    failure: Option<anyhow::Error>,
     waiting: Waiting,
     handle: LoopHandle<'static, State>,
 }
@@ -82,6 +84,7 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
         past: Stats::default(),
         serve: None,
         done: false,
+        failure: None,
         waiting: Waiting::default(),
         handle: handle.clone(),
     };
@@ -107,7 +110,7 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
     }
     tell_systemd(&[NotifyState::Stopping]);
     state.stats_file.write(&state.stats());
-    Ok(ExitCode::SUCCESS)
+    state.failure.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
 fn in_runtime_dir(socket: PathBuf) -> Result<PathBuf> {
@@ -133,17 +136,22 @@ impl State {
         }
         let told = self.watch.arm();
         let tags = self.security_context == SecurityContext::Auto;
-        let error = match Compositor::connect(self.watch.socket(), tags) {
+        match Compositor::connect(self.watch.socket(), tags) {
             Ok(compositor) => match self.greet(compositor) {
-                Ok(()) => return self.watch.disarm(),
-                Err(error) => return self.fail(&error),
+                Ok(()) => self.watch.disarm(),
+                // Out of fds, most likely.
+                Err(error) => {
+                    self.waiting.log("the compositor", &format!("it can't be watched: {error:#}"));
+                    self.look_later();
+                }
             },
-            Err(error) => error,
-        };
-        self.waiting.log("the compositor", &error);
-        // A socket that is there and takes nobody is a dead compositor's, or one's that will listen in a moment.
-        if !(told && error.is_absence()) {
-            self.look_later();
+            Err(error) => {
+                self.waiting.log("the compositor", &error);
+                // A socket that is there and takes nobody is a dead compositor's, or one's that will listen in a moment.
+                if !(told && error.is_absence()) {
+                    self.look_later();
+                }
+            }
         }
     }
 
@@ -158,7 +166,7 @@ impl State {
             });
         match timer {
             Ok(timer) => self.next_look = Some(timer),
-            Err(error) => self.fail(&error.error.into()),
+            Err(error) => self.fail(error.error.into()),
         }
     }
 
@@ -180,7 +188,7 @@ impl State {
                 let opening =
                     self.handle.insert_source(Timer::immediate(), |_, _, state| state.open());
                 if let Err(error) = opening {
-                    self.fail(&error.error.into());
+                    self.fail(error.error.into());
                 }
             }
             Err(error) => {
@@ -264,8 +272,8 @@ impl State {
     }
 
     /// The event loop takes no more: this can't go on.
-    fn fail(&mut self, error: &anyhow::Error) {
-        tracing::error!("can't wait for the compositor or the host: {error:#}");
+    fn fail(&mut self, error: anyhow::Error) {
+        self.failure = Some(error.context("can't wait for the compositor or the host"));
         self.done = true;
     }
 
