@@ -1,16 +1,27 @@
 //! `guest-agent serve`: brings clients of other VMs to the compositor of this one.
 
+mod queue;
+
 use crate::agent::Agent;
 use crate::channel::{Arrived, Channel, Error, Event};
 use crate::compositor::{Compositor, Door};
 use crate::connection::{End, Link, Role};
 use crate::listener::{ListenError, Listener};
 use crate::world::{Peer, World};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use queue::Queue;
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 use wlproxy_protocol::accept::{Record, Refusal};
 use wlproxy_unix::Stream;
+
+/// How long a compositor that has no room is left alone, at first and at most: it takes a client in about a millisecond.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const MAX_PAUSE: Duration = Duration::from_millis(200);
 
 /// The accept side, in front of a compositor that listens on a socket.
 ///
@@ -18,13 +29,24 @@ use wlproxy_unix::Stream;
 pub struct Serve {
     agent: Agent,
     open: Option<(Listener, Compositor)>,
+    /// Clients that wait for the compositor.
+    queue: Queue,
+    /// Runs while the compositor is left alone.
+    timer: TimerFd,
+    /// How long it is left alone the next time.
+    pause: Duration,
 }
 
 impl Serve {
     /// Takes no clients yet.
     pub fn new(channel: Box<dyn Channel>) -> Result<Self, Error> {
-        let agent = Agent::new(channel).map_err(|error| Error::Lost(error.to_string()))?;
-        Ok(Self { agent, open: None })
+        let lost = |error: io::Error| Error::Lost(error.to_string());
+        let mut agent = Agent::new(channel).map_err(lost)?;
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags);
+        let timer = timer.map_err(|errno| lost(errno.into()))?;
+        agent.world.watch(&timer).map_err(lost)?;
+        Ok(Self { agent, open: None, queue: Queue::default(), timer, pause: FIRST_PAUSE })
     }
 
     /// Opens a main context: from now on clients are taken to `compositor`, until it ends.
@@ -47,6 +69,9 @@ impl Serve {
         if let Some((listener, _)) = self.open.take() {
             listener.close(&mut *self.agent.world.channel);
         }
+        // The host announces them again on the next main context.
+        self.queue.clear();
+        self.pause = FIRST_PAUSE;
     }
 
     /// Becomes readable when [`Serve::dispatch`] has something to do.
@@ -72,24 +97,47 @@ impl Serve {
             self.close();
             return Ok(());
         }
-        if !others.iter().any(|&event| listener.concerns(event)) {
-            return Ok(());
+        let (mut records, mut listened) = (Vec::new(), Ok(()));
+        if others.iter().any(|&event| listener.concerns(event)) {
+            listened = listener.dispatch(&mut *self.agent.world.channel, &mut records);
         }
-        let mut records = Vec::new();
-        let listened = listener.dispatch(&mut *self.agent.world.channel, &mut records);
+        // Reading the timer fails unless it has ended.
+        let may_have_room = self.queue.is_empty() || self.timer.wait().is_ok();
         for record in records {
-            self.accept(&record)?;
+            if let Some(record) = self.queue.push(record, Instant::now()) {
+                self.refuse(&record, &"too many wait for it")?;
+            }
+        }
+        if may_have_room {
+            self.take_waiting()?;
         }
         listened
     }
 
-    fn accept(&mut self, record: &Record) -> Result<(), Error> {
-        let Some((listener, compositor)) = &mut self.open else { return Ok(()) };
+    /// Takes clients for whom the compositor has room; the others wait.
+    fn take_waiting(&mut self) -> Result<(), Error> {
+        while let Some(waiting) = self.queue.pop(Instant::now()) {
+            if !self.accept(&waiting.record)? {
+                self.queue.put_back(waiting);
+                let set = Expiration::OneShot(TimeSpec::from_duration(self.pause));
+                self.pause = (self.pause * 2).min(MAX_PAUSE);
+                let set = self.timer.set(set, TimerSetTimeFlags::empty());
+                return set.map_err(|errno| Error::Lost(errno.to_string()));
+            }
+            self.pause = FIRST_PAUSE;
+        }
+        Ok(())
+    }
+
+    /// Takes a client. Returns whether the compositor had room for it, if there is one.
+    fn accept(&mut self, record: &Record) -> Result<bool, Error> {
+        let Some((listener, compositor)) = &mut self.open else { return Ok(true) };
         let name = format!("{}:{}", record.vm, record.connection);
         let channel = &mut *self.agent.world.channel;
         let client = compositor.client(&record.vm, record.connection);
         let (local, door) = match client.and_then(|(local, door)| Ok((Stream::new(local)?, door))) {
             Ok(client) => client,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             Err(error) if is_gone(&error) => {
                 let socket = compositor.socket().display();
                 // Not answered: the host announces the client again on the next main context.
@@ -98,16 +146,9 @@ impl Serve {
                     "nobody takes clients on {socket} any more ({error}): it waits"
                 );
                 self.close();
-                return Ok(());
+                return Ok(true);
             }
-            Err(error) => {
-                let socket = compositor.socket().display();
-                tracing::warn!(
-                    connection = name,
-                    "the compositor takes no more clients on {socket} ({error}): client refused"
-                );
-                return listener.refuse(channel, record, Refusal::NoCompositor);
-            }
+            Err(error) => return self.refuse(record, &error).map(|()| true),
         };
         match listener.accept(channel, record) {
             Ok((context, out)) => {
@@ -121,7 +162,17 @@ impl Serve {
             Err(error @ Error::Lost(_)) => return Err(error),
             Err(error) => tracing::warn!(connection = name, "its stream can't be opened: {error}"),
         }
-        Ok(())
+        Ok(true)
+    }
+
+    fn refuse(&mut self, record: &Record, why: &dyn Display) -> Result<(), Error> {
+        let Some((listener, compositor)) = &mut self.open else { return Ok(()) };
+        tracing::warn!(
+            connection = format!("{}:{}", record.vm, record.connection),
+            "the compositor takes no more clients on {} ({why}): client refused",
+            compositor.socket().display()
+        );
+        listener.refuse(&mut *self.agent.world.channel, record, Refusal::NoCompositor)
     }
 }
 

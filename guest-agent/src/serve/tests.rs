@@ -1,6 +1,7 @@
 use super::*;
 use crate::channel::VfdId;
 use crate::channel::fake::Fake;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{Backlog, listen};
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -55,17 +56,51 @@ fn answer(fake: &Fake) -> Option<Answer> {
     Answer::decode(&mut &fake.bytes_to(MAIN)[HELLO..]).unwrap()
 }
 
+/// Has `serve` do what there is to do until something is so.
+fn dispatch_until(serve: &mut Serve, what: &str, is_so: impl Fn(&Serve) -> bool) {
+    while !is_so(serve) {
+        let patience = PollTimeout::from(20_000u16);
+        let ready = poll(&mut [PollFd::new(serve.poll_fd(), PollFlags::POLLIN)], patience);
+        assert_eq!(ready, Ok(1), "{what}");
+        serve.dispatch().unwrap();
+    }
+}
+
 #[test]
-fn a_compositor_that_takes_no_more_clients_is_not_waited_for() {
+fn a_client_waits_for_room_in_the_compositor_s_queue_but_nobody_else_does() {
     let fake = Fake::new();
     let (compositor, mut serve) = open(&fake, 1);
     let _queue: Vec<_> =
         std::iter::from_fn(|| wlproxy_unix::connect(&compositor.socket).ok()).collect();
     announce(&fake, &mut serve);
+    assert_eq!((answer(&fake), serve.agent().connections()), (None, 0));
+    // It is tried more than once.
+    let pause = serve.pause;
+    dispatch_until(&mut serve, "another try", |serve| serve.pause > pause);
+    assert_eq!((answer(&fake), serve.is_open()), (None, true));
+    compositor.listener.accept().unwrap();
+    dispatch_until(&mut serve, "the client", |serve| serve.agent().connections() > 0);
+    assert_eq!(answer(&fake), Some(Answer { token: record().token, outcome: Ok(()) }));
+    assert_eq!(serve.pause, FIRST_PAUSE);
+}
+
+#[test]
+fn clients_beyond_the_bound_are_refused() {
+    let fake = Fake::new();
+    let (compositor, mut serve) = open(&fake, 1);
+    let _queue: Vec<_> =
+        std::iter::from_fn(|| wlproxy_unix::connect(&compositor.socket).ok()).collect();
+    for _ in 0..queue::MAX_WAITING {
+        announce(&fake, &mut serve);
+    }
+    assert_eq!(answer(&fake), None);
+    announce(&fake, &mut serve);
     let refused = Answer { token: record().token, outcome: Err(Refusal::NoCompositor) };
     assert_eq!(answer(&fake), Some(refused));
-    assert_eq!(serve.agent().connections(), 0);
-    assert!(serve.is_open());
+    // Those that wait are left to the next main context.
+    drop(compositor.serve);
+    serve.dispatch().unwrap();
+    assert!(!serve.is_open() && serve.queue.is_empty());
 }
 
 #[test]
