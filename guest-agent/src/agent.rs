@@ -54,15 +54,15 @@ impl Agent {
         self.world.epoll().0.as_fd()
     }
 
-    /// Joins a local socket and a context; what is queued in `link` goes first. `name` stands in the log. If it can't,
-    /// the context is closed.
+    /// Joins a local socket and a context; what is queued in `link` goes first. `name` stands in the log. Returns what
+    /// [`Agent::is_connected`] knows it by. If it can't, the context is closed.
     pub fn connect(
         &mut self,
         name: String,
         link: Link,
         context: VfdId,
         role: Box<dyn Role>,
-    ) -> io::Result<()> {
+    ) -> io::Result<u64> {
         let key = match self.world.watch(link.local.as_fd()) {
             Ok(key) => key,
             Err(error) => {
@@ -75,7 +75,13 @@ impl Agent {
         self.world.stats.connections += 1;
         self.world.stats.connections_now += 1;
         self.wake(key);
-        self.call_again()
+        self.call_again()?;
+        Ok(key)
+    }
+
+    /// Whether a connection hasn't ended. No other is ever known by its key.
+    pub fn is_connected(&self, key: u64) -> bool {
+        self.connections.contains_key(&key)
     }
 
     /// Connections now.

@@ -31,10 +31,14 @@ pub struct Serve {
     open: Option<(Listener, Compositor)>,
     /// Clients that wait for the compositor.
     queue: Queue,
-    /// Runs while the compositor is left alone.
+    /// Where the compositor hasn't accepted yet, and for which connection.
+    doors: Vec<(u64, Door)>,
+    /// Runs while the compositor is left alone, and as long as there are doors.
     timer: TimerFd,
     /// How long it is left alone the next time.
     pause: Duration,
+    /// Whether it is left alone now.
+    pausing: bool,
 }
 
 impl Serve {
@@ -46,7 +50,15 @@ impl Serve {
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags);
         let timer = timer.map_err(|errno| lost(errno.into()))?;
         agent.world.watch(&timer).map_err(lost)?;
-        Ok(Self { agent, open: None, queue: Queue::default(), timer, pause: FIRST_PAUSE })
+        Ok(Self {
+            agent,
+            open: None,
+            queue: Queue::default(),
+            doors: Vec::new(),
+            timer,
+            pause: FIRST_PAUSE,
+            pausing: false,
+        })
     }
 
     /// Opens a main context: from now on clients are taken to `compositor`, until it ends.
@@ -71,7 +83,9 @@ impl Serve {
         }
         // The host announces them again on the next main context.
         self.queue.clear();
-        self.pause = FIRST_PAUSE;
+        // With our listeners, who is in their queues would never learn that nobody accepts.
+        self.doors.clear();
+        self.stop_pausing();
     }
 
     /// Becomes readable when [`Serve::dispatch`] has something to do.
@@ -102,7 +116,9 @@ impl Serve {
             listened = listener.dispatch(&mut *self.agent.world.channel, &mut records);
         }
         // Reading the timer fails unless it has ended.
-        let may_have_room = self.queue.is_empty() || self.timer.wait().is_ok();
+        let has_paused = self.timer.wait().is_ok();
+        self.pausing &= !has_paused;
+        let may_have_room = self.queue.is_empty() || has_paused;
         for record in records {
             if let Some(record) = self.queue.push(record, Instant::now()) {
                 self.refuse(&record, &"too many wait for it")?;
@@ -111,7 +127,29 @@ impl Serve {
         if may_have_room {
             self.take_waiting()?;
         }
+        self.doors.retain(|(key, door)| self.agent.is_connected(*key) && door.is_waited_at());
+        if self.queue.is_empty() && self.doors.is_empty() {
+            self.stop_pausing();
+        } else if !self.pausing {
+            self.set_timer()?;
+        }
         listened
+    }
+
+    /// Leaves the compositor alone, for longer each time.
+    fn set_timer(&mut self) -> Result<(), Error> {
+        let end = Expiration::OneShot(TimeSpec::from_duration(self.pause));
+        let set = self.timer.set(end, TimerSetTimeFlags::empty());
+        set.map_err(|errno| Error::Lost(errno.to_string()))?;
+        self.pause = (self.pause * 2).min(MAX_PAUSE);
+        self.pausing = true;
+        Ok(())
+    }
+
+    /// The compositor owes nothing. If the timer still runs, its end is no harm.
+    fn stop_pausing(&mut self) {
+        self.pause = FIRST_PAUSE;
+        self.pausing = false;
     }
 
     /// Takes clients for whom the compositor has room; the others wait.
@@ -119,12 +157,8 @@ impl Serve {
         while let Some(waiting) = self.queue.pop(Instant::now()) {
             if !self.accept(&waiting.record)? {
                 self.queue.put_back(waiting);
-                let set = Expiration::OneShot(TimeSpec::from_duration(self.pause));
-                self.pause = (self.pause * 2).min(MAX_PAUSE);
-                let set = self.timer.set(set, TimerSetTimeFlags::empty());
-                return set.map_err(|errno| Error::Lost(errno.to_string()));
+                break;
             }
-            self.pause = FIRST_PAUSE;
         }
         Ok(())
     }
@@ -152,11 +186,14 @@ impl Serve {
         };
         match listener.accept(channel, record) {
             Ok((context, out)) => {
-                let role = Box::new(Passage { vm: record.vm.clone(), door });
+                let role = Box::new(Passage { vm: record.vm.clone() });
                 tracing::info!(connection = name, "accepted");
                 let link = Link { local, out };
-                if let Err(error) = self.agent.connect(name.clone(), link, context, role) {
-                    tracing::warn!(connection = name, "it can't be watched: {error}");
+                match self.agent.connect(name.clone(), link, context, role) {
+                    Ok(key) => self.doors.extend(door.map(|door| (key, door))),
+                    Err(error) => {
+                        tracing::warn!(connection = name, "it can't be watched: {error}");
+                    }
                 }
             }
             Err(error @ Error::Lost(_)) => return Err(error),
@@ -187,8 +224,6 @@ fn is_gone(error: &io::Error) -> bool {
 pub struct Passage {
     /// Name of the client VM.
     pub vm: String,
-    /// Until the compositor's first answer.
-    pub door: Option<Door>,
 }
 
 impl Passage {
@@ -206,7 +241,6 @@ impl Role for Passage {
         link: &mut Link,
         world: &mut World,
     ) -> Result<(), End> {
-        self.door = None;
         for fd in fds.drain(..) {
             link.out.queue(&[], [world.carry_out(fd, self.peer())?]);
         }

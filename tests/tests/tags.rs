@@ -32,6 +32,18 @@ fn clients_are_tagged_with_their_vm_and_number() {
     clients.iter_mut().for_each(Raw::sync);
 }
 
+/// A client that says nothing costs the compositor no more than its connection.
+#[test]
+fn the_listener_of_a_silent_client_ends() {
+    let mut desk = Desk::without_serve(Plan { vms: &["work"], ..Plan::default() });
+    let tagger = Tagger::start();
+    desk.start_serve_for(tagger.socket(), &[]);
+    desk.ready("work");
+    let _silent = Raw::connect(&desk.through("work"));
+    until("the client", || (tagger.clients().len() == 1).then_some(()));
+    until("the listener's end", || (tagger.listeners() == 0).then_some(()));
+}
+
 /// A thousand clients, and nothing is left of their listeners.
 #[test]
 fn many_clients_are_tagged() {

@@ -47,7 +47,7 @@ impl Desk {
     }
 
     fn passage(&mut self) -> (UnixStream, VfdId) {
-        self.join(Box::new(Passage { vm: "work".into(), door: None }))
+        self.join(Box::new(Passage { vm: "work".into() }))
     }
 
     /// As an event loop does it: until nothing is to be done any more.

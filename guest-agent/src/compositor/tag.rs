@@ -5,6 +5,7 @@
 
 use super::State;
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::pipe2;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,11 +17,21 @@ use wayland_protocols::wp::security_context::v1::client::wp_security_context_man
 /// Who has tagged the client, as compositors' rules name it.
 const ENGINE: &str = "wlproxy";
 
-/// Keeps a listener of a client's own open. To be dropped when the compositor has accepted, which nobody tells but the
-/// client's first answer: a compositor that finds it closed may stop listening with the client still in the queue.
+/// Keeps a listener of a client's own open. To be dropped when the compositor has accepted, which nobody tells: a
+/// compositor that finds it closed may stop listening with the client still in the queue.
 #[derive(Debug)]
 pub struct Door {
+    /// As the compositor has it: the queue is the same.
+    listener: UnixListener,
     _close: OwnedFd,
+}
+
+impl Door {
+    /// Whether the client is still in the queue.
+    pub fn is_waited_at(&self) -> bool {
+        let mut fd = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fd, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+    }
 }
 
 /// A connection tagged with `vm` and `connection`. What the compositor is to be told is queued.
@@ -46,7 +57,7 @@ pub(super) fn connect(
     context.set_instance_id(connection.to_string());
     context.commit();
     context.destroy();
-    Ok((stream, Door { _close: close }))
+    Ok((stream, Door { listener, _close: close }))
 }
 
 /// A directory that nobody else may enter.
