@@ -7,8 +7,10 @@ use super::State;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::pipe2;
+use std::fs::Permissions;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use tempfile::TempDir;
 use wayland_client::QueueHandle;
@@ -63,5 +65,22 @@ pub(super) fn connect(
 /// A directory that nobody else may enter.
 fn private_folder() -> io::Result<TempDir> {
     let parent = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, Into::into);
-    tempfile::Builder::new().prefix("wlproxy-").tempdir_in(parent)
+    // Without XDG_RUNTIME_DIR, the parent is everybody's.
+    let mode = Permissions::from_mode(0o700);
+    tempfile::Builder::new().prefix("wlproxy-").permissions(mode).tempdir_in(parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::stat::{Mode, umask};
+
+    #[test]
+    fn a_private_folder_is_private_whatever_the_umask() {
+        let before = umask(Mode::empty());
+        let folder = private_folder();
+        umask(before);
+        let mode = folder.unwrap().path().metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
 }
