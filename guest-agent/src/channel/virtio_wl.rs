@@ -46,7 +46,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use node::Node;
-use sender::{Notice, Notices, Sender};
+use sender::{Notice, Notices, STACK, Sender};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -81,7 +81,7 @@ struct Vfd {
     fd: Arc<OwnedFd>,
     /// Made at the first SEND.
     sender: Option<Sender>,
-    /// The other side hung up and all was received, or some of the stream was lost.
+    /// The other side hung up and all was received, or some of the stream was lost, or nothing can be sent.
     ended: bool,
 }
 
@@ -95,6 +95,8 @@ pub struct VirtioWlChannel {
     /// All vfds but memory, edge-triggered, and the notices.
     epoll: Epoll,
     lost: Option<String>,
+    /// Of threads that send, in bytes.
+    stack: usize,
 }
 
 impl VirtioWlChannel {
@@ -111,7 +113,8 @@ impl VirtioWlChannel {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(lost)?;
         epoll.add(&notices, EpollEvent::new(EpollFlags::EPOLLIN, NOTICES)).map_err(lost)?;
         let closer = Closer::start().map_err(lost)?;
-        Ok(Self { device, vfds: HashMap::new(), last_id: 0, closer, notices, epoll, lost: None })
+        let vfds = HashMap::new();
+        Ok(Self { device, vfds, last_id: 0, closer, notices, epoll, lost: None, stack: STACK })
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -313,13 +316,20 @@ impl Channel for VirtioWlChannel {
         }
         let sender = match &mut open.sender {
             Some(sender) => sender,
+            None if open.ended => return Err(Error::Refused(format!("{vfd} has ended"))),
             none => {
                 let (fd, device, notices) =
                     (open.fd.clone(), self.device.clone(), self.notices.clone());
-                let sender = Sender::start(vfd, fd, device, notices).map_err(|error| {
-                    Error::Refused(format!("no thread can be started to send: {error}"))
-                })?;
-                none.insert(sender)
+                match Sender::start(vfd, fd, device, notices, self.stack) {
+                    Ok(sender) => none.insert(sender),
+                    Err(error) => {
+                        // It is heard of as of any other SEND that failed.
+                        open.ended = true;
+                        self.notices.push(Notice::Failed(vfd, Errno::EAGAIN));
+                        let why = format!("no thread can be started to send: {error}");
+                        return Err(Error::Refused(why));
+                    }
+                }
             }
         };
         sender.send(bytes, along).map_err(|errno| self.refusal(errno))

@@ -14,6 +14,7 @@
 //! | `EPERM` | RESP_INVALID_FLAGS | `Refused` |
 //! | `ENOTTY` | RESP_INVALID_CMD; or the fd isn't the driver's | `Refused` |
 //! | `EPROTO` | any other response | `Refused` |
+//! | `EAGAIN` | no thread could be started to send (ours, not the driver's, which is asked again) | `Refused` |
 //! | `EMFILE`, `ENFILE` | the vfd was made, and found no fd in this process | `Refused` |
 //! | `EMSGSIZE` | more than [`MAX_PENDING_FDS`] vfds arrived at once (ours, not the driver's) | `Refused` |
 //! | `EIO` | the ring is broken: the device broke it, or is gone | `Lost` |
@@ -42,6 +43,7 @@ pub(super) fn loss(errno: Errno) -> Error {
 
 fn reason(errno: Errno) -> String {
     match errno {
+        Errno::EAGAIN => "no thread can be started (ulimit -u)".into(),
         Errno::ENODEV => "ERR (ENODEV)".into(),
         Errno::EINVAL => "INVALID_TYPE (EINVAL)".into(),
         Errno::EPERM => "INVALID_FLAGS (EPERM)".into(),

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 /// Stack of a thread, in bytes: a message on it, and room to spare. There is one per client.
-const STACK: usize = 64 * 1024;
+pub(super) const STACK: usize = 64 * 1024;
 
 /// What a thread tells the channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Notices {
         std::mem::take(&mut *lock(&self.list))
     }
 
-    fn push(&self, notice: Notice) {
+    pub(super) fn push(&self, notice: Notice) {
         lock(&self.list).push(notice);
         // It fails only if it is readable already.
         let _ = self.wake.write(1);
@@ -85,18 +85,19 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    /// Starts a thread for `vfd`. It keeps `fd` open as long as it lives.
+    /// Starts a thread for `vfd`, most often with a stack of [`STACK`]. It keeps `fd` open as long as it lives.
     pub(super) fn start(
         vfd: VfdId,
         fd: Arc<OwnedFd>,
         device: Arc<dyn Device>,
         notices: Arc<Notices>,
+        stack: usize,
     ) -> io::Result<Self> {
         // Room for the one message that there may be, so that nobody waits to hand it over.
         let (jobs, queue) = sync_channel(1);
         let progress = Arc::<Mutex<Progress>>::default();
         let worker = Worker { vfd, fd, device, notices, progress: progress.clone() };
-        let thread = thread::Builder::new().name(format!("send {:#x}", vfd.0)).stack_size(STACK);
+        let thread = thread::Builder::new().name(format!("send {:#x}", vfd.0)).stack_size(stack);
         thread.spawn(move || worker.run(&queue))?;
         Ok(Self { jobs, progress })
     }

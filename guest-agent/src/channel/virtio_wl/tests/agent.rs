@@ -23,8 +23,14 @@ struct Desk {
 
 impl Desk {
     fn new() -> Self {
+        Self::with_stack(STACK)
+    }
+
+    /// One whose sending threads have stacks of so many bytes.
+    fn with_stack(stack: usize) -> Self {
         let fake = Fake::silent();
-        let channel = VirtioWlChannel::new(fake.clone()).unwrap();
+        let mut channel = VirtioWlChannel::new(fake.clone()).unwrap();
+        channel.stack = stack;
         Self { agent: Agent::new(Box::new(channel)).unwrap(), fake }
     }
 
@@ -188,4 +194,15 @@ fn a_broken_ring_reaches_the_top() {
         assert_eq!(poll(&mut fd, PATIENCE).unwrap(), 1, "it isn't noticed");
     };
     assert!(matches!(lost, Error::Lost(_)));
+}
+
+#[test]
+fn a_client_for_whom_no_thread_can_be_started_is_disconnected() {
+    // More than there are addresses.
+    let mut desk = Desk::with_stack(1 << 50);
+    let (mut local, peer) = desk.passage();
+    local.write_all(b"get_registry").unwrap();
+    desk.until(|_, agent| agent.connections() == 0);
+    assert_eq!(local.read(&mut [0]).unwrap(), 0);
+    assert!(desk.fake.is_closed(peer, PATIENCE.into()));
 }
