@@ -38,20 +38,25 @@ impl Run {
         &self.agent
     }
 
-    /// Takes a client that connected. Returns it if the host takes no more for now; if the host refuses it, it is
-    /// disconnected, with a warning.
+    /// Takes a client that connected, out of `client`. It stays there if the host takes no more for now, or if the
+    /// channel is lost; if the host refuses it, it is disconnected, with a warning.
     ///
     /// Fails only with [`Error::Lost`].
-    pub fn accept(&mut self, client: UnixStream) -> Result<Option<UnixStream>, Error> {
+    pub fn accept(&mut self, client: &mut Option<UnixStream>) -> Result<(), Error> {
         let name = format!("client {}", self.clients + 1);
         let context = match self.agent.world.channel.connect() {
             Ok(context) => context,
             Err(error @ Error::Lost(_)) => return Err(error),
-            Err(Error::OutOfMemory) => return Ok(Some(client)),
+            Err(Error::OutOfMemory) => return Ok(()),
             Err(error) => {
                 tracing::warn!(connection = name, "the host doesn't take it: {error}");
-                return Ok(None);
+                *client = None;
+                return Ok(());
             }
+        };
+        let Some(client) = client.take() else {
+            self.agent.world.channel.close(context);
+            return Ok(());
         };
         self.clients += 1;
         tracing::debug!(connection = name, "connected");
@@ -69,11 +74,37 @@ impl Run {
         if let Err(error) = connected {
             tracing::warn!(connection = name, "it can't be watched: {error}");
         }
-        Ok(None)
+        Ok(())
     }
 
     /// Does what there is to do, without blocking. Fails only with [`Error::Lost`].
     pub fn dispatch(&mut self) -> Result<(), Error> {
         self.agent.dispatch(&mut Vec::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::fake::Fake;
+
+    #[test]
+    fn who_is_not_taken_may_be_later_unless_the_host_refuses() {
+        let fake = Fake::new();
+        let mut run = Run::new(Box::new(fake.clone()), 0).unwrap();
+        let mut client = Some(UnixStream::pair().unwrap().0);
+        fake.state.borrow_mut().refusals.push_back(Error::OutOfMemory);
+        run.accept(&mut client).unwrap();
+        assert!(client.is_some());
+        fake.lose();
+        assert!(matches!(run.accept(&mut client), Err(Error::Lost(_))) && client.is_some());
+        let fake = Fake::new();
+        let mut run = Run::new(Box::new(fake.clone()), 0).unwrap();
+        run.accept(&mut client).unwrap();
+        assert!(client.is_none() && run.agent().connections() == 1);
+        client = Some(UnixStream::pair().unwrap().0);
+        fake.state.borrow_mut().refusals.push_back(Error::Refused("no".into()));
+        run.accept(&mut client).unwrap();
+        assert!(client.is_none() && run.agent().connections() == 1);
     }
 }

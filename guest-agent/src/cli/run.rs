@@ -75,7 +75,7 @@ struct State {
     run: Option<Run>,
     /// Sources that exist while `run` does.
     sources: Vec<RegistrationToken>,
-    /// A client for which the host has no room yet.
+    /// A client for which the host has no room yet, or isn't there.
     held: Option<UnixStream>,
     /// How long to wait before the next client is taken, if that is to wait.
     pause: Duration,
@@ -263,8 +263,8 @@ impl State {
         let next = self.held.take().map(Ok);
         match next.unwrap_or_else(|| self.socket.listener.accept().map(|(client, _)| client)) {
             Ok(client) => {
-                let mut held = None;
-                self.turn(|run| run.accept(client).map(|client| held = client));
+                let mut held = Some(client);
+                self.turn(|run| run.accept(&mut held));
                 self.held = held;
                 if self.held.is_some() {
                     self.pause_accepting(&"the host has no room for more clients");
