@@ -347,3 +347,16 @@ fn serve_waits_for_a_compositor_that_answers_and_then_for_the_host() {
     assert_eq!(systemd.told(), "STOPPING=1");
     assert_eq!(agent.end().code(), Some(0));
 }
+
+#[test]
+fn a_log_that_goes_to_a_file_has_no_colours() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let serve = [&["serve"], &NOBODY[..], &["--compositor", "wayland-0"]].concat();
+    let _agent = Agent::start(folder.path(), &format!("exec 2> {}", log.display()), &serve);
+    let log = until("a line", || {
+        let log = fs::read_to_string(&log).ok()?;
+        log.contains("waiting for").then_some(log)
+    });
+    assert!(!log.contains('\x1b'), "{log:?}");
+}
