@@ -87,6 +87,8 @@ pub(super) struct Driver {
     free: Vec<u16>,
     vfds: HashMap<u32, Vfd>,
     last_id: u32,
+    /// vfds that are closed at the device, too. What it sent them before may still lie in the IN ring.
+    gone: Vec<u32>,
     /// vfds whose CLOSE found no room.
     unsent: VecDeque<u32>,
     /// vfds whose SEND found no room.
@@ -109,6 +111,7 @@ impl Driver {
             free: (0..OUT_BUFFERS).rev().collect(),
             vfds: HashMap::new(),
             last_id: 0,
+            gone: Vec::new(),
             unsent: VecDeque::new(),
             starved: Vec::new(),
             events: Vec::new(),
@@ -138,6 +141,7 @@ impl Driver {
                 self.refill(used.token);
             }
         }
+        self.gone.drain(..).for_each(|id| drop(self.vfds.remove(&id)));
         Ok(())
     }
 
@@ -349,7 +353,7 @@ impl Driver {
                 if let Some(vfd) = self.vfds.get_mut(&id) {
                     vfd.closed = true;
                 }
-                self.remove_if_closed(id);
+                self.go_if_closed(id);
             }
             Request::Free | Request::Asked | Request::Answered(_) => unreachable!("not in flight"),
         }
@@ -361,7 +365,7 @@ impl Driver {
         };
         vfd.sending = false;
         if vfd.state == State::Closing {
-            return self.remove_if_closed(id);
+            return self.go_if_closed(id);
         }
         if std::mem::take(&mut vfd.wants_writable) {
             self.events.push(Event::Writable(VfdId(id)));
@@ -373,9 +377,9 @@ impl Driver {
         }
     }
 
-    fn remove_if_closed(&mut self, id: u32) {
+    fn go_if_closed(&mut self, id: u32) {
         if self.vfds.get(&id).is_some_and(|vfd| vfd.closed && !vfd.sending) {
-            self.vfds.remove(&id);
+            self.gone.push(id);
         }
     }
 

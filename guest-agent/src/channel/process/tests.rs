@@ -5,6 +5,7 @@ use crate::channel::scenarios::{Lab as _, test_scenarios};
 use fake::{Fake, Offers, silent};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
+use std::sync::Mutex;
 use std::thread;
 use vhost::vhost_user::VhostUserProtocolFeatures as Protocol;
 use vhost_user_backend::VhostUserDaemon;
@@ -192,6 +193,45 @@ fn what_arrives_for_a_closed_vfd_is_closed() {
     let host = closed.iter().filter(|id| **id & wlproxy_protocol::virtio_wl::HOST_ID != 0);
     assert_eq!(host.count(), 2, "{closed:x?}");
     lab.echo(other);
+}
+
+/// Bytes may be on their way while their vfd is closed. Nobody is to blame for that, and nobody is blamed.
+#[test]
+fn what_the_device_sent_before_it_heard_of_a_close_is_no_reason_to_warn() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(subscriber, || {
+        let mut lab = Lab::new(Options::default());
+        // The driver may also look in between.
+        for round in 1..=100 {
+            let context = lab.context();
+            lab.send(context, b"message", &[]);
+            lab.channel.close(context);
+            lab.closed(round);
+        }
+        let context = lab.context();
+        lab.send(context, b"orphan", &[]);
+        lab.closed(101);
+    });
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let warnings: Vec<_> = log.lines().filter(|line| line.contains("WARN")).collect();
+    // Those of the orphan.
+    assert_eq!(warnings.len(), 2, "{warnings:#?}");
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 #[test]

@@ -287,7 +287,7 @@ impl Fake {
             for vring in vrings {
                 vring.disable_notification().unwrap();
             }
-            self.requests(&mut state, &memory, &vrings[QUEUE_OUT]);
+            self.requests(&mut state, &memory, vrings);
             flush(&mut state, &memory, &vrings[QUEUE_IN]);
             for vring in vrings {
                 if vring.needs_notification().unwrap() {
@@ -302,7 +302,13 @@ impl Fake {
         }
     }
 
-    fn requests(&self, state: &mut State, memory: &GuestMemoryMmap, vring: &VringRwLock<Memory>) {
+    fn requests(
+        &self,
+        state: &mut State,
+        memory: &GuestMemoryMmap,
+        vrings: &[VringRwLock<Memory>],
+    ) {
+        let vring = &vrings[QUEUE_OUT];
         loop {
             let Some(chain) = next(memory, vring) else {
                 return;
@@ -317,6 +323,8 @@ impl Fake {
             memory.read_slice(&mut bytes, readable.addr()).unwrap();
             if let Some(response) = self.request(state, &bytes, (head, writable.addr())) {
                 memory.write_slice(&response, writable.addr()).unwrap();
+                // What was said before the answer is there before it.
+                flush(state, memory, &vrings[QUEUE_IN]);
                 vring.add_used(head, response.len() as u32).unwrap();
             }
             if bytes.ends_with(b"release") {
