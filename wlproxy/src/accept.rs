@@ -151,6 +151,8 @@ pub struct Accept<S> {
     clients: BTreeMap<u64, Client<S>>,
     /// Records that are out on the current main context and may be pulled.
     tokens: HashMap<Token, u64>,
+    /// Tokens whose client left while its record was out on the current main context: the last [`MAX_PENDING`].
+    left: VecDeque<Token>,
     main: Option<Main>,
     newcomer: Option<Newcomer>,
     next_main: u64,
@@ -162,6 +164,7 @@ impl<S> Default for Accept<S> {
         Self {
             clients: BTreeMap::new(),
             tokens: HashMap::new(),
+            left: VecDeque::new(),
             main: None,
             newcomer: None,
             next_main: 0,
@@ -237,6 +240,12 @@ impl<S> Accept<S> {
         main.opened.insert(token, connection);
         let client = self.clients.remove(&connection)?;
         Some(Pulled { vm: client.vm, connection, stream: client.stream })
+    }
+
+    /// Whether that is the token of a client that left a moment ago. Nobody is to blame for asking with it: its record was
+    /// on the way.
+    pub fn has_left(&self, token: Token) -> bool {
+        self.left.contains(&token)
     }
 
     /// Time passed.
@@ -342,6 +351,10 @@ impl<S> Accept<S> {
         let Some(client) = self.clients.remove(&connection) else { return };
         if let Some(token) = client.token {
             self.tokens.remove(&token);
+            if self.left.len() == MAX_PENDING {
+                self.left.pop_front();
+            }
+            self.left.push_back(token);
         }
         let Client { vm, stream, .. } = client;
         self.actions.push_back(Action::Close { vm, connection, stream, why });
@@ -369,6 +382,7 @@ impl<S> Accept<S> {
         let main = self.main.take()?;
         self.unsend(main.id);
         self.tokens.clear();
+        self.left.clear();
         for client in self.clients.values_mut() {
             client.token = None;
         }

@@ -182,7 +182,11 @@ impl<D: HasLinks + 'static> Links<D> {
 
     fn pull(&mut self, vm: &str, token: Token) -> Result<Opened, OpenError> {
         let Some(Pulled { vm: client, connection, stream }) = self.accept.handle_pull(token) else {
-            warn!(vm, ?token, "a wrong, old or used token: refused");
+            if self.accept.has_left(token) {
+                info!(vm, ?token, "the client has left meanwhile");
+            } else {
+                warn!(vm, ?token, "a wrong, old or used token: refused");
+            }
             return Err(OpenError::Unknown);
         };
         info!(vm = client, connection, "the compositor VM took the client");

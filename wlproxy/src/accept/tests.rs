@@ -374,6 +374,34 @@ fn one_vm_can_not_take_all_places() {
 }
 
 #[test]
+fn who_left_while_its_record_was_out_is_known_for_a_while() {
+    let mut rig = Rig::new();
+    rig.ready();
+    let leave = |rig: &mut Rig, connection| {
+        rig.client("work", connection).unwrap();
+        let token = rig.last_token();
+        assert!(!rig.accept.has_left(token), "it is here");
+        rig.accept.handle_hangup(connection);
+        rig.settle();
+        assert_eq!(rig.pull(token), None);
+        assert!(rig.accept.has_left(token));
+        token
+    };
+    let first = leave(&mut rig, 1);
+    assert!(!rig.accept.has_left(token(u64::MAX)), "nobody's");
+    let taken = {
+        rig.client("work", 2).unwrap();
+        rig.last_token()
+    };
+    assert_eq!(rig.pull(taken), Some(2));
+    assert!(!rig.accept.has_left(taken), "it was taken");
+    let last = (3..3 + MAX_PENDING as u64).map(|connection| leave(&mut rig, connection)).last();
+    assert!(!rig.accept.has_left(first), "it is forgotten");
+    rig.ready();
+    assert!(!rig.accept.has_left(last.unwrap()), "another main context");
+}
+
+#[test]
 fn streams_opened_without_answers_are_bounded() {
     let mut rig = Rig::new();
     let main = rig.ready();
