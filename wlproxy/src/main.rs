@@ -14,8 +14,11 @@ fn main() -> Result<()> {
     cli.run()
 }
 
+/// calloop warns when one source is removed by another that was ready at the same time, which is no fault.
+const QUIET: &str = "calloop=error";
+
 fn start_log(filter: &str) -> Result<()> {
-    let filter = EnvFilter::try_new(filter)
+    let filter = EnvFilter::try_new(format!("{QUIET},{filter}"))
         .with_context(|| format!("--log: {filter:?} is no filter; use a level like debug"))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
