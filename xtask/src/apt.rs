@@ -63,8 +63,8 @@ pub(crate) const TRIAL: &[Package] = &[
     },
 ];
 
-/// What the demo and the tests run.
-pub(crate) const PACKAGES: &[Package] = &[
+/// What the demo runs; the tests do, too.
+pub(crate) const DEMO: &[Package] = &[
     Package { name: "sway", proofs: &[Program("sway")], reason: "a compositor, wlroots" },
     Package { name: "swaybg", proofs: &[Program("swaybg")], reason: "paints sway's desktop" },
     Package {
@@ -74,11 +74,6 @@ pub(crate) const PACKAGES: &[Package] = &[
     },
     Package { name: "foot", proofs: &[Program("foot")], reason: "a client with text and damage" },
     Package { name: "grim", proofs: &[Program("grim")], reason: "takes the pictures" },
-    Package {
-        name: "wl-clipboard",
-        proofs: &[Program("wl-copy"), Program("wl-paste")],
-        reason: "clients that copy and paste",
-    },
     Package {
         name: "fonts-dejavu-core",
         proofs: &[Exists("/usr/share/fonts/truetype/dejavu/DejaVuSansMono.ttf")],
@@ -96,12 +91,53 @@ pub(crate) const PACKAGES: &[Package] = &[
     },
 ];
 
+/// What only the tests run.
+pub(crate) const TESTS: &[Package] = &[
+    Package {
+        name: "wl-clipboard",
+        proofs: &[Program("wl-copy"), Program("wl-paste")],
+        reason: "clients that copy and paste",
+    },
+    Package {
+        name: "gtk-3-examples",
+        proofs: &[Program("gtk3-demo")],
+        reason: "a client of GTK 3",
+    },
+    Package {
+        name: "gtk-4-examples",
+        proofs: &[Program("gtk4-demo")],
+        reason: "a client of GTK 4",
+    },
+    Package {
+        name: "qtbase5-examples",
+        proofs: &[Exists("/usr/lib/x86_64-linux-gnu/qt5/examples/widgets/widgets/sliders/sliders")],
+        reason: "a client of Qt 5",
+    },
+    Package {
+        name: "qtwayland5",
+        proofs: &[Exists("/usr/lib/x86_64-linux-gnu/qt5/plugins/platforms/libqwayland-generic.so")],
+        reason: "lets Qt 5 speak Wayland",
+    },
+    Package {
+        name: "libsdl2-tests",
+        proofs: &[Exists("/usr/libexec/installed-tests/SDL2/testwm2")],
+        reason: "a client of SDL 2",
+    },
+    Package { name: "mpv", proofs: &[Program("mpv")], reason: "a client that plays films" },
+    Package { name: "firefox-esr", proofs: &[Program("firefox-esr")], reason: "a browser" },
+    Package { name: "xwayland", proofs: &[Program("Xwayland")], reason: "a client for X11" },
+    Package { name: "xterm", proofs: &[Program("xterm")], reason: "runs in Xwayland" },
+    Package { name: "wev", proofs: &[Program("wev")], reason: "a client that tells its events" },
+    Package { name: "wtype", proofs: &[Program("wtype")], reason: "types" },
+    Package { name: "wlr-randr", proofs: &[Program("wlr-randr")], reason: "lists outputs" },
+];
+
 /// The packages of simple clients, and what these need.
 const CLIENTS: [&str; 3] = ["weston", "foot", "fonts-dejavu-core"];
 
-/// Those of [`PACKAGES`] that a demo needs on a desktop that is there.
+/// Those of [`DEMO`] that a demo needs on a desktop that is there.
 pub(crate) fn clients() -> Vec<Package> {
-    PACKAGES.iter().filter(|package| CLIENTS.contains(&package.name)).copied().collect()
+    DEMO.iter().filter(|package| CLIENTS.contains(&package.name)).copied().collect()
 }
 
 /// How long a lock of apt's may be held by another one: that one may be installing, too.

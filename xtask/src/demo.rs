@@ -74,7 +74,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let output = Output::new(&out)?;
     let desktop = if options.here { Some(Desktop::find()?) } else { None };
     let mut progress = Progress::new();
-    let packages = if options.here { apt::clients() } else { apt::PACKAGES.to_vec() };
+    let packages = if options.here { apt::clients() } else { apt::DEMO.to_vec() };
     apt::ensure(&packages, &output.logs.join("apt.log"), &mut progress)?;
     let (wlproxy, guest_agent) = programs(&mut progress)?;
 

@@ -23,7 +23,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let mut progress = Progress::new();
     let dir = crate::root().join("target/xtask");
     fs::create_dir_all(&dir).with_context(|| format!("can't make {}", dir.display()))?;
-    apt::ensure(apt::PACKAGES, &dir.join("apt.log"), &mut progress)?;
+    apt::ensure(&[apt::DEMO, apt::TESTS].concat(), &dir.join("apt.log"), &mut progress)?;
 
     // The whole-path tests run the programs, so these are built first, of every crate.
     progress.stage("cargo build --workspace --all-targets");
