@@ -35,6 +35,9 @@ use wayland_client::{
 use wayland_protocols::wp::viewporter::client::{
     wp_viewport::WpViewport, wp_viewporter::WpViewporter,
 };
+use wayland_protocols::xdg::activation::v1::client::{
+    xdg_activation_token_v1::XdgActivationTokenV1, xdg_activation_v1::XdgActivationV1,
+};
 use wayland_protocols::xdg::shell::client::{
     xdg_surface::{self, XdgSurface},
     xdg_toplevel::XdgToplevel,
@@ -43,6 +46,10 @@ use wayland_protocols::xdg::shell::client::{
 use wayland_protocols_misc::zwp_virtual_keyboard_v1::client::{
     zwp_virtual_keyboard_manager_v1::ZwpVirtualKeyboardManagerV1,
     zwp_virtual_keyboard_v1::ZwpVirtualKeyboardV1,
+};
+use wayland_protocols_wlr::virtual_pointer::v1::client::{
+    zwlr_virtual_pointer_manager_v1::ZwlrVirtualPointerManagerV1,
+    zwlr_virtual_pointer_v1::ZwlrVirtualPointerV1,
 };
 
 /// What the compositor has told.
@@ -56,6 +63,8 @@ pub struct State {
     pub configures: usize,
     /// Whether the seat has a keyboard.
     pub keyboard: bool,
+    /// Whether the seat has a pointer.
+    pub pointer: bool,
     /// The last keymap: its fd and its size in bytes.
     pub keymap: Option<(OwnedFd, u32)>,
     /// Whether some surface has the keyboard's focus.
@@ -474,6 +483,7 @@ impl Dispatch<WlSeat, ()> for State {
     ) {
         if let wl_seat::Event::Capabilities { capabilities: WEnum::Value(capabilities) } = event {
             state.keyboard = capabilities.contains(wl_seat::Capability::Keyboard);
+            state.pointer = capabilities.contains(wl_seat::Capability::Pointer);
         }
     }
 }
@@ -531,3 +541,7 @@ delegate_noop!(State: ignore WpViewporter);
 delegate_noop!(State: ignore WpViewport);
 delegate_noop!(State: ignore ZwpVirtualKeyboardManagerV1);
 delegate_noop!(State: ignore ZwpVirtualKeyboardV1);
+delegate_noop!(State: ignore ZwlrVirtualPointerManagerV1);
+delegate_noop!(State: ignore ZwlrVirtualPointerV1);
+delegate_noop!(State: ignore XdgActivationV1);
+delegate_noop!(State: ignore XdgActivationTokenV1);

@@ -340,6 +340,20 @@ impl Desk {
         self.compositor.sway()
     }
 
+    /// What our programs have warned of so far, or called an error.
+    pub fn complaints(&self) -> Vec<String> {
+        let agents = self.vms.values().map(|vm| &vm.process);
+        let processes = agents.chain([&self.serve, &self.proxy].into_iter().flatten());
+        let complains = |line: &&str| ["WARN", "ERROR"].iter().any(|word| line.contains(word));
+        processes
+            .flat_map(|process| {
+                let log = process.log();
+                let lines: Vec<_> = log.lines().filter(complains).map(str::to_owned).collect();
+                lines
+            })
+            .collect()
+    }
+
     /// What is on the screen now.
     pub fn screenshot(&self) -> Image {
         self.compositor.screenshot()
@@ -466,7 +480,8 @@ impl Desk {
         self.folder.path().join(name)
     }
 
-    fn logs(&self) -> PathBuf {
+    /// The folder with the log of each process.
+    pub fn logs(&self) -> PathBuf {
         self.path("logs")
     }
 

@@ -5,11 +5,12 @@
 //! for an event, with [`PATIENCE`] as its deadline.
 //!
 //! The programs are those of this tree, built first if need be; with `WLPROXY_TEST_PROGRAMS=FOLDER` in the environment
-//! those of `FOLDER`. With `WLPROXY_SLOW=1` some carry more, and take minutes. Needed besides: sway, weston, grim, foot,
-//! wl-copy and wl-paste, and setpriv if the tests run as root.
+//! those of `FOLDER`. With `WLPROXY_SLOW=1` some carry more, and take minutes. Needed besides: sway, weston, grim, setpriv
+//! if the tests run as root, and the applications that `cargo xtask test` installs.
 
 #![deny(unsafe_code)]
 
+mod app;
 mod binaries;
 mod bystander;
 mod client;
@@ -21,6 +22,7 @@ mod flood;
 mod footprint;
 mod hands;
 mod image;
+mod input;
 mod leak;
 mod map;
 mod model;
@@ -34,6 +36,7 @@ mod tagger;
 mod totals;
 mod wait;
 
+pub use app::{App, Close, Effect, Step};
 pub use bystander::Bystander;
 pub use client::{Buffer, Client, Pool, State, Toplevel, memfd, show};
 pub use compositor::{Compositor, Kind};
@@ -44,6 +47,7 @@ pub use flood::Flood;
 pub use footprint::{anonymous, footprint};
 pub use hands::Hands;
 pub use image::Image;
+pub use input::Input;
 pub use leak::{Count, Leaks};
 pub use map::Mapping;
 pub use model::{Dice, Model, Rect};

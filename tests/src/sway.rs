@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What every message begins with (sway-ipc(7)).
 const MAGIC: &[u8; 6] = b"i3-ipc";
@@ -36,6 +36,8 @@ pub struct Window {
     pub position: (i64, i64),
     /// Its size in logical pixels.
     pub size: (i64, i64),
+    /// Whether it floats, and so can be placed.
+    pub floating: bool,
 }
 
 impl Sway {
@@ -69,11 +71,21 @@ impl Sway {
     ///
     /// # Panics
     /// After [`PATIENCE`], naming `what`.
-    pub fn wait<T>(&mut self, what: &str, mut found: impl FnMut(&[Window]) -> Option<T>) -> T {
+    pub fn wait<T>(&mut self, what: &str, found: impl FnMut(&[Window]) -> Option<T>) -> T {
+        self.wait_within(PATIENCE, what, found)
+    }
+
+    /// The same with a deadline of one's own.
+    pub fn wait_within<T>(
+        &mut self,
+        patience: Duration,
+        what: &str,
+        mut found: impl FnMut(&[Window]) -> Option<T>,
+    ) -> T {
         // Subscribed first, so that nothing happens unseen between a look and the wait.
         let mut events = Self::connect(&self.path);
         events.ask(SUBSCRIBE, "[\"window\"]");
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience;
         loop {
             let windows = self.windows();
             if let Some(found) = found(&windows) {
@@ -82,12 +94,12 @@ impl Sway {
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(
                 !left.is_zero(),
-                "waited {PATIENCE:?} in vain for {what}; there is {windows:?}"
+                "waited {patience:?} in vain for {what}; there is {windows:?}"
             );
             events.socket.set_read_timeout(Some(left)).expect("not zero");
             assert!(
                 events.receive().is_some(),
-                "waited {PATIENCE:?} in vain for {what}; there is {windows:?}"
+                "waited {patience:?} in vain for {what}; there is {windows:?}"
             );
         }
     }
@@ -133,6 +145,7 @@ fn collect(node: &Value, windows: &mut Vec<Window>) {
             app_id: text("app_id"),
             position: (number("x"), number("y")),
             size: (number("width"), number("height")),
+            floating: node["type"] == "floating_con" && node["fullscreen_mode"] == 0,
         });
     }
     for key in ["nodes", "floating_nodes"] {

@@ -1,0 +1,298 @@
+//! An unmodified application: started, seen, used and closed, directly or through the path.
+
+use crate::process::Process;
+use crate::wait::PATIENCE;
+use crate::{Client, Desk, Display, Image, Input, Sway, Way};
+use anyhow::Result;
+use nix::sys::signal::Signal;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use wayland_client::protocol::wl_seat::WlSeat;
+use wayland_protocols::xdg::activation::v1::client::xdg_activation_v1::XdgActivationV1;
+
+/// So many screenshots in a row have to be equal until an application counts as having drawn all it wants to. Toolkits
+/// draw twice or thrice when they get the focus, and a screenshot takes some frames.
+const STILL: usize = 10;
+
+/// How long an application may take until its window is there. A browser reads 300 MB for it, from a disk that may be
+/// cold.
+const START: Duration = Duration::from_secs(60);
+
+/// Where the window's upper left corner is put, in pixels: the mouse rests beside it.
+const PLACE: (i64, i64) = (20, 20);
+
+/// An application, and what is done with it.
+#[derive(Debug)]
+pub struct App {
+    /// Its name in logs.
+    pub name: &'static str,
+    /// Its command line.
+    pub command: &'static [&'static str],
+    /// Variables in its environment besides those of every desk.
+    pub environment: &'static [(&'static str, &'static str)],
+    /// Files in its home, which is fresh: path and content.
+    pub files: &'static [(&'static str, &'static str)],
+    /// Its window's app id, or how its title begins.
+    pub window: &'static str,
+    /// How it is used.
+    pub steps: &'static [Step],
+    /// What it has to say meanwhile, besides what libwayland logs of it.
+    pub says: &'static [&'static str],
+    /// How it is asked to end. Its exit status is 0 then, if it isn't killed.
+    pub close: Close,
+}
+
+/// How an application is asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Close {
+    /// By the compositor, as when a user closes its window.
+    Window,
+    /// The same, but it may hang when its window is gone, and is killed then.
+    WindowOnly,
+    /// By SIGTERM.
+    Signal,
+}
+
+/// One use of an application. Places are in logical pixels from the window's upper left corner.
+#[derive(Debug, Clone, Copy)]
+pub enum Step {
+    /// A key, by its code in linux/input-event-codes.h.
+    Key(u32, Effect),
+    /// A click with the left button.
+    Click(i64, i64, Effect),
+    /// So many clicks of the wheel.
+    Scroll(i64, i64, u32, Effect),
+}
+
+/// What has to follow from it on the screen. In any case the application hears of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Another picture, that stays, and is the same on both ways.
+    Picture,
+    /// Pictures that change on and on.
+    Motion,
+    /// The application shows nothing of it.
+    Nothing,
+}
+
+impl App {
+    /// The whole life of the application on both ways; each picture has to be the same.
+    pub fn live_twice(&self) -> Result<()> {
+        let mut desk = Desk::new(Way::Through);
+        warm_up(&desk)?;
+        desk.take_baseline();
+        let expected = self.live(&desk, &desk.direct(), "direct", None)?;
+        self.live(&desk, &desk.through("work"), "through", Some(&expected))?;
+        assert_eq!(desk.complaints(), [""; 0]);
+        Ok(())
+    }
+
+    /// Its whole life on `display`: its pictures, the first one of the window as it opens.
+    pub fn live(
+        &self,
+        desk: &Desk,
+        display: &Display,
+        way: &str,
+        expected: Option<&[Image]>,
+    ) -> Result<Vec<Image>> {
+        let mut input = Input::new(&desk.direct())?;
+        // Beside every window, so that each starts without it.
+        input.move_to(0, 0)?;
+        let mut running = self.start(desk, display, way);
+        let mut pictures = Vec::new();
+        let mut last = desk.screenshot();
+        let look = |pictures: &mut Vec<Image>, last: &Image, name: &str| {
+            let expected = expected.map(|expected| &expected[pictures.len()]);
+            let name = format!("{}-{name}", self.name);
+            let picture = settled(desk, last, expected, &name);
+            pictures.push(picture.clone());
+            picture
+        };
+        running.wait_for_window();
+        last = look(&mut pictures, &last, "opened");
+        running.wait_for("wl_keyboard", "enter", 0);
+        for (i, step) in self.steps.iter().enumerate() {
+            running.perform(&mut input, step)?;
+            match step.effect() {
+                Effect::Picture => last = look(&mut pictures, &last, &format!("step-{i}")),
+                Effect::Motion => last = moving(desk, last),
+                Effect::Nothing => {}
+            }
+        }
+        running.close();
+        Ok(pictures)
+    }
+
+    /// Starts it with a home and an XDG_RUNTIME_DIR of its own.
+    fn start(&self, desk: &Desk, display: &Display, way: &str) -> Running<'_> {
+        let home = desk.folder().join(format!("{}-{way}", self.name));
+        fs::create_dir(&home).expect("a fresh folder");
+        fs::set_permissions(&home, fs::Permissions::from_mode(0o700)).expect("our own folder");
+        for (path, content) in self.files {
+            let path = home.join(path);
+            fs::create_dir_all(path.parent().expect("it lies in the home"))
+                .expect("our own folder");
+            fs::write(path, content).expect("our own folder");
+        }
+        let mut command = desk.command(self.command[0]);
+        command.args(&self.command[1..]).current_dir(&home);
+        command.env("HOME", &home).env("XDG_RUNTIME_DIR", &home);
+        command.env("WAYLAND_DISPLAY", &display.socket).env("WAYLAND_DEBUG", "1");
+        command.envs(self.environment.iter().copied());
+        let name = format!("{}-{way}", self.name);
+        let process = Process::spawn(&name, command, &desk.logs(), false);
+        Running { app: self, process, sway: desk.sway(), window: None, place: (0, 0), home }
+    }
+}
+
+/// What is made once, for the first application, and kept: the keymap in each VM, the source of sway's tokens.
+fn warm_up(desk: &Desk) -> Result<()> {
+    let _input = Input::new(&desk.direct())?;
+    for display in [desk.direct(), desk.through("work")] {
+        let mut client = Client::connect(&display)?;
+        let seat: WlSeat = client.bind(7)?;
+        client.until("a keyboard", |state| state.keyboard)?;
+        seat.get_keyboard(&client.handle(), ());
+        client.until("a keymap", |state| state.keymap.is_some())?;
+        let activation: XdgActivationV1 = client.bind(1)?;
+        activation.get_activation_token(&client.handle(), ()).commit();
+        client.roundtrip()?;
+    }
+    Ok(())
+}
+
+impl Step {
+    fn effect(self) -> Effect {
+        match self {
+            Self::Key(_, effect) | Self::Click(_, _, effect) | Self::Scroll(_, _, _, effect) => {
+                effect
+            }
+        }
+    }
+}
+
+/// An application that runs.
+#[derive(Debug)]
+struct Running<'a> {
+    app: &'a App,
+    process: Process,
+    sway: Sway,
+    window: Option<u64>,
+    place: (i64, i64),
+    home: PathBuf,
+}
+
+impl Running<'_> {
+    /// Waits for the window and puts it where it belongs.
+    fn wait_for_window(&mut self) {
+        let wanted = self.app.window;
+        let window = self.sway.wait_within(START, wanted, |windows| {
+            windows.iter().find(|w| w.app_id == wanted || w.title.starts_with(wanted)).cloned()
+        });
+        if window.floating {
+            self.place = PLACE;
+            self.sway.place(window.id, PLACE.0, PLACE.1);
+        }
+        self.window = Some(window.id);
+    }
+
+    /// Does it, and waits until the application has heard of it.
+    fn perform(&mut self, input: &mut Input, step: &Step) -> Result<()> {
+        let (interface, event, more) = match *step {
+            Step::Key(..) => ("wl_keyboard", "key", 2),
+            Step::Click(..) => ("wl_pointer", "button", 2),
+            Step::Scroll(_, _, notches, _) => ("wl_pointer", "axis", notches as usize),
+        };
+        let before = self.told(interface, event);
+        match *step {
+            Step::Key(code, _) => input.key(code)?,
+            Step::Click(x, y, _) => {
+                input.move_to(self.place.0 + x, self.place.1 + y)?;
+                input.click()?;
+            }
+            Step::Scroll(x, y, notches, _) => {
+                input.move_to(self.place.0 + x, self.place.1 + y)?;
+                input.scroll(notches)?;
+            }
+        }
+        self.wait_for(interface, event, before + more - 1);
+        Ok(())
+    }
+
+    /// Waits until the application was told more than `before` such events.
+    fn wait_for(&mut self, interface: &str, event: &str, before: usize) {
+        crate::until(&format!("{interface}.{event} for {}", self.app.name), || {
+            (self.told(interface, event) > before).then_some(())
+        });
+    }
+
+    /// How many such events the application was told; it logs them by WAYLAND_DEBUG.
+    fn told(&self, interface: &str, event: &str) -> usize {
+        let told = |line: &&str| {
+            // `[ 12.345] interface@7.event(`, and with `#7` since libwayland 1.23.
+            let Some((start, rest)) = line.split_once(interface) else { return false };
+            let rest = rest.trim_start_matches(['@', '#']).trim_start_matches(char::is_numeric);
+            let rest = rest.strip_prefix('.').and_then(|rest| rest.strip_prefix(event));
+            !start.contains("->") && rest.is_some_and(|rest| rest.starts_with('('))
+        };
+        self.process.log().lines().filter(told).count()
+    }
+
+    /// Asks it to close its window and waits until it has ended, by itself.
+    fn close(mut self) {
+        match (self.app.close, self.window) {
+            (Close::Window | Close::WindowOnly, Some(window)) => {
+                self.sway.command(&format!("[con_id={window}] kill"));
+            }
+            _ => self.process.signal(Signal::SIGTERM),
+        }
+        self.sway.empty();
+        if self.app.close == Close::WindowOnly {
+            self.process.terminate();
+        } else {
+            let status = self.process.wait();
+            assert!(status.success(), "{} ended with {status}", self.app.name);
+        }
+        let log = self.process.log();
+        let error = log.lines().find(|line| line.contains("wl_display@1.error("));
+        assert_eq!(error, None, "{}", self.app.name);
+        let unsaid = self.app.says.iter().find(|said| !log.contains(*said));
+        assert_eq!(unsaid, None, "{} didn't say it", self.app.name);
+        fs::remove_dir_all(&self.home).expect("our own folder");
+    }
+}
+
+/// Waits until the screen looks like `expected`; without that until it looks otherwise than `before`, and stays so.
+fn settled(desk: &Desk, before: &Image, expected: Option<&Image>, name: &str) -> Image {
+    let deadline = Instant::now() + PATIENCE;
+    let mut image = desk.screenshot();
+    let mut equal = 0;
+    while expected.map_or(equal < STILL, |expected| image != *expected) {
+        if Instant::now() >= deadline {
+            if let Some(expected) = expected {
+                image.assert_equals(expected, name);
+            }
+            before.save(&std::env::temp_dir().join(format!("{name}-before.png")));
+            image.save(&std::env::temp_dir().join(format!("{name}-is.png")));
+            let still = if image == *before { "nothing changed" } else { "it never stood still" };
+            panic!("{name}: {still} in {PATIENCE:?}");
+        }
+        let next = desk.screenshot();
+        equal = if next == image && next != *before { equal + 1 } else { 0 };
+        image = next;
+    }
+    image
+}
+
+/// Waits until the screen has changed thrice.
+fn moving(desk: &Desk, mut image: Image) -> Image {
+    for _ in 0..3 {
+        image = crate::until("another picture", || {
+            let next = desk.screenshot();
+            (next != image).then_some(next)
+        });
+    }
+    image
+}
