@@ -80,6 +80,16 @@ impl Input {
         Ok(())
     }
 
+    /// Presses the left button.
+    pub fn press(&mut self) -> Result<()> {
+        self.button(ButtonState::Pressed)
+    }
+
+    /// Releases it.
+    pub fn release(&mut self) -> Result<()> {
+        self.button(ButtonState::Released)
+    }
+
     /// Presses the left button, or releases it.
     pub fn button(&mut self, state: ButtonState) -> Result<()> {
         self.pointer.button(self.now(), BTN_LEFT, state);

@@ -3,20 +3,20 @@
 use anyhow::{Context, Result, ensure};
 use std::thread;
 use wayland_client::protocol::wl_data_device_manager::DndAction;
-use wlproxy_tests::{Desk, Display, Flood, Hands, Party, Plan, until};
+use wlproxy_tests::{Desk, Display, Flood, Input, Party, Plan, until};
 
 const KIND: &str = "application/x-test";
 
 /// Where the two windows are, and a place in the middle of each; and one where no window is.
 const SOURCE: (i64, i64) = (50, 50);
-const ON_SOURCE: (u32, u32) = (100, 100);
+const ON_SOURCE: (i64, i64) = (100, 100);
 const DESTINATION: (i64, i64) = (250, 50);
-const ON_DESTINATION: (u32, u32) = (300, 100);
-const NOWHERE: (u32, u32) = (600, 500);
+const ON_DESTINATION: (i64, i64) = (300, 100);
+const NOWHERE: (i64, i64) = (600, 500);
 
 /// All that two windows and a hand need.
 struct Scene {
-    hands: Hands,
+    hands: Input,
     source: Party,
     destination: Party,
 }
@@ -24,7 +24,7 @@ struct Scene {
 impl Scene {
     /// The button is held down on the source, and something hangs on the pointer.
     fn begin(desk: &Desk, from: &Display, to: &Display, actions: DndAction) -> Result<Self> {
-        let mut hands = Hands::new(&desk.direct())?;
+        let mut hands = Input::new(&desk.direct())?;
         let mut source = Party::with_window(desk, from, "source", SOURCE)?;
         let mut destination = Party::with_window(desk, to, "destination", DESTINATION)?;
         destination.take_drags()?;

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use wlproxy_tests::{
-    Bystander, Desk, Display, Flood, Hands, Part, Party, Paste, Plan, Selection, until,
+    Bystander, Desk, Display, Flood, Input, Part, Party, Paste, Plan, Selection, until,
 };
 
 /// Needs no focus, so that scenarios about pipes are about nothing else.
@@ -417,7 +417,7 @@ fn a_worker_that_dies_ends_its_transfers() -> Result<()> {
 #[test]
 fn every_protocol_carries_copies() -> Result<()> {
     let mut desk = Desk::start(two());
-    let hands = Hands::new(&desk.direct())?;
+    let hands = Input::new(&desk.direct())?;
     // The keymap is kept on every way.
     for display in [desk.through("work"), desk.through("untrusted")] {
         Party::with_window(&desk, &display, "first", (50, 50))?.focus(&desk)?;
