@@ -252,7 +252,7 @@ fn a_session_s_socket_is_exported_to_the_user_manager() {
     until("an export", || (told() == set).then_some(()));
     kill(Pid::from_raw(agent.0.id().cast_signed()), Signal::SIGTERM).unwrap();
     assert_eq!(agent.end().code(), Some(0));
-    assert_eq!(told(), format!("{set}--user unset-environment WAYLAND_DISPLAY\n"));
+    assert_eq!(told(), format!("{set}--user unset-environment WAYLAND_DISPLAY=wayland-7\n"));
 
     // An application is told by its own environment, and who doesn't want it isn't told.
     fs::remove_file(folder.path().join("told")).unwrap();

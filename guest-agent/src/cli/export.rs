@@ -1,4 +1,4 @@
-//! `WAYLAND_DISPLAY` for what the VM's user manager starts: launchers, services, D-Bus activated applications.
+//! `WAYLAND_DISPLAY` for what the VM's user manager starts: launchers, services, and what D-Bus has it start.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -11,6 +11,8 @@ const USER_MANAGER: &str = "systemd/private";
 /// announced by SIGCHLD.
 #[derive(Debug)]
 pub(crate) struct Export {
+    /// `WAYLAND_DISPLAY=` and the socket.
+    assignment: OsString,
     running: Option<Child>,
 }
 
@@ -22,23 +24,22 @@ impl Export {
             tracing::debug!("no user manager in XDG_RUNTIME_DIR is to be told of WAYLAND_DISPLAY");
             return None;
         }
-        let mut export = Self { running: None };
         let mut assignment = OsString::from("WAYLAND_DISPLAY=");
         assignment.push(display);
-        export.run(Command::new("systemctl").args(["--user", "set-environment"]).arg(assignment));
+        let mut export = Self { assignment, running: None };
+        export.run("set-environment");
         Some(export)
     }
 
-    /// Unsets the variable. To be called when [`Export::is_busy`] isn't true any more.
+    /// Unsets the variable, unless somebody has given it another value since: so systemctl(1) does if it is told the
+    /// value. To be called when [`Export::is_busy`] isn't true any more.
     pub(crate) fn unset(&mut self) {
-        self.run(Command::new("systemctl").args([
-            "--user",
-            "unset-environment",
-            "WAYLAND_DISPLAY",
-        ]));
+        self.run("unset-environment");
     }
 
-    fn run(&mut self, command: &mut Command) {
+    fn run(&mut self, verb: &str) {
+        let mut command = Command::new("systemctl");
+        command.args(["--user", verb]).arg(&self.assignment);
         match command.stdin(Stdio::null()).stdout(Stdio::null()).spawn() {
             Ok(child) => self.running = Some(child),
             Err(error) => warn(&format!("systemctl can't be started ({error})")),
