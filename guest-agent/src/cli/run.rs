@@ -302,6 +302,8 @@ impl State {
                     break;
                 }
                 export.unset();
+                // Nobody would wake us if systemctl can't be started.
+                continue;
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
