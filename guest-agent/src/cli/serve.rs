@@ -223,7 +223,7 @@ impl State {
                 tell_systemd(&[NotifyState::Ready, NotifyState::Status(&status)]);
             }
             Err(error) => {
-                tracing::warn!("can't serve, trying again: {error}");
+                self.waiting.log("the host", &error);
                 self.forget_channel();
                 self.look_later();
             }
