@@ -333,11 +333,15 @@ fn serve_waits_for_a_compositor_that_answers_and_then_for_the_host() {
     let path = folder.path().join("wayland-1");
     let dying = listen_at(&path);
     drop(dying.accept().unwrap());
-    let status = systemd.told();
-    assert!(status.starts_with("STATUS=waiting for the compositor: the comp"), "{status}");
+    until("the compositor's end", || {
+        systemd.told().starts_with("STATUS=waiting for the compositor: the comp").then_some(())
+    });
     drop(dying);
     fs::remove_file(&path).unwrap();
     let compositor = listen_at(&path);
+    until("the compositor's answer to be waited for", || {
+        systemd.told().ends_with("it hasn't answered yet").then_some(())
+    });
     let _connection = answer(&compositor);
     let status = until("the host to be waited for", || {
         Some(systemd.told()).filter(|status| !status.contains("compositor"))

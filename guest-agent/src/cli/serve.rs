@@ -176,6 +176,14 @@ impl State {
             Generic::new(compositor.poll_fd().try_clone_to_owned()?, Interest::READ, Mode::Level);
         let token = self.handle.insert_source(source, |_, _, state| Ok(state.answered()));
         token.map_err(|e| e.error)?;
+        // Most answer within milliseconds, and then there is nothing to say.
+        let doubt = self.handle.insert_source(Timer::from_duration(RETRY), |_, _, state| {
+            if state.compositor.as_ref().is_some_and(|compositor| !compositor.is_complete()) {
+                state.waiting.log("the compositor", &"it hasn't answered yet");
+            }
+            TimeoutAction::Drop
+        });
+        doubt.map_err(|e| e.error)?;
         self.compositor = Some(compositor);
         Ok(())
     }
