@@ -66,6 +66,8 @@ struct Asker {
     watch: RegistrationToken,
     until: Instant,
     question: Vec<u8>,
+    /// No more of the question comes: whoever asks may end its side as soon as it has asked.
+    ended: bool,
     /// What is still to be written. While there is nothing, the question isn't whole.
     answer: Vec<u8>,
 }
@@ -150,6 +152,7 @@ impl<D: HasServices> Services<D> {
                 watch,
                 until: Instant::now() + PATIENCE,
                 question: Vec::new(),
+                ended: false,
                 answer: Vec::new(),
             });
         }
@@ -191,7 +194,9 @@ fn go_on<D: HasServices>(data: &mut D, id: u64) {
     let answer = data.answer(asker.service, &asker.question, &asker.stream);
     let services = data.services();
     match answer {
-        None if asker.question.len() >= MAX_QUESTION => services.handle.remove(asker.watch),
+        None if asker.ended || asker.question.len() >= MAX_QUESTION => {
+            services.handle.remove(asker.watch)
+        }
         None => services.keep(asker),
         Some(answer) => {
             asker.answer = answer;
@@ -212,13 +217,16 @@ enum Written {
 }
 
 impl Asker {
-    /// Reads what there is. `false` if nothing will come.
+    /// Reads what there is. `false` if that is no question and nothing will come.
     fn read(&mut self) -> bool {
         let mut bytes = [0; MAX_QUESTION];
         while self.question.len() < MAX_QUESTION {
             let room = MAX_QUESTION - self.question.len();
             match (&*self.stream).read(&mut bytes[..room]) {
-                Ok(0) => return false,
+                Ok(0) => {
+                    self.ended = true;
+                    return !self.question.is_empty();
+                }
                 Ok(length) => self.question.extend_from_slice(&bytes[..length]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return error.kind() == io::ErrorKind::WouldBlock,

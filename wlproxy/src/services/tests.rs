@@ -1,5 +1,6 @@
 use super::*;
 use calloop::EventLoop;
+use std::net::Shutdown;
 
 /// Longest that anything here may take, on a machine that does much else.
 const LONG: Duration = Duration::from_secs(20);
@@ -81,6 +82,23 @@ fn a_question_may_come_in_pieces_and_an_answer_may_be_large() {
     asker.write_all(b"rge\n").unwrap();
     assert_eq!(rig.answer(&asker).len(), LARGE);
     assert_eq!(rig.askers(), 0);
+}
+
+#[test]
+fn who_ends_its_side_after_the_question_is_answered_and_before_that_is_not() {
+    let mut rig = Rig::new();
+    for (question, answer) in [("hello\n", "hello"), ("hel", ""), ("", "")] {
+        let mut asker = rig.connect();
+        asker.write_all(question.as_bytes()).unwrap();
+        asker.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(rig.answer(&asker), answer.as_bytes(), "{question:?}");
+        assert_eq!(rig.askers(), 0);
+    }
+    let mut asker = rig.connect();
+    asker.write_all(b"large\n").unwrap();
+    rig.until(|echo| (!echo.services().askers.first()?.answer.is_empty()).then_some(()));
+    asker.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(rig.answer(&asker).len(), LARGE);
 }
 
 #[test]
