@@ -158,8 +158,8 @@ impl Traces {
     pub(super) fn polled(&mut self, key: u64, flags: EpollFlags) -> Option<u64> {
         let trace = self.all.get_mut(&key)?;
         let connection = trace.connection;
-        let gone = EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
-        // Readers have nothing to say, so what can be read is their end.
+        // Whoever has asked may have ended its side, and goes on reading.
+        let gone = EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
         if flags.intersects(gone) {
             self.all.remove(&key);
         } else {
@@ -203,7 +203,8 @@ impl Trace {
         if all && self.over {
             return Ok(false);
         }
-        let mut interest = EpollFlags::EPOLLIN;
+        // Readers have nothing to say, and that they are gone is always told.
+        let mut interest = EpollFlags::empty();
         interest.set(EpollFlags::EPOLLOUT, !all);
         self.stream.watch(Some(interest))?;
         Ok(true)

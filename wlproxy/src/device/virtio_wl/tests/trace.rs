@@ -5,7 +5,8 @@ use super::wayland::{self, link, request};
 use super::{OK, drain, give};
 use crate::device::Side;
 use crate::device::trace::MAX_TRACES;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
 /// Asks for a trace of connection 1.
@@ -86,6 +87,22 @@ fn a_reader_that_does_not_read_holds_up_nobody_and_learns_what_it_missed() {
     let whole = lines.iter().filter(|line| line.starts_with('[')).count();
     assert_eq!(whole + missing, sent);
     assert!(missing > 0 && whole > 0);
+    assert_eq!(driver.sent(1, &wayland::commit(), &[]), OK);
+    assert_eq!(said(&read(&mut reader)), ["wl_surface@7.commit()"]);
+}
+
+#[test]
+fn a_reader_that_ends_its_side_reads_on() {
+    let mut driver = Driver::new(Side::Client);
+    let _peer = link(&mut driver, 1);
+    let (mut reader, theirs) = UnixStream::pair().unwrap();
+    reader.set_nonblocking(true).unwrap();
+    reader.write_all(b"more").unwrap();
+    reader.shutdown(Shutdown::Write).unwrap();
+    driver.traces.push(1, theirs).unwrap();
+    driver.turn();
+    driver.turn();
+    assert_eq!(read(&mut reader), [GREETING]);
     assert_eq!(driver.sent(1, &wayland::commit(), &[]), OK);
     assert_eq!(said(&read(&mut reader)), ["wl_surface@7.commit()"]);
 }
