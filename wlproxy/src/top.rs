@@ -13,6 +13,8 @@ use crate::ask::Ask;
 use crate::status::Status;
 use anyhow::{Context as _, Result, bail};
 use model::Model;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use std::io::{IsTerminal as _, stdin, stdout};
@@ -24,7 +26,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// How often wlproxy is asked.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// How soon an answer is seen. Keys are seen at once.
+/// How soon an answer or a signal is seen. Keys are seen at once.
 const TICK: Duration = Duration::from_millis(100);
 
 /// What wlproxy said, or why it said nothing.
@@ -35,11 +37,23 @@ pub fn run(control_socket: &Path) -> Result<()> {
     if !(stdin().is_terminal() && stdout().is_terminal()) {
         bail!("top needs a terminal; use `wlproxy status` to print the numbers once");
     }
+    // Before any thread is started, so that all of them leave these signals alone.
+    let signals = take_signals().context("can't take signals")?;
     let answers = ask_on_and_on(control_socket.to_owned())?;
-    let mut terminal = ratatui::try_init().context("can't take over the terminal")?;
-    let shown = show(&mut terminal, &answers);
+    // Failed half-way, it leaves behind what it has done.
+    let mut terminal = ratatui::try_init()
+        .inspect_err(|_| ratatui::restore())
+        .context("can't take over the terminal")?;
+    let shown = show(&mut terminal, &answers, &signals);
     ratatui::restore();
     shown
+}
+
+/// The signals that end this. They are taken, not obeyed, so that the terminal is given back first.
+fn take_signals() -> nix::Result<SignalFd> {
+    let ends: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
+    ends.thread_block()?;
+    SignalFd::with_flags(&ends, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
 }
 
 /// On a thread of its own: a wlproxy that is stopped lets nobody wait but this.
@@ -62,10 +76,14 @@ fn ask(control_socket: &Path) -> Answer {
     serde_json::from_str(&answer.0).map_err(|_| "wlproxy speaks another version".to_owned())
 }
 
-fn show(terminal: &mut DefaultTerminal, answers: &Receiver<(Answer, Instant)>) -> Result<()> {
+fn show(
+    terminal: &mut DefaultTerminal,
+    answers: &Receiver<(Answer, Instant)>,
+    signals: &SignalFd,
+) -> Result<()> {
     let mut model = Model::default();
     let mut changed = true;
-    loop {
+    while signals.read_signal()?.is_none() {
         while let Ok((answer, at)) = answers.try_recv() {
             model.update(answer, at);
             changed = true;
@@ -83,6 +101,7 @@ fn show(terminal: &mut DefaultTerminal, answers: &Receiver<(Answer, Instant)>) -
             }
         }
     }
+    Ok(())
 }
 
 fn ends(key: KeyEvent) -> bool {
@@ -94,6 +113,18 @@ fn ends(key: KeyEvent) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::signal::raise;
+
+    #[test]
+    fn signals_are_taken_one_by_one() {
+        let signals = take_signals().unwrap();
+        assert_eq!(signals.read_signal(), Ok(None));
+        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+            raise(signal).unwrap();
+            assert!(signals.read_signal().unwrap().is_some(), "{signal}");
+            assert_eq!(signals.read_signal(), Ok(None));
+        }
+    }
 
     #[test]
     fn who_has_seen_enough_can_leave() {
