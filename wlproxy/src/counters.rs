@@ -4,7 +4,7 @@ mod connection;
 
 pub use connection::{Connection, ConnectionSnapshot, MAX_LISTED};
 
-use crate::histogram::{Durations, Histogram};
+use crate::histogram::{BUCKETS, Durations, Histogram};
 use connection::Connections;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -87,6 +87,16 @@ macro_rules! counters {
     };
 }
 
+impl Snapshot {
+    /// Whether its lists are no longer than those of [`Counters::snapshot`]. That a worker's came in one packet is no
+    /// bound: it can write them shorter than they are written here.
+    pub fn is_within_limits(&self) -> bool {
+        let histograms = [&self.commit_in, &self.commit_out];
+        self.connections.len() <= MAX_LISTED
+            && histograms.iter().all(|durations| durations.buckets.len() <= BUCKETS + 1)
+    }
+}
+
 counters! {
     /// Frontends that are served now: 1 while the VM is there.
     frontends,
@@ -116,5 +126,30 @@ impl Counters {
     /// Counts a connection of its own until it is dropped. `number` is wlproxy's.
     pub fn connection(&self, number: u64) -> Connection {
         Connections::add(&self.connections, number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn what_is_counted_is_within_the_limits_and_more_is_not() {
+        let counters = Counters::default();
+        counters.commit_in.add(Duration::MAX, 1);
+        counters.commit_out.add(Duration::MAX, 1);
+        let _all: Vec<_> = (0..=MAX_LISTED as u64).map(|n| counters.connection(n)).collect();
+        let most = counters.snapshot();
+        assert!(most.is_within_limits());
+        for more in [
+            |snapshot: &mut Snapshot| snapshot.connections.push(ConnectionSnapshot::default()),
+            |snapshot: &mut Snapshot| snapshot.commit_in.buckets.push(0),
+            |snapshot: &mut Snapshot| snapshot.commit_out.buckets.push(0),
+        ] {
+            let mut snapshot = most.clone();
+            more(&mut snapshot);
+            assert!(!snapshot.is_within_limits());
+        }
     }
 }

@@ -94,9 +94,14 @@ impl Slot {
         }
     }
 
-    /// The worker counts this now.
-    pub fn handle_counters(&mut self, counters: Snapshot) {
-        self.counters = counters;
+    /// The worker counts this now. `false` if no worker counts so much.
+    #[must_use]
+    pub fn handle_counters(&mut self, counters: Snapshot) -> bool {
+        let possible = counters.is_within_limits();
+        if possible {
+            self.counters = counters;
+        }
+        possible
     }
 
     /// The VM's frontend came, or went.

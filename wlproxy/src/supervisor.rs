@@ -204,7 +204,9 @@ impl Supervisor {
                     }
                 }
                 Ok(Received::Message(Request::Stats(counters), None)) => {
-                    slot.handle_counters(counters)
+                    if !slot.handle_counters(counters) {
+                        return self.cut(index, Some("it lists more than it may"));
+                    }
                 }
                 Ok(Received::Message(Request::Connected(connected), None)) => {
                     slot.handle_connected(connected)
