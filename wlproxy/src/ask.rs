@@ -7,7 +7,7 @@
 //! | `{"ask":"status"}` | the document of [`crate::status`], in one line |
 //! | `{"ask":"trace","vm":"work","connection":3}` | `{"trace":"work","connection":3}`, then what passes, until either side ends |
 //!
-//! `vm` may be left out if the status lists the connection.
+//! `vm` may be left out if the status lists the connection of one client VM.
 //!
 //! A question that can't be answered is: `{"error":"why"}`.
 
@@ -33,7 +33,7 @@ pub enum Ask {
     Status,
     /// What passes over a connection from now on?
     Trace {
-        /// Its client VM, if it isn't the one of which the status lists this connection.
+        /// Its client VM, unless that is the only one of which the status lists this connection.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         vm: Option<String>,
         /// Its number.

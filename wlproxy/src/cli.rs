@@ -96,7 +96,7 @@ pub enum Command {
         config: ConfigFile,
         /// Its number, as `wlproxy status` and the log have it.
         connection: u64,
-        /// Its client VM: only needed for a connection that `wlproxy status` doesn't list.
+        /// Its client VM: only needed for a connection that `wlproxy status` doesn't list, or lists twice.
         #[arg(long, value_name = "NAME")]
         vm: Option<String>,
     },

@@ -4,6 +4,7 @@ use crate::backoff::Backoff;
 use crate::config::{Isolation, Vm};
 use crate::control::{HostControl, MAX_TRACE_ORDERS, Order};
 use crate::counters::Snapshot;
+use crate::device::Side;
 use crate::launch::{Running, launch};
 use crate::sockets::Listening;
 use crate::status::{VmStatus, side_name};
@@ -117,9 +118,10 @@ impl Slot {
         taken.is_some()
     }
 
-    /// Whether the worker counts this connection, as far as it has told.
-    pub fn lists(&self, connection: u64) -> bool {
-        self.counters.connections.iter().any(|one| one.connection == connection)
+    /// Whether this is a client VM whose worker counts this connection, as far as it has told.
+    fn lists(&self, connection: u64) -> bool {
+        let mut connections = self.counters.connections.iter();
+        self.vm.side == Side::Client && connections.any(|one| one.connection == connection)
     }
 
     /// Has the worker write what passes over a connection to `reader`. `Err` tells why it can't.
@@ -230,6 +232,25 @@ impl Slot {
             restarts: self.backoff.restarts(),
             counters: self.counters.clone(),
         }
+    }
+}
+
+/// The only client VM whose worker counts this connection. One that claims another's connection is told from the other
+/// by nothing that is known here, so then there is none. `Err` tells why.
+pub fn client_with(slots: &mut [Slot], connection: u64) -> Result<&mut Slot, String> {
+    let mut found = slots.iter_mut().filter(|slot| slot.lists(connection));
+    match (found.next(), found.next()) {
+        (Some(slot), None) => Ok(slot),
+        (Some(one), Some(other)) => Err(format!(
+            "the status lists connection {connection} of VM {} and of VM {}, and one of their workers lies; \
+             name the VM with --vm",
+            one.name(),
+            other.name()
+        )),
+        (None, _) => Err(format!(
+            "the status lists no connection {connection} of a client VM; \
+             if it is new, or one of many, name its VM with --vm"
+        )),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::device::Side;
 use crate::links::{HasLinks, Links};
 use crate::metrics;
 use crate::services::{HasServices, Service, Services};
-use crate::slot::Slot;
+use crate::slot::{Slot, client_with};
 use crate::sockets::{Listening, RuntimeDir};
 use crate::status::{CompositorStatus, Status};
 use anyhow::{Context as _, Result};
@@ -282,17 +282,14 @@ impl Supervisor {
         connection: u64,
         asker: &UnixStream,
     ) -> Result<(), String> {
-        let slot = self.slots.iter_mut().find(|slot| match vm {
-            Some(vm) => slot.name() == vm,
-            None => slot.vm.side == Side::Client && slot.lists(connection),
-        });
-        let slot = slot.ok_or_else(|| match vm {
-            Some(vm) => format!("there is no VM {vm}; `wlproxy status` shows all"),
-            None => format!(
-                "the status lists no connection {connection} of a client VM; \
-                 if it is new, or one of many, name its VM with --vm"
-            ),
-        })?;
+        let slot = match vm {
+            Some(vm) => self
+                .slots
+                .iter_mut()
+                .find(|slot| slot.name() == vm)
+                .ok_or_else(|| format!("there is no VM {vm}; `wlproxy status` shows all"))?,
+            None => client_with(&mut self.slots, connection)?,
+        };
         if slot.vm.side == Side::Compositor {
             return Err(format!(
                 "{} is the compositor VM; a connection is traced at its client VM",

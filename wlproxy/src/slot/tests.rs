@@ -1,25 +1,25 @@
 use super::*;
 use crate::backoff::FIRST;
-use crate::device::Side;
+use crate::counters::ConnectionSnapshot;
 use calloop::generic::Generic;
 use calloop::{EventLoop, Interest, Mode, PostAction};
+use std::path::Path;
 
 /// Longest that a worker thread may take to end, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+fn vm(dir: &Path, name: &str, side: Side) -> Vm {
+    let socket = dir.join(format!("{name}.sock"));
+    Vm { name: name.to_owned(), side, socket, window: 16 << 20 }
+}
+
 #[test]
 fn a_worker_that_dies_is_due_again_after_the_pauses_of_the_backoff() {
     let temp = tempfile::tempdir().unwrap();
-    let vm = Vm {
-        name: "work".to_owned(),
-        side: Side::Client,
-        socket: temp.path().join("work.sock"),
-        window: 16 << 20,
-    };
     let events = EventLoop::<()>::try_new().unwrap();
     let started = Instant::now();
     let mut now = started;
-    let mut slot = Slot::new(vm, now).unwrap();
+    let mut slot = Slot::new(vm(temp.path(), "work", Side::Client), now).unwrap();
     for deaths in 0..3 {
         slot.start(Isolation::None, "info", now, |control| {
             let source = Generic::new(control, Interest::READ, Mode::Level);
@@ -39,4 +39,26 @@ fn a_worker_that_dies_is_due_again_after_the_pauses_of_the_backoff() {
         now = due;
     }
     assert_eq!(slot.status().restarts, 3);
+}
+
+#[test]
+fn a_connection_that_two_clients_list_is_neither_of_theirs() {
+    let temp = tempfile::tempdir().unwrap();
+    let vms = [("gui", Side::Compositor), ("work", Side::Client), ("play", Side::Client)];
+    let lists = [vec![1, 2, 3], vec![1, 3], vec![2, 3]];
+    let mut slots: Vec<Slot> = Vec::new();
+    for ((name, side), list) in vms.into_iter().zip(lists) {
+        let mut slot = Slot::new(vm(temp.path(), name, side), Instant::now()).unwrap();
+        let one = |connection| ConnectionSnapshot { connection, ..Default::default() };
+        let connections = list.into_iter().map(one).collect();
+        assert!(slot.handle_counters(Snapshot { connections, ..Snapshot::default() }));
+        slots.push(slot);
+    }
+    let mut found =
+        |connection| client_with(&mut slots, connection).map(|slot| slot.vm.name.clone());
+    assert_eq!(found(1).unwrap(), "work");
+    assert_eq!(found(2).unwrap(), "play");
+    let both = found(3).unwrap_err();
+    assert!(both.contains("work") && both.contains("play") && both.contains("--vm"), "{both}");
+    assert!(found(4).unwrap_err().contains("lists no connection 4"));
 }
