@@ -4,6 +4,7 @@
 //! dropped, and it is told how much.
 
 use super::poller::{Poller, Waker, Watched};
+use crate::ask::Refusal;
 use nix::sys::epoll::EpollFlags;
 use std::collections::BTreeMap;
 use std::io;
@@ -113,11 +114,15 @@ impl Traces {
 
     /// Somebody wants to read. `greeting` is the first line; if it is the only one, `over`.
     pub(super) fn add(&mut self, connection: u64, reader: UnixStream, greeting: &[u8], over: bool) {
+        let Ok(mut stream) = Stream::new(reader) else { return };
         if self.all.len() >= MAX_TRACES {
-            tracing::warn!(vm = self.vm, connection, "{MAX_TRACES} traces are read already");
+            let why = format!("{MAX_TRACES} traces of VM {} are read already", self.vm);
+            tracing::warn!(vm = self.vm, connection, "{why}");
+            stream.queue(&Refusal::line(why), []);
+            // Who can't be told now sees the end.
+            let _ = stream.flush();
             return;
         }
-        let Ok(stream) = Stream::new(reader) else { return };
         let key = self.next;
         self.next += 1;
         let mut stream = self.poller.watched(key, stream);

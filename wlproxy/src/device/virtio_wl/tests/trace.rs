@@ -112,7 +112,9 @@ fn readers_may_go_and_are_few() {
     let mut driver = Driver::new(Side::Client);
     let _peer = link(&mut driver, 1);
     let mut readers: Vec<_> = (0..MAX_TRACES).map(|_| trace(&mut driver)).collect();
-    assert_eq!(trace(&mut driver).read(&mut [0]).unwrap(), 0, "one too many");
+    let mut refused = trace(&mut driver);
+    assert_eq!(read(&mut refused), [r#"{"error":"8 traces of VM test are read already"}"#]);
+    assert_eq!(refused.read(&mut [0]).unwrap(), 0);
     drop(readers.pop());
     driver.turn();
     let mut last = trace(&mut driver);
