@@ -71,8 +71,9 @@ fn ignore_absent(result: std::io::Result<()>, path: &Path) -> Result<()> {
 /// Runs the command.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let out = options.out.as_deref().map_or_else(|| root().join("target/demo"), absolute);
-    let output = Output::new(&out)?;
+    // Before what an earlier demo left is removed.
     let desktop = if options.here { Some(Desktop::find()?) } else { None };
+    let output = Output::new(&out)?;
     let mut progress = Progress::new();
     let packages = if options.here { apt::clients() } else { apt::DEMO.to_vec() };
     apt::ensure(&packages, &output.logs.join("apt.log"), &mut progress)?;
