@@ -1,5 +1,12 @@
 //! A Wayland client that a test drives by hand: what it needs of a toolkit, with deadlines.
 
+mod output;
+mod pointer;
+mod popup;
+
+pub use output::Output;
+pub use popup::Popup;
+
 use crate::exchange::Exchange;
 use crate::{Display, PATIENCE, Rect};
 use anyhow::{Context, Result, bail};
@@ -18,7 +25,6 @@ use wayland_client::protocol::{
     wl_callback::{self, WlCallback},
     wl_compositor::WlCompositor,
     wl_keyboard::{self, WlKeyboard},
-    wl_pointer::{self, WlPointer},
     wl_region::WlRegion,
     wl_registry::{self, WlRegistry},
     wl_seat::{self, WlSeat},
@@ -75,6 +81,14 @@ pub struct State {
     pub pressed: u32,
     /// What it copies and is offered.
     pub exchange: Exchange,
+    /// While the mouse is over a surface: the serial of its coming.
+    pub pointer_entered: Option<u32>,
+    /// Where the last popup has to be, relative to its parent.
+    pub popup_place: Option<Rect>,
+    /// How many popups the compositor has dismissed.
+    pub popups_done: usize,
+    /// The outputs that are bound.
+    pub outputs: Vec<Output>,
 }
 
 /// A connection with what every window needs.
@@ -202,9 +216,7 @@ impl Client {
         let toplevel = xdg_surface.get_toplevel(&self.handle(), ());
         toplevel.set_title(title.into());
         toplevel.set_app_id("wlproxy-tests".into());
-        surface.commit();
-        let before = self.state.configures;
-        self.until("the first configure", |state| state.configures > before)?;
+        self.configured(&surface)?;
         Ok(Toplevel { surface, xdg_surface, toplevel })
     }
 
@@ -511,28 +523,8 @@ impl Dispatch<WlKeyboard, ()> for State {
     }
 }
 
-impl Dispatch<WlPointer, ()> for State {
-    fn event(
-        state: &mut Self,
-        _: &WlPointer,
-        event: wl_pointer::Event,
-        _: &(),
-        _: &Connection,
-        _: &QueueHandle<Self>,
-    ) {
-        if let wl_pointer::Event::Button { serial, state: WEnum::Value(button), .. } = event {
-            state.serial = serial;
-            match button {
-                wl_pointer::ButtonState::Pressed => state.pressed += 1,
-                _ => state.pressed -= 1,
-            }
-        }
-    }
-}
-
 delegate_noop!(State: ignore WlCompositor);
 delegate_noop!(State: ignore WlRegion);
-delegate_noop!(State: ignore WlSurface);
 delegate_noop!(State: ignore WlShmPool);
 delegate_noop!(State: ignore WlSubcompositor);
 delegate_noop!(State: ignore WlSubsurface);

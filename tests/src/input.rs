@@ -91,7 +91,7 @@ impl Input {
     }
 
     /// Presses the left button, or releases it.
-    pub fn button(&mut self, state: ButtonState) -> Result<()> {
+    fn button(&mut self, state: ButtonState) -> Result<()> {
         self.pointer.button(self.now(), BTN_LEFT, state);
         self.pointer.frame();
         self.client.roundtrip()

@@ -37,7 +37,7 @@ mod wait;
 
 pub use app::{App, Close, Effect, Step};
 pub use bystander::Bystander;
-pub use client::{Buffer, Client, Pool, State, Toplevel, memfd, show};
+pub use client::{Buffer, Client, Output, Pool, Popup, State, Toplevel, memfd, show};
 pub use compositor::{Compositor, Kind};
 pub use desk::{Desk, Display, Part, Plan, Vm, Way};
 pub use doorway::Doorway;

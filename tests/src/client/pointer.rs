@@ -1,0 +1,29 @@
+//! The mouse as a client hears of it.
+
+use super::State;
+use wayland_client::protocol::wl_pointer::{self, WlPointer};
+use wayland_client::{Connection, Dispatch, QueueHandle, WEnum};
+
+impl Dispatch<WlPointer, ()> for State {
+    fn event(
+        state: &mut Self,
+        _: &WlPointer,
+        event: wl_pointer::Event,
+        _: &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        match event {
+            wl_pointer::Event::Enter { serial, .. } => state.pointer_entered = Some(serial),
+            wl_pointer::Event::Leave { .. } => state.pointer_entered = None,
+            wl_pointer::Event::Button { serial, state: WEnum::Value(button), .. } => {
+                state.serial = serial;
+                match button {
+                    wl_pointer::ButtonState::Pressed => state.pressed += 1,
+                    _ => state.pressed -= 1,
+                }
+            }
+            _ => {}
+        }
+    }
+}
