@@ -64,6 +64,12 @@ pub enum Step {
     Click(i64, i64, Effect),
     /// So many clicks of the wheel.
     Scroll(i64, i64, u32, Effect),
+    /// A command to sway, of which the application needn't hear.
+    Sway(&'static str, Effect),
+    /// One more output is plugged in.
+    Plug(Effect),
+    /// It is unplugged.
+    Unplug(Effect),
 }
 
 /// What has to follow from it on the screen. In any case the application hears of it.
@@ -80,7 +86,11 @@ pub enum Effect {
 impl App {
     /// The whole life of the application on both ways; each picture has to be the same.
     pub fn live_twice(&self) -> Result<()> {
-        let mut desk = Desk::new(Way::Through);
+        self.live_twice_on(Desk::new(Way::Through))
+    }
+
+    /// The same on a desk of the caller's.
+    pub fn live_twice_on(&self, mut desk: Desk) -> Result<()> {
         warm_up(&desk)?;
         desk.take_baseline();
         let expected = self.live(&desk, &desk.direct(), "direct", None)?;
@@ -114,7 +124,7 @@ impl App {
         last = look(&mut pictures, &last, "opened");
         running.wait_for("wl_keyboard", "enter", 0);
         for (i, step) in self.steps.iter().enumerate() {
-            running.perform(&mut input, step)?;
+            running.perform(desk, &mut input, step)?;
             match step.effect() {
                 Effect::Picture => last = look(&mut pictures, &last, &format!("step-{i}")),
                 Effect::Motion => last = moving(desk, last),
@@ -166,9 +176,12 @@ fn warm_up(desk: &Desk) -> Result<()> {
 impl Step {
     fn effect(self) -> Effect {
         match self {
-            Self::Key(_, effect) | Self::Click(_, _, effect) | Self::Scroll(_, _, _, effect) => {
-                effect
-            }
+            Self::Key(_, effect)
+            | Self::Click(_, _, effect)
+            | Self::Scroll(_, _, _, effect)
+            | Self::Sway(_, effect)
+            | Self::Plug(effect)
+            | Self::Unplug(effect) => effect,
         }
     }
 }
@@ -198,26 +211,30 @@ impl Running<'_> {
         self.window = Some(window.id);
     }
 
-    /// Does it, and waits until the application has heard of it.
-    fn perform(&mut self, input: &mut Input, step: &Step) -> Result<()> {
-        let (interface, event, more) = match *step {
-            Step::Key(..) => ("wl_keyboard", "key", 2),
-            Step::Click(..) => ("wl_pointer", "button", 2),
-            Step::Scroll(_, _, notches, _) => ("wl_pointer", "axis", notches as usize),
-        };
-        let before = self.told(interface, event);
+    /// Does it, and waits until the application has heard of it, if it has to.
+    fn perform(&mut self, desk: &Desk, input: &mut Input, step: &Step) -> Result<()> {
         match *step {
-            Step::Key(code, _) => input.key(code)?,
+            Step::Key(code, _) => {
+                let before = self.told("wl_keyboard", "key");
+                input.key(code)?;
+                self.wait_for("wl_keyboard", "key", before + 1);
+            }
             Step::Click(x, y, _) => {
+                let before = self.told("wl_pointer", "button");
                 input.move_to(self.place.0 + x, self.place.1 + y)?;
                 input.click()?;
+                self.wait_for("wl_pointer", "button", before + 1);
             }
             Step::Scroll(x, y, notches, _) => {
+                let before = self.told("wl_pointer", "axis");
                 input.move_to(self.place.0 + x, self.place.1 + y)?;
                 input.scroll(notches)?;
+                self.wait_for("wl_pointer", "axis", before + notches as usize - 1);
             }
+            Step::Sway(command, _) => self.sway.command(command),
+            Step::Plug(_) => desk.plug(),
+            Step::Unplug(_) => desk.unplug(),
         }
-        self.wait_for(interface, event, before + more - 1);
         Ok(())
     }
 

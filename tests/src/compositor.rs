@@ -6,6 +6,7 @@ use crate::wait::{PATIENCE, until};
 use crate::{Display, Image, Raw, leak};
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, chown};
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -25,11 +26,16 @@ const USER: u32 = 1000;
 /// Neither has an object's number, which libwayland wrote behind an `@` until 1.22 and writes behind a `#` since.
 const WESTON_IS_UP: [&str; 2] = [".desktop_ready(", "zwp_input_panel_surface_v1"];
 
+/// sway's control socket, in its folder.
+const IPC: &str = "ipc";
+
 /// Which compositor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// wlroots; can be asked and told things, and takes screenshots.
     Sway,
+    /// sway in windows of another sway, one for each output: these can be unplugged.
+    Nested,
     /// libweston; without a seat.
     Weston,
 }
@@ -46,6 +52,8 @@ pub struct Compositor {
     marker: String,
     debug: bool,
     socket: PathBuf,
+    /// The compositor whose windows are its outputs.
+    outer: Option<Box<Compositor>>,
 }
 
 impl Compositor {
@@ -56,15 +64,24 @@ impl Compositor {
         fs::create_dir(folder).expect("a fresh folder");
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).expect("our own folder");
         let socket = match kind {
-            Kind::Sway => folder.join("wayland-1"),
+            Kind::Sway | Kind::Nested => folder.join("wayland-1"),
             Kind::Weston => folder.join("weston"),
         };
+        let outer = (kind == Kind::Nested).then(|| {
+            let logs = logs.join("outer");
+            fs::create_dir(&logs).expect("a fresh folder");
+            let folder = folder.with_extension("outer");
+            Box::new(Self::new(Kind::Sway, &folder, &logs, marker, false))
+        });
         let (folder, logs, marker) = (folder.to_owned(), logs.to_owned(), marker.to_owned());
-        Self { process: None, starts: 0, kind, folder, logs, marker, debug, socket }
+        Self { process: None, starts: 0, kind, folder, logs, marker, debug, socket, outer }
     }
 
     /// Starts it, again if it was killed before, and waits until it serves clients and its own ones are up.
     pub fn start(&mut self) {
+        if let Some(outer) = &mut self.outer {
+            outer.start();
+        }
         self.spawn();
         let (kind, socket) = (self.kind, self.socket.clone());
         let process = self.process_mut();
@@ -92,7 +109,7 @@ impl Compositor {
             command.env("WAYLAND_DEBUG", "server");
         }
         match kind {
-            Kind::Sway => sway(&mut command, folder),
+            Kind::Sway | Kind::Nested => sway(&mut command, folder, self.outer.as_deref()),
             Kind::Weston => weston(&mut command),
         }
         self.starts += 1;
@@ -110,7 +127,7 @@ impl Compositor {
         self.process_mut().wait();
         if self.kind == Kind::Sway {
             // It takes another path for its control socket if there is one already.
-            fs::remove_file(self.folder.join("ipc")).expect("sway's control socket");
+            fs::remove_file(self.folder.join(IPC)).expect("sway's control socket");
         }
     }
 
@@ -157,8 +174,35 @@ impl Compositor {
     /// # Panics
     /// If it isn't sway.
     pub fn sway(&self) -> Sway {
-        assert_eq!(self.kind, Kind::Sway);
-        Sway::connect(&self.folder.join("ipc"))
+        assert_ne!(self.kind, Kind::Weston);
+        Sway::connect(&self.folder.join(IPC))
+    }
+
+    /// The compositor whose windows are its outputs, if there is one.
+    pub fn outer_mut(&mut self) -> Option<&mut Self> {
+        self.outer.as_deref_mut()
+    }
+
+    /// Plugs in one more output, on the right of the first. Its scale is 2.
+    pub fn plug(&self) {
+        let mut sway = self.sway();
+        let before = sway.outputs().len();
+        sway.command("create_output");
+        until("another output", || (sway.outputs().len() > before).then_some(()));
+    }
+
+    /// Unplugs the output that was plugged in last.
+    ///
+    /// # Panics
+    /// If it isn't [`Kind::Nested`].
+    pub fn unplug(&self) {
+        let mut sway = self.sway();
+        let outputs = sway.outputs();
+        let last = outputs.iter().max().expect("there is an output");
+        let mut outer = self.outer.as_ref().expect("a nested compositor").sway();
+        let id = outer.window(last).id;
+        outer.command(&format!("[con_id={id}] kill"));
+        until("an output less", || (!sway.outputs().contains(last)).then_some(()));
     }
 
     /// What is on the screen now.
@@ -189,19 +233,30 @@ fn give(path: &Path) {
     }
 }
 
-fn sway(command: &mut Command, folder: &Path) {
+fn sway(command: &mut Command, folder: &Path, outer: Option<&Compositor>) {
     let config = folder.join("sway.conf");
-    let text = format!(
-        "output HEADLESS-1 mode {WIDTH}x{HEIGHT}@60Hz\n\
+    let first = if outer.is_some() { "WL-1" } else { "HEADLESS-1" };
+    let mut text = format!(
+        "output {first} mode {WIDTH}x{HEIGHT}@60Hz position 0 0\n\
          default_border none\n\
          default_floating_border none\n\
          xwayland disable\n\
          for_window [title=\".*\"] floating enable\n"
     );
+    if outer.is_some() {
+        // Each one that is plugged in has another name.
+        for i in 2..10 {
+            let _ =
+                writeln!(text, "output WL-{i} mode {WIDTH}x{HEIGHT} position {WIDTH} 0 scale 2");
+        }
+    }
     fs::write(&config, text).expect("a file in our own folder");
     give(&config);
-    command.env("WLR_BACKENDS", "headless").env("WLR_RENDERER", "pixman");
-    command.env("WLR_LIBINPUT_NO_DEVICES", "1").env("SWAYSOCK", folder.join("ipc"));
+    match outer {
+        None => command.env("WLR_BACKENDS", "headless").env("WLR_LIBINPUT_NO_DEVICES", "1"),
+        Some(outer) => command.env("WLR_BACKENDS", "wayland").env("WAYLAND_DISPLAY", &outer.socket),
+    };
+    command.env("WLR_RENDERER", "pixman").env("SWAYSOCK", folder.join(IPC));
     command.arg("sway").arg("--config").arg(config);
 }
 

@@ -173,12 +173,14 @@ impl Count {
 pub struct Leaks {
     folder: PathBuf,
     baseline: Count,
+    /// Processes whose fds and mappings don't count.
+    ignored: Vec<u32>,
 }
 
 impl Leaks {
     /// Takes the baseline when nothing changes any more.
     pub fn baseline(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), baseline: Count::settled(folder) }
+        Self { folder: folder.to_owned(), baseline: Count::settled(folder), ignored: Vec::new() }
     }
 
     /// Whether a process was counted.
@@ -192,9 +194,14 @@ impl Leaks {
         Self { baseline: self.baseline.without(kept), ..self }
     }
 
+    /// The same without the fds and mappings of some processes.
+    pub(crate) fn ignoring(self, ignored: Vec<u32>) -> Self {
+        Self { ignored, ..self }
+    }
+
     /// Nothing at all: what a desk leaves behind.
     pub(crate) fn after_all(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), baseline: Count::default() }
+        Self { folder: folder.to_owned(), baseline: Count::default(), ignored: Vec::new() }
     }
 
     /// What there is too much of after a while; empty as soon as there is no more than there was.
@@ -215,7 +222,9 @@ impl Leaks {
     fn search(&self, patience: Duration, mut kept: impl FnMut() -> Vec<Kept>) -> Vec<String> {
         let deadline = Instant::now() + patience;
         until("an answer", || {
-            let count = Count::take(&self.folder);
+            let mut count = Count::take(&self.folder);
+            count.fds.retain(|(id, _), _| !self.ignored.contains(id));
+            count.mappings.retain(|id, _| !self.ignored.contains(id));
             // Asked afterwards: when all clients have left, what they used is kept, or given back.
             let found = count.without(&kept()).beyond(&self.baseline);
             (found.is_empty() || Instant::now() >= deadline).then_some(found)

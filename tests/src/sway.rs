@@ -12,6 +12,7 @@ const MAGIC: &[u8; 6] = b"i3-ipc";
 /// Message types of sway-ipc(7).
 const RUN_COMMAND: u32 = 0;
 const SUBSCRIBE: u32 = 2;
+const GET_OUTPUTS: u32 = 3;
 const GET_TREE: u32 = 4;
 /// Longest message that sway would send about a few windows, in bytes.
 const LONGEST: usize = 1 << 24;
@@ -52,6 +53,13 @@ impl Sway {
         let mut windows = Vec::new();
         collect(&self.ask(GET_TREE, ""), &mut windows);
         windows
+    }
+
+    /// The names of all outputs.
+    pub fn outputs(&mut self) -> Vec<String> {
+        let outputs = self.ask(GET_OUTPUTS, "");
+        let names = outputs.as_array().into_iter().flatten();
+        names.filter_map(|output| output["name"].as_str().map(str::to_owned)).collect()
     }
 
     /// Runs a command, such as `[con_id=5] move absolute position 10 20`.
