@@ -4,9 +4,11 @@
 //! doesn't have; an Xwayland with a window of its own stands for it.
 
 use anyhow::Result;
+use std::fs;
+use std::process::ExitStatus;
 use wlproxy_tests::Effect::{Motion, Nothing, Picture};
 use wlproxy_tests::Step::{Click, Key, Scroll};
-use wlproxy_tests::{App, Close, Desk, Raw, Way, message, until};
+use wlproxy_tests::{App, Close, Desk, Display, Input, Raw, Way, message, until};
 
 /// Keys of linux/input-event-codes.h.
 const KEY_A: u32 = 30;
@@ -259,6 +261,69 @@ fn wev() -> Result<()> {
         close: Close::Window,
     }
     .live_twice()
+}
+
+/// Runs a tool on `display` to its end; how it ended, and what it said.
+fn run(desk: &mut Desk, display: &Display, name: &str, tool: &[&str]) -> (ExitStatus, String) {
+    let mut command = desk.command(tool[0]);
+    command.args(&tool[1..]).env("WAYLAND_DISPLAY", &display.socket);
+    command.env("XDG_RUNTIME_DIR", desk.folder());
+    let process = desk.adopt(name, command, false);
+    (process.wait(), process.log())
+}
+
+/// What is typed in a client VM or beside the compositor arrives in either.
+#[test]
+fn wtype_types_everywhere() -> Result<()> {
+    let mut desk = Desk::new(Way::Through);
+    let ways = [("direct", desk.direct()), ("through", desk.through("work"))];
+    // Its keymap stays in the VM, too: the whole goes once before the count.
+    for round in 0..2 {
+        for (from, typist) in &ways {
+            for (to, listener) in &ways {
+                let _input = Input::new(&desk.direct())?;
+                let mut command = desk.command("stdbuf");
+                command.args(["-oL", "wev"]).env("WAYLAND_DISPLAY", &listener.socket);
+                command.env("XDG_RUNTIME_DIR", desk.folder()).env("WAYLAND_DEBUG", "1");
+                let log = desk
+                    .adopt(&format!("wev-{from}-{to}-{round}"), command, false)
+                    .log_path()
+                    .to_owned();
+                let heard = |what: &str| {
+                    until(what, || fs::read_to_string(&log).ok()?.contains(what).then_some(()));
+                };
+                heard(".enter(");
+                let name = format!("wtype-{from}-{to}-{round}");
+                let (status, said) = run(&mut desk, typist, &name, &["wtype", "hi"]);
+                assert!(status.success(), "from {from} to {to}: {said}");
+                heard("utf8: 'h'");
+                heard("utf8: 'i'");
+                desk.close();
+                desk.sway().empty();
+            }
+        }
+        desk.take_baseline();
+    }
+    assert_eq!(desk.complaints(), [""; 0]);
+    Ok(())
+}
+
+/// Client VMs may ask for the outputs, but not for what is on them.
+#[test]
+fn outputs_are_listed_but_not_photographed_from_a_client_vm() {
+    let mut desk = Desk::new(Way::Through);
+    let (direct, through) = (desk.direct(), desk.through("work"));
+    let (status, expected) = run(&mut desk, &direct, "wlr-randr-direct", &["wlr-randr"]);
+    assert!(status.success() && expected.contains("HEADLESS-1"), "{expected}");
+    let (status, listed) = run(&mut desk, &through, "wlr-randr-through", &["wlr-randr"]);
+    assert!(status.success() && listed == expected, "{listed}");
+    let grim = ["grim", "-"];
+    let (status, _) = run(&mut desk, &direct, "grim-direct", &grim);
+    assert!(status.success());
+    let (status, said) = run(&mut desk, &through, "grim-through", &grim);
+    assert_eq!(status.code(), Some(1));
+    assert!(said.contains("compositor doesn't support wlr-screencopy-unstable-v1"), "{said}");
+    assert_eq!(desk.complaints(), [""; 0]);
 }
 
 /// What each test here relies on: a client that misbehaves is complained of; one that leaves at any moment isn't.
