@@ -111,7 +111,7 @@ fn qt() -> Result<()> {
         // A number, a check box, a dial.
         steps: &[Key(KEY_UP, Picture), Click(196, 60, Picture), Scroll(442, 142, 2, Picture)],
         says: &[],
-        // Qt 5.15 sometimes waits forever for its own thread that reads events, also directly.
+        // Once in a while Qt 5.15 hangs when its window is gone, also directly.
         close: Close::WindowOnly,
     }
     .live_twice()

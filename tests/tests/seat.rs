@@ -1,6 +1,6 @@
 //! What a mouse brings with it: popups that grab it, and cursors that a client draws.
 //!
-//! The compositors of Debian 12 offer neither version 3 of xdg_wm_base, so no popup is moved here, nor cursor shapes.
+//! sway 1.7 has neither version 3 of xdg_wm_base, so no popup is moved here, nor cursor shapes.
 
 use anyhow::{Context, Result};
 use wayland_client::protocol::wl_seat::WlSeat;
