@@ -29,7 +29,8 @@ pub(crate) struct Options {
     /// Keep the logs of a demo that went well, too
     #[arg(long)]
     keep_logs: bool,
-    /// Show the windows on the desktop that this is called from instead, until Ctrl-C or until the last one is closed
+    /// Show the windows on the desktop that this is called from instead, until Ctrl-C or until the last one is closed.
+    /// If its compositor lets clients take pictures, as those of wlroots do, demo.png shows all that is on it then
     #[arg(long)]
     here: bool,
 }

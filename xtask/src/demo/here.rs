@@ -134,9 +134,9 @@ impl Show<'_> {
         }
     }
 
-    /// Takes a picture if the compositor lets clients do so, as those of wlroots do.
+    /// Takes a picture, of all that is on the desktop, if the compositor lets clients do so, as those of wlroots do.
     fn try_picture(&mut self, compositor: &Path) -> Result<()> {
-        self.supervisor.progress.stage("taking a picture, if this desktop allows it");
+        self.supervisor.progress.stage("taking a picture of the whole desktop, if it allows it");
         let mut grim = self.spec(GRIM, COMPOSITOR_VM, Path::new(GRIM));
         grim.env.push(("WAYLAND_DISPLAY".to_owned(), text(compositor)?.to_owned()));
         grim.args = words(&["-"]);
