@@ -94,7 +94,16 @@ impl App {
         warm_up(&desk)?;
         desk.take_baseline();
         let expected = self.live(&desk, &desk.direct(), "direct", None)?;
-        self.live(&desk, &desk.through("work"), "through", Some(&expected))?;
+        if let Err(error) = self.live(&desk, &desk.through("work"), "through", Some(&expected)) {
+            // What a toolkit does when it is idle may come after it was taken for still: if the application looks
+            // otherwise the second time, directly, then that is what is expected.
+            desk.sway().empty();
+            let second = self.live(&desk, &desk.direct(), "direct-again", None)?;
+            if second == expected {
+                return Err(error);
+            }
+            self.live(&desk, &desk.through("work"), "through-again", Some(&second))?;
+        }
         assert_eq!(desk.complaints(), [""; 0]);
         Ok(())
     }
@@ -116,17 +125,17 @@ impl App {
         let look = |pictures: &mut Vec<Image>, last: &Image, name: &str| {
             let expected = expected.map(|expected| &expected[pictures.len()]);
             let name = format!("{}-{name}", self.name);
-            let picture = settled(desk, last, expected, &name);
+            let picture = settled(desk, last, expected, &name)?;
             pictures.push(picture.clone());
-            picture
+            anyhow::Ok(picture)
         };
         running.wait_for_window();
-        last = look(&mut pictures, &last, "opened");
+        last = look(&mut pictures, &last, "opened")?;
         running.wait_for("wl_keyboard", "enter", 0);
         for (i, step) in self.steps.iter().enumerate() {
             running.perform(desk, &mut input, step)?;
             match step.effect() {
-                Effect::Picture => last = look(&mut pictures, &last, &format!("step-{i}")),
+                Effect::Picture => last = look(&mut pictures, &last, &format!("step-{i}"))?,
                 Effect::Motion => last = moving(desk, last),
                 Effect::Nothing => {}
             }
@@ -281,15 +290,16 @@ impl Running<'_> {
     }
 }
 
-/// Waits until the screen looks like `expected`; without that until it looks otherwise than `before`, and stays so.
-fn settled(desk: &Desk, before: &Image, expected: Option<&Image>, name: &str) -> Image {
+/// Waits until the screen looks like `expected`, which may not come true; without that until it looks otherwise than
+/// `before`, and stays so.
+fn settled(desk: &Desk, before: &Image, expected: Option<&Image>, name: &str) -> Result<Image> {
     let deadline = Instant::now() + PATIENCE;
     let mut image = desk.screenshot();
     let mut equal = 0;
     while expected.map_or(equal < STILL, |expected| image != *expected) {
         if Instant::now() >= deadline {
             if let Some(expected) = expected {
-                image.assert_equals(expected, name);
+                image.check_equals(expected, name)?;
             }
             before.save(&std::env::temp_dir().join(format!("{name}-before.png")));
             image.save(&std::env::temp_dir().join(format!("{name}-is.png")));
@@ -300,7 +310,7 @@ fn settled(desk: &Desk, before: &Image, expected: Option<&Image>, name: &str) ->
         equal = if next == image && next != *before { equal + 1 } else { 0 };
         image = next;
     }
-    image
+    Ok(image)
 }
 
 /// Waits until the screen has changed thrice.

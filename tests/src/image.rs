@@ -1,5 +1,6 @@
 //! Screenshots, and how to compare them.
 
+use anyhow::{Result, bail};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -98,14 +99,20 @@ impl Image {
     /// Fails the test, with both pictures saved, unless they are equal.
     #[track_caller]
     pub fn assert_equals(&self, expected: &Self, name: &str) {
-        if let Some(difference) = self.difference(expected) {
-            let folder = std::env::temp_dir();
-            let (is, should) =
-                (folder.join(format!("{name}-is.png")), folder.join(format!("{name}-should.png")));
-            self.save(&is);
-            expected.save(&should);
-            panic!("{name}: {difference} see {} and {}", is.display(), should.display());
+        if let Err(error) = self.check_equals(expected, name) {
+            panic!("{error}");
         }
+    }
+
+    /// An error that tells of the difference, with both pictures saved, unless they are equal.
+    pub fn check_equals(&self, expected: &Self, name: &str) -> Result<()> {
+        let Some(difference) = self.difference(expected) else { return Ok(()) };
+        let folder = std::env::temp_dir();
+        let (is, should) =
+            (folder.join(format!("{name}-is.png")), folder.join(format!("{name}-should.png")));
+        self.save(&is);
+        expected.save(&should);
+        bail!("{name}: {difference} see {} and {}", is.display(), should.display());
     }
 
     /// Writes a PNG.
