@@ -85,11 +85,12 @@ fn agent_that_tells_sway(command: &str) -> String {
     assert!(AGENT_SCRIPT.contains(start));
     let agent = r#"
     export WAYLAND_DISPLAY=$PWD/../gui/wayland-1
-    if [ "${PWD##*/}" = work ]; then
+    first=work
+    if [ "${PWD##*/}" = $first ]; then
         { "$@"; touch ended; exec sleep 1000; } &
     else
         swaymsg -s ../gui/sway.sock 'COMMAND' || exec sleep 1000
-        until [ -e ../work/ended ]; do sleep 0.05; done
+        until [ -e ../$first/ended ]; do sleep 0.05; done
         "$@" &
     fi
 "#;
