@@ -1,8 +1,9 @@
 //! One connection: a local Wayland socket, a context, and the role that translates between them.
 
+use crate::carry::CarryError;
 use crate::channel::{Arrived, Error, Received, VfdId};
 use crate::outbox::Outbox;
-use crate::world::{CarryError, World};
+use crate::world::World;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use wlproxy_protocol::limits::{MAX_FDS, MAX_QUEUED};

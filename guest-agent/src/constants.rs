@@ -1,11 +1,11 @@
 //! Content that never changes: keymaps, format tables. One allocation, or one file, per content.
 
+use crate::carry::CarryError;
 use crate::channel::{Allocation, Channel, VfdId};
 use crate::mapped::Mapped;
 use crate::memory;
 use crate::recycler::Recycler;
 use crate::stats::Stats;
-use crate::world::CarryError;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::os::fd::OwnedFd;

@@ -16,6 +16,7 @@
 pub mod agent;
 #[cfg(test)]
 mod alone;
+pub mod carry;
 pub mod channel;
 pub mod cli;
 pub mod compositor;

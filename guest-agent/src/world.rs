@@ -1,5 +1,6 @@
 //! What all connections of an agent share: the channel, memory to reuse, constant files, pumps, numbers.
 
+use crate::carry::CarryError;
 use crate::channel::{Allocation, Arrived, Channel, Error, PipeEnd, VfdId};
 use crate::constants::{Constants, MAX_CONSTANT};
 use crate::mapped::Mapped;
@@ -40,29 +41,6 @@ pub struct Peer<'a> {
     pub vm: &'a str,
     /// Whose pipes are counted together, so that nobody else's suffer if they are too many.
     pub account: &'a str,
-}
-
-/// Why an fd or a vfd could not be carried over.
-#[derive(Debug, thiserror::Error)]
-pub enum CarryError {
-    /// The channel refused.
-    #[error(transparent)]
-    Channel(#[from] Error),
-    /// A system call failed.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    /// The fd is nothing that can cross.
-    #[error("only pipes and files can cross between VMs, not {0}")]
-    Kind(&'static str),
-    /// A bound is reached.
-    #[error("more than {0}")]
-    Limit(&'static str),
-}
-
-impl From<Errno> for CarryError {
-    fn from(errno: Errno) -> Self {
-        Self::Io(errno.into())
-    }
 }
 
 /// What all connections of an agent share.
