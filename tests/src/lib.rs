@@ -6,7 +6,7 @@
 //!
 //! The programs are those of this tree, built first if need be; with `WLPROXY_TEST_PROGRAMS=FOLDER` in the environment
 //! those of `FOLDER`. With `WLPROXY_SLOW=1` some carry more, and take minutes. Needed besides: sway, weston, grim, setpriv
-//! if the tests run as root, and the applications that `cargo xtask test` installs.
+//! if the tests run as root, the applications that `cargo xtask test` installs, and a [`Suite`] or two.
 
 #![deny(unsafe_code)]
 
@@ -30,6 +30,7 @@ mod process;
 mod puppet;
 mod raw;
 pub mod scenes;
+mod suite;
 mod sway;
 mod tagger;
 mod totals;
@@ -53,6 +54,7 @@ pub use party::{Party, Paste};
 pub use process::Process;
 pub use puppet::Puppet;
 pub use raw::{Arg, Event, Fault, Raw, message};
+pub use suite::Suite;
 pub use sway::{Sway, Window};
 pub use tagger::{Tag, Tagger};
 pub use totals::Totals;

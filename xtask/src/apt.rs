@@ -2,9 +2,10 @@
 
 mod get;
 
+pub(crate) use get::AptGet;
+
 use crate::progress::Progress;
 use anyhow::{Context, Result, bail};
-use get::AptGet;
 use nix::unistd::geteuid;
 use std::env;
 use std::ffi::OsString;
@@ -132,6 +133,13 @@ pub(crate) const TESTS: &[Package] = &[
     Package { name: "wlr-randr", proofs: &[Program("wlr-randr")], reason: "lists outputs" },
 ];
 
+/// What makes trees of newer suites.
+pub(crate) const SUITE: &[Package] = &[Package {
+    name: "patchelf",
+    proofs: &[Program("patchelf")],
+    reason: "lets programs of a newer Debian run with its libraries",
+}];
+
 /// The packages of simple clients, and what these need.
 const CLIENTS: [&str; 3] = ["weston", "foot", "fonts-dejavu-core"];
 
@@ -141,7 +149,7 @@ pub(crate) fn clients() -> Vec<Package> {
 }
 
 /// How long a lock of apt's may be held by another one: that one may be installing, too.
-const LOCK_DEADLINE: Duration = Duration::from_secs(300);
+pub(crate) const LOCK_DEADLINE: Duration = Duration::from_secs(300);
 
 /// Installs what isn't there. Tells so first; what apt says goes to `log`.
 pub(crate) fn ensure(packages: &[Package], log: &Path, progress: &mut Progress) -> Result<()> {

@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo`, `cargo xtask test` and `cargo xtask dist`.
+//! The project's own commands: `cargo xtask demo`, `cargo xtask test`, `cargo xtask dist` and `cargo xtask suite`.
 
 #![deny(unsafe_code)]
 
@@ -10,6 +10,7 @@ mod failure;
 mod family;
 mod part;
 mod progress;
+mod suite;
 mod supervisor;
 mod table;
 mod test;
@@ -37,6 +38,8 @@ enum Command {
     Test(test::Options),
     /// Makes the Debian packages, with manual pages, completions and systemd's units
     Dist(dist::Options),
+    /// Gets programs of newer Debians, for tests and benchmarks, and tells in which folders they are
+    Suite(suite::Options),
 }
 
 /// The directory of the workspace: where it is now, if cargo tells, not where it was when this was built.
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Test(options) => test::run(&options),
         Command::Dist(options) => dist::run(&options).map(|()| ExitCode::SUCCESS),
+        Command::Suite(options) => suite::run(&options).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

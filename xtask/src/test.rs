@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that must be there, then every test.
 
 use crate::progress::Progress;
-use crate::{apt, build};
+use crate::{apt, build, suite};
 use anyhow::{Context, Result};
 use clap::Args;
 use std::fs;
@@ -24,6 +24,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let dir = crate::root().join("target/xtask");
     fs::create_dir_all(&dir).with_context(|| format!("can't make {}", dir.display()))?;
     apt::ensure(&[apt::DEMO, apt::TESTS].concat(), &dir.join("apt.log"), &mut progress)?;
+    suite::ensure(suite::SUITES, &mut progress)?;
 
     // The whole-path tests run the programs, so these are built first, of every crate.
     progress.stage("cargo build --workspace --all-targets");

@@ -19,23 +19,23 @@ const LOCK_INTERVAL: Duration = Duration::from_millis(500);
 const LOCKED: &str = "E: Could not get lock ";
 
 /// An `apt-get` that asks nothing.
-pub(super) struct AptGet<'a> {
+pub(crate) struct AptGet<'a> {
     /// What stands before it so that it may install.
-    pub(super) prefix: &'a [&'a str],
+    pub(crate) prefix: &'a [&'a str],
     /// Its `PATH`.
-    pub(super) path: &'a OsStr,
+    pub(crate) path: &'a OsStr,
     /// How long to wait for a lock that another one holds.
-    pub(super) lock_deadline: Duration,
+    pub(crate) lock_deadline: Duration,
     /// Where to write what it says.
-    pub(super) log: File,
+    pub(crate) log: File,
     /// Where to tell how it is going.
-    pub(super) progress: &'a mut Progress,
+    pub(crate) progress: &'a mut Progress,
 }
 
 impl AptGet<'_> {
     /// Runs it, again and again while another one holds a lock: it can wait for dpkg's by itself, but not for that of
     /// the lists, which `update` takes.
-    pub(super) fn run(&mut self, args: &[&str]) -> Result<()> {
+    pub(crate) fn run(&mut self, args: &[&str]) -> Result<()> {
         let begin = Instant::now();
         let mut told = false;
         loop {
