@@ -2,7 +2,7 @@
 
 use crate::process::Process;
 use crate::wait::PATIENCE;
-use crate::{Client, Desk, Display, Image, Input, Sway, Way};
+use crate::{Client, Desk, Display, Image, Input, Suite, Sway, Way};
 use anyhow::Result;
 use nix::sys::signal::Signal;
 use std::fs;
@@ -28,6 +28,8 @@ const PLACE: (i64, i64) = (20, 20);
 pub struct App {
     /// Its name in logs.
     pub name: &'static str,
+    /// Where its program is from, if not from the machine.
+    pub suite: Option<Suite>,
     /// Its command line.
     pub command: &'static [&'static str],
     /// Variables in its environment besides those of every desk.
@@ -155,7 +157,11 @@ impl App {
                 .expect("our own folder");
             fs::write(path, content).expect("our own folder");
         }
-        let mut command = desk.command(self.command[0]);
+        let mut command = match self.suite {
+            None => desk.command(self.command[0]),
+            Some(suite) => desk.command(suite.program(self.command[0])),
+        };
+        command.envs(self.suite.into_iter().flat_map(Suite::environment));
         command.args(&self.command[1..]).current_dir(&home);
         command.env("HOME", &home).env("XDG_RUNTIME_DIR", &home);
         command.env("WAYLAND_DISPLAY", &display.socket).env("WAYLAND_DEBUG", "1");

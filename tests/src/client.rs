@@ -1,5 +1,6 @@
 //! A Wayland client that a test drives by hand: what it needs of a toolkit, with deadlines.
 
+mod fractional;
 mod output;
 mod pointer;
 mod popup;
@@ -46,7 +47,7 @@ use wayland_protocols::xdg::activation::v1::client::{
 };
 use wayland_protocols::xdg::shell::client::{
     xdg_surface::{self, XdgSurface},
-    xdg_toplevel::XdgToplevel,
+    xdg_toplevel::{self, XdgToplevel},
     xdg_wm_base::{self, XdgWmBase},
 };
 use wayland_protocols_misc::zwp_virtual_keyboard_v1::client::{
@@ -67,6 +68,8 @@ pub struct State {
     pub formats: Vec<Format>,
     /// Configures of all toplevels.
     pub configures: usize,
+    /// Width and height that the last of them asked for, in logical pixels; 0 if the client is to choose.
+    pub wanted: (i32, i32),
     /// Whether the seat has a keyboard.
     pub keyboard: bool,
     /// Whether the seat has a pointer.
@@ -85,8 +88,12 @@ pub struct State {
     pub pointer_entered: Option<u32>,
     /// Where the last popup has to be, relative to its parent.
     pub popup_place: Option<Rect>,
+    /// The tokens with which popups were placed anew.
+    pub popups_moved: Vec<u32>,
     /// How many popups the compositor has dismissed.
     pub popups_done: usize,
+    /// Buffer pixels for 120 logical ones that the compositor would like best, of the last surface that it told for.
+    pub preferred_scale: Option<u32>,
     /// The outputs that are bound.
     pub outputs: Vec<Output>,
 }
@@ -164,7 +171,7 @@ impl Client {
         let compositor = bind(&registry, &state, &handle, 4)?;
         let subcompositor = bind(&registry, &state, &handle, 1)?;
         let shm = bind(&registry, &state, &handle, 1)?;
-        let wm_base = bind(&registry, &state, &handle, 2)?;
+        let wm_base = bind(&registry, &state, &handle, 3)?;
         let mut client =
             Self { connection, queue, state, registry, compositor, subcompositor, shm, wm_base };
         client.roundtrip()?;
@@ -484,6 +491,21 @@ impl Dispatch<XdgSurface, WlSurface> for State {
     }
 }
 
+impl Dispatch<XdgToplevel, ()> for State {
+    fn event(
+        state: &mut Self,
+        _: &XdgToplevel,
+        event: xdg_toplevel::Event,
+        _: &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        if let xdg_toplevel::Event::Configure { width, height, .. } = event {
+            state.wanted = (width, height);
+        }
+    }
+}
+
 impl Dispatch<WlSeat, ()> for State {
     fn event(
         state: &mut Self,
@@ -528,7 +550,6 @@ delegate_noop!(State: ignore WlRegion);
 delegate_noop!(State: ignore WlShmPool);
 delegate_noop!(State: ignore WlSubcompositor);
 delegate_noop!(State: ignore WlSubsurface);
-delegate_noop!(State: ignore XdgToplevel);
 delegate_noop!(State: ignore WpViewporter);
 delegate_noop!(State: ignore WpViewport);
 delegate_noop!(State: ignore ZwpVirtualKeyboardManagerV1);

@@ -3,7 +3,7 @@
 use crate::process::{Process, output};
 use crate::sway::Sway;
 use crate::wait::{PATIENCE, until};
-use crate::{Display, Image, Raw, leak};
+use crate::{Display, Image, Raw, Suite, leak};
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, chown};
 use std::fmt::Write as _;
@@ -34,6 +34,8 @@ const IPC: &str = "ipc";
 pub enum Kind {
     /// wlroots; can be asked and told things, and takes screenshots.
     Sway,
+    /// The sway of a newer Debian.
+    Newer(Suite),
     /// sway in windows of another sway, one for each output: these can be unplugged.
     Nested,
     /// libweston; without a seat.
@@ -64,7 +66,7 @@ impl Compositor {
         fs::create_dir(folder).expect("a fresh folder");
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).expect("our own folder");
         let socket = match kind {
-            Kind::Sway | Kind::Nested => folder.join("wayland-1"),
+            Kind::Sway | Kind::Newer(_) | Kind::Nested => folder.join("wayland-1"),
             Kind::Weston => folder.join("weston"),
         };
         let outer = (kind == Kind::Nested).then(|| {
@@ -102,14 +104,24 @@ impl Compositor {
     /// Starts it and doesn't wait.
     fn spawn(&mut self) {
         let (kind, folder, debug) = (self.kind, &self.folder, self.debug);
-        let mut command = as_user(folder);
+        let mut command = match kind {
+            // It may be root; and another user may not come to where it lies.
+            Kind::Newer(_) => Command::new("env"),
+            _ => as_user(folder),
+        };
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", folder).env("XDG_RUNTIME_DIR", folder).env(leak::MARKER, &self.marker);
         if debug || kind == Kind::Weston {
             command.env("WAYLAND_DEBUG", "server");
         }
         match kind {
-            Kind::Sway | Kind::Nested => sway(&mut command, folder, self.outer.as_deref()),
+            Kind::Sway | Kind::Nested => {
+                sway(&mut command, "sway".as_ref(), folder, self.outer.as_deref());
+            }
+            Kind::Newer(suite) => {
+                command.envs(suite.environment());
+                sway(&mut command, &suite.program("sway"), folder, None);
+            }
             Kind::Weston => weston(&mut command),
         }
         self.starts += 1;
@@ -125,7 +137,7 @@ impl Compositor {
     pub fn kill(&mut self) {
         self.process().signal(Signal::SIGKILL);
         self.process_mut().wait();
-        if self.kind == Kind::Sway {
+        if matches!(self.kind, Kind::Sway | Kind::Newer(_)) {
             // It takes another path for its control socket if there is one already.
             fs::remove_file(self.folder.join(IPC)).expect("sway's control socket");
         }
@@ -205,10 +217,10 @@ impl Compositor {
         until("an output less", || (!sway.outputs().contains(last)).then_some(()));
     }
 
-    /// What is on the screen now.
-    pub fn screenshot(&self) -> Image {
+    /// What is on the screen now; with more options of grim.
+    pub(crate) fn screenshot(&self, options: &[&str]) -> Image {
         let mut grim = Command::new("grim");
-        grim.args(["-t", "ppm", "-"]);
+        grim.args(options).args(["-t", "ppm", "-"]);
         grim.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         grim.env("WAYLAND_DISPLAY", &self.socket).env("XDG_RUNTIME_DIR", &self.folder);
         Image::from_ppm(&output(&mut grim, PATIENCE)).expect("grim writes a PPM")
@@ -233,7 +245,7 @@ fn give(path: &Path) {
     }
 }
 
-fn sway(command: &mut Command, folder: &Path, outer: Option<&Compositor>) {
+fn sway(command: &mut Command, program: &Path, folder: &Path, outer: Option<&Compositor>) {
     let config = folder.join("sway.conf");
     let first = if outer.is_some() { "WL-1" } else { "HEADLESS-1" };
     let mut text = format!(
@@ -257,7 +269,7 @@ fn sway(command: &mut Command, folder: &Path, outer: Option<&Compositor>) {
         Some(outer) => command.env("WLR_BACKENDS", "wayland").env("WAYLAND_DISPLAY", &outer.socket),
     };
     command.env("WLR_RENDERER", "pixman").env("SWAYSOCK", folder.join(IPC));
-    command.arg("sway").arg("--config").arg(config);
+    command.arg(program).arg("--config").arg(config);
 }
 
 fn weston(command: &mut Command) {

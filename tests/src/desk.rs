@@ -8,7 +8,7 @@ use crate::binaries::binary;
 use crate::leak::{self, Count, Kept, MARKER};
 use crate::process::{Process, output};
 use crate::wait::{PATIENCE, until};
-use crate::{Compositor, Image, Kind, Leaks, Puppet, Raw, Sway};
+use crate::{Client, Compositor, Image, Kind, Leaks, Puppet, Raw, Sway};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -48,6 +48,8 @@ pub struct Plan {
     pub vms: &'static [&'static str],
     /// Whether the compositor stands in a VM of its own, or on the host.
     pub compositor_vm: bool,
+    /// More arguments of `guest-agent serve`.
+    pub serve: &'static [&'static str],
     /// `isolation` in the config, if it is to be there.
     pub isolation: Option<&'static str>,
     /// Whether the compositor logs every message.
@@ -60,6 +62,7 @@ impl Default for Plan {
             compositor: Kind::Sway,
             vms: &["work"],
             compositor_vm: true,
+            serve: &[],
             isolation: None,
             debug: false,
         }
@@ -180,7 +183,7 @@ impl Desk {
     /// Starts `guest-agent serve` in the compositor VM.
     pub fn start_serve(&mut self) {
         let socket = self.compositor.socket().to_owned();
-        self.start_serve_for(&socket, &[]);
+        self.start_serve_for(&socket, self.plan.serve);
     }
 
     /// The same for another compositor's socket, with more arguments.
@@ -275,6 +278,19 @@ impl Desk {
     /// The compositor's first client, and its first frame.
     fn warm_up(&self) {
         Raw::connect(&self.direct()).sync();
+        if let Kind::Newer(_) = self.plan.compositor {
+            // At the first window it opens what it draws its identifiers from.
+            let open = || {
+                let mut client = Client::connect(&self.direct())?;
+                let window = client.toplevel("first")?;
+                window.show(&client.buffer(1, 1));
+                // As in `place`.
+                client.until("the window's size", |state| state.wanted != (0, 0))?;
+                client.roundtrip()
+            };
+            open().expect("a window on a fresh compositor");
+            self.sway().empty();
+        }
         if self.plan.compositor != Kind::Weston {
             self.screenshot();
         }
@@ -351,6 +367,12 @@ impl Desk {
         self.proxy.as_mut().expect("wlproxy was started")
     }
 
+    /// Whether a window that floats is moved when it has acknowledged a configure with its own size. Who has left owing
+    /// sway one makes all that is moved next wait for 200 ms.
+    pub(crate) fn configures_the_placed(&self) -> bool {
+        matches!(self.plan.compositor, Kind::Newer(_))
+    }
+
     /// A new connection to sway's control socket.
     pub fn sway(&self) -> Sway {
         self.compositor.sway()
@@ -372,7 +394,12 @@ impl Desk {
 
     /// What is on the screen now.
     pub fn screenshot(&self) -> Image {
-        self.compositor.screenshot()
+        self.compositor.screenshot(&[])
+    }
+
+    /// The same with the mouse on it, also where that is drawn beside the picture.
+    pub fn screenshot_with_mouse(&self) -> Image {
+        self.compositor.screenshot(&["-c"])
     }
 
     /// One number of a VM from `wlproxy status`, such as "requests".

@@ -212,6 +212,9 @@ pub fn place(
     let mut sway = desk.sway();
     let id = sway.window(title).id;
     sway.place(id, x, y);
+    if desk.configures_the_placed() {
+        client.until("a size", |state| state.wanted != (0, 0))?;
+    }
     let mut placed = Placed { client, window, id };
     placed.settle()?;
     Ok(placed)

@@ -1,7 +1,7 @@
 //! Unmodified applications of many kinds: started, seen, used and closed, directly and through the path.
 //!
-//! Every picture has to be the same both ways. Not tried: X11 applications under xwayland-satellite, which Debian 12
-//! doesn't have; an Xwayland with a window of its own stands for it.
+//! Every picture has to be the same both ways. Not tried: X11 applications under xwayland-satellite, which no Debian has
+//! so far, neither 12 nor 13 nor unstable; an Xwayland with a window of its own stands for it.
 
 use anyhow::Result;
 use std::fs;
@@ -25,6 +25,7 @@ const ECHO: &str =
 fn foot() -> Result<()> {
     App {
         name: "foot",
+        suite: None,
         command: &[
             "foot",
             "--config=/dev/null",
@@ -55,6 +56,7 @@ const GTK_STYLE: &str =
 fn gtk3() -> Result<()> {
     App {
         name: "gtk3",
+        suite: None,
         command: &["gtk3-demo"],
         environment: &[
             ("GDK_BACKEND", "wayland"),
@@ -79,6 +81,7 @@ fn gtk3() -> Result<()> {
 fn gtk4() -> Result<()> {
     App {
         name: "gtk4",
+        suite: None,
         command: &["gtk4-demo"],
         environment: &[
             ("GDK_BACKEND", "wayland"),
@@ -104,6 +107,7 @@ fn gtk4() -> Result<()> {
 fn qt() -> Result<()> {
     App {
         name: "qt",
+        suite: None,
         command: &["/usr/lib/x86_64-linux-gnu/qt5/examples/widgets/widgets/sliders/sliders"],
         environment: &[("QT_QPA_PLATFORM", "wayland")],
         files: &[],
@@ -123,6 +127,7 @@ fn qt() -> Result<()> {
 fn sdl() -> Result<()> {
     App {
         name: "sdl",
+        suite: None,
         command: &["/usr/libexec/installed-tests/SDL2/testwm2"],
         environment: &[("SDL_VIDEODRIVER", "wayland"), ("SDL_RENDER_DRIVER", "software")],
         files: &[],
@@ -143,6 +148,7 @@ const MPV_INPUT: &str = ". frame-step\nMBTN_LEFT frame-step\nWHEEL_DOWN frame-st
 fn mpv() -> Result<()> {
     App {
         name: "mpv",
+        suite: None,
         command: &[
             "mpv",
             "--no-config",
@@ -204,6 +210,7 @@ addEventListener("wheel", event => show("wheel", wheel += Math.sign(event.deltaY
 fn firefox() -> Result<()> {
     App {
         name: "firefox",
+        suite: None,
         command: &[
             "sh",
             "-c",
@@ -227,6 +234,7 @@ fn firefox() -> Result<()> {
 fn xwayland() -> Result<()> {
     App {
         name: "xwayland",
+        suite: None,
         command: &[
             "sh",
             "-c",
@@ -252,6 +260,7 @@ fn xwayland() -> Result<()> {
 fn wev() -> Result<()> {
     App {
         name: "wev",
+        suite: None,
         command: &["wev"],
         environment: &[],
         files: &[],

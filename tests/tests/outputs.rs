@@ -1,6 +1,7 @@
 //! Two outputs of different scale, one of which is unplugged and plugged again while clients run.
 //!
-//! sway 1.7 has no fractional scale for clients: there they draw at the next whole one, and the compositor scales down.
+//! sway 1.7 tells clients whole scales only: where an output's is none, they draw at the next, and the compositor scales
+//! down. `newer_sway.rs` has others.
 
 use anyhow::Result;
 use wayland_client::protocol::wl_surface::WlSurface;
@@ -101,6 +102,7 @@ fn a_window_travels_between_outputs_of_different_scale() -> Result<()> {
 fn a_terminal_lives_on_when_its_output_is_unplugged() -> Result<()> {
     App {
         name: "foot",
+        suite: None,
         command: &[
             "foot",
             "--config=/dev/null",

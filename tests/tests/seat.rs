@@ -1,68 +1,11 @@
 //! What a mouse brings with it: popups that grab it, and cursors that a client draws.
 //!
-//! sway 1.7 has neither version 3 of xdg_wm_base, so no popup is moved here, nor cursor shapes.
+//! sway 1.7 moves no popups and knows no cursor shapes; `newer_sway.rs` has these.
 
 use anyhow::{Context, Result};
-use wayland_client::protocol::wl_seat::WlSeat;
 use wayland_client::protocol::wl_surface::WlSurface;
-use wlproxy_tests::scenes::{Placed, pattern, place};
-use wlproxy_tests::{Client, Desk, Display, Image, Input, Rect, Toplevel, Way, show};
-
-/// A window under the mouse, and the seat that the mouse belongs to.
-struct Seat {
-    input: Input,
-    seat: WlSeat,
-    pointer: wayland_client::protocol::wl_pointer::WlPointer,
-    placed: Placed,
-}
-
-impl Seat {
-    fn new(desk: &Desk, display: &Display) -> Result<Self> {
-        let mut input = Input::new(&desk.direct())?;
-        input.move_to(700, 500)?;
-        let draw = |client: &mut Client, window: &Toplevel| {
-            let buffer = client.buffer(300, 200);
-            buffer.draw(pattern);
-            window.show(&buffer);
-            Ok(())
-        };
-        let placed = place(desk, display, "window", draw, (100, 100))?;
-        let seat: WlSeat = placed.client.bind(7)?;
-        let pointer = seat.get_pointer(&placed.client.handle(), ());
-        placed.client.flush()?;
-        let mut this = Self { input, seat, pointer, placed };
-        this.placed.settle()?;
-        this.input.move_to(150, 150)?;
-        this.client().until("the mouse", |state| state.pointer_entered.is_some())?;
-        Ok(this)
-    }
-
-    fn client(&mut self) -> &mut Client {
-        &mut self.placed.client
-    }
-}
-
-/// A scenario that takes pictures.
-type Scenario = fn(&Desk, &Display) -> Result<Vec<Image>>;
-
-/// Its pictures have to be distinct, and the same both ways.
-fn compare(scenario: Scenario, name: &str) -> Result<()> {
-    let mut desk = Desk::new(Way::Through);
-    // The keymap stays in each VM.
-    scenario(&desk, &desk.through("work"))?;
-    desk.take_baseline();
-    let expected = scenario(&desk, &desk.direct())?;
-    for (i, picture) in expected.iter().enumerate() {
-        assert!(!expected[..i].contains(picture), "{name}: picture {i} was there before");
-    }
-    let pictures = scenario(&desk, &desk.through("work"))?;
-    assert_eq!(pictures.len(), expected.len());
-    for (i, (picture, expected)) in pictures.iter().zip(&expected).enumerate() {
-        picture.assert_equals(expected, &format!("{name}-{i}"));
-    }
-    assert_eq!(desk.complaints(), [""; 0]);
-    Ok(())
-}
+use wlproxy_tests::scenes::pattern;
+use wlproxy_tests::{Desk, Display, Image, Rect, Seat, Way, compare, show};
 
 /// A popup that grabs the mouse, and one on top of it. Both are dismissed by a click beside the window.
 fn popups(desk: &Desk, display: &Display) -> Result<Vec<Image>> {
@@ -102,7 +45,7 @@ fn popups(desk: &Desk, display: &Display) -> Result<Vec<Image>> {
 
 #[test]
 fn popups_grab_the_mouse_and_are_dismissed() -> Result<()> {
-    compare(popups, "popups")
+    compare(Desk::new(Way::Through), popups, "popups")
 }
 
 /// A cursor of `size` with its hot spot in the middle.
@@ -137,5 +80,5 @@ fn cursors(desk: &Desk, display: &Display) -> Result<Vec<Image>> {
 
 #[test]
 fn cursors_look_the_same() -> Result<()> {
-    compare(cursors, "cursors")
+    compare(Desk::new(Way::Through), cursors, "cursors")
 }

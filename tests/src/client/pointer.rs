@@ -2,7 +2,11 @@
 
 use super::State;
 use wayland_client::protocol::wl_pointer::{self, WlPointer};
-use wayland_client::{Connection, Dispatch, QueueHandle, WEnum};
+use wayland_client::{Connection, Dispatch, QueueHandle, WEnum, delegate_noop};
+use wayland_protocols::wp::cursor_shape::v1::client::{
+    wp_cursor_shape_device_v1::WpCursorShapeDeviceV1,
+    wp_cursor_shape_manager_v1::WpCursorShapeManagerV1,
+};
 
 impl Dispatch<WlPointer, ()> for State {
     fn event(
@@ -27,3 +31,6 @@ impl Dispatch<WlPointer, ()> for State {
         }
     }
 }
+
+delegate_noop!(State: ignore WpCursorShapeManagerV1);
+delegate_noop!(State: ignore WpCursorShapeDeviceV1);

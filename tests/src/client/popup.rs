@@ -25,17 +25,28 @@ pub struct Popup {
 impl Client {
     /// A new popup of `parent`, at a place relative to it, whose role is all its own; ready for [`Client::configured`].
     pub fn popup(&self, parent: &XdgSurface, place: Rect) -> Popup {
-        let handle = self.handle();
-        let positioner = self.wm_base.create_positioner(&handle, ());
-        positioner.set_size(place.width, place.height);
-        positioner.set_anchor_rect(place.x, place.y, 1, 1);
-        positioner.set_anchor(Anchor::TopLeft);
-        positioner.set_gravity(Gravity::BottomRight);
+        let (handle, positioner) = (self.handle(), self.positioner(place));
         let surface = self.surface();
         let xdg_surface = self.wm_base.get_xdg_surface(&surface, &handle, surface.clone());
         let popup = xdg_surface.get_popup(Some(parent), &positioner, &handle, ());
         positioner.destroy();
         Popup { surface, xdg_surface, popup }
+    }
+
+    /// Asks for another place of a popup, which needs version 3 of xdg_wm_base. The answer has `token`.
+    pub fn move_popup(&self, popup: &Popup, place: Rect, token: u32) {
+        let positioner = self.positioner(place);
+        popup.popup.reposition(&positioner, token);
+        positioner.destroy();
+    }
+
+    fn positioner(&self, place: Rect) -> XdgPositioner {
+        let positioner = self.wm_base.create_positioner(&self.handle(), ());
+        positioner.set_size(place.width, place.height);
+        positioner.set_anchor_rect(place.x, place.y, 1, 1);
+        positioner.set_anchor(Anchor::TopLeft);
+        positioner.set_gravity(Gravity::BottomRight);
+        positioner
     }
 
     /// Commits a surface without a buffer and waits for its first configure.
@@ -68,6 +79,7 @@ impl Dispatch<XdgPopup, ()> for State {
             xdg_popup::Event::Configure { x, y, width, height } => {
                 state.popup_place = Some(Rect { x, y, width, height });
             }
+            xdg_popup::Event::Repositioned { token } => state.popups_moved.push(token),
             xdg_popup::Event::PopupDone => state.popups_done += 1,
             _ => {}
         }
