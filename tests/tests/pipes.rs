@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use wlproxy_tests::{
-    Bystander, Desk, Display, Flood, Input, Part, Party, Paste, Plan, Selection, until,
+    Bystander, Desk, Display, Flood, Input, Kind, Part, Party, Paste, Plan, Selection, Suite, until,
 };
 
 /// Needs no focus, so that scenarios about pipes are about nothing else.
@@ -416,7 +416,27 @@ fn a_worker_that_dies_ends_its_transfers() -> Result<()> {
 /// Every protocol that the compositor offers, every direction.
 #[test]
 fn every_protocol_carries_copies() -> Result<()> {
-    let mut desk = Desk::start(two());
+    every_protocol(Desk::start(two()))
+}
+
+/// ext_data_control among them, as long as the compositor takes clients of VMs for its own.
+#[test]
+fn every_protocol_of_a_newer_sway_carries_copies() -> Result<()> {
+    let plan = Plan {
+        compositor: Kind::Newer(Suite::Forky),
+        serve: &["--security-context", "off"],
+        ..two()
+    };
+    let desk = Desk::start(plan);
+    for display in [desk.direct(), desk.through("work")] {
+        for selection in [Selection::ExtClipboard, Selection::ExtPrimary] {
+            ensure!(Party::connect(&display)?.can(selection), "no {selection:?} at {display:?}");
+        }
+    }
+    every_protocol(desk)
+}
+
+fn every_protocol(mut desk: Desk) -> Result<()> {
     let hands = Input::new(&desk.direct())?;
     // The keymap is kept on every way.
     for display in [desk.through("work"), desk.through("untrusted")] {
