@@ -1,5 +1,6 @@
 //! sway's control socket: asking, telling, and waiting until something is so.
 
+use crate::Tag;
 use crate::wait::PATIENCE;
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -39,6 +40,8 @@ pub struct Window {
     pub size: (i64, i64),
     /// Whether it floats, and so can be placed.
     pub floating: bool,
+    /// What the connection of its client is tagged with, if it is, and if this sway tells.
+    pub tag: Option<Tag>,
 }
 
 impl Sway {
@@ -147,7 +150,13 @@ fn collect(node: &Value, windows: &mut Vec<Window>) {
     if node["pid"].is_u64() {
         let text = |key: &str| node[key].as_str().unwrap_or_default().to_owned();
         let number = |key: &str| node["rect"][key].as_i64().unwrap_or_default();
+        let tag = node["sandbox_engine"].is_string().then(|| Tag {
+            engine: text("sandbox_engine"),
+            app_id: text("sandbox_app_id"),
+            instance_id: text("sandbox_instance_id"),
+        });
         windows.push(Window {
+            tag,
             id: node["id"].as_u64().unwrap_or_default(),
             title: text("name"),
             app_id: text("app_id"),

@@ -1,7 +1,8 @@
 //! The compositor learns which VM a client is of, where it can.
 
+use anyhow::Result;
 use std::fs;
-use wlproxy_tests::{Desk, Plan, Raw, Tag, Tagger, until};
+use wlproxy_tests::{Client, Desk, Display, Kind, Plan, Raw, Suite, Tag, Tagger, until};
 
 const VMS: &[&str] = &["work", "untrusted"];
 
@@ -70,4 +71,83 @@ fn clients_are_not_tagged_if_it_is_switched_off() {
     let mut client = Raw::connect(&desk.through("work"));
     client.sync();
     assert_eq!(tagger.clients(), []);
+}
+
+/// What sway hides from clients that are tagged, of what no client VM is denied anyway.
+const PRIVILEGED: [&str; 6] = [
+    "ext_session_lock_manager_v1",
+    "zwlr_data_control_manager_v1",
+    "zwlr_layer_shell_v1",
+    "zwlr_output_manager_v1",
+    "zwlr_virtual_pointer_manager_v1",
+    "zwp_virtual_keyboard_manager_v1",
+];
+
+/// Which of these `display` offers.
+fn privileges(display: &Display) -> Vec<&'static str> {
+    let mut client = Raw::connect(display);
+    client.sync();
+    let offered = |name: &&&str| client.globals().iter().any(|global| global.1 == **name);
+    PRIVILEGED.iter().filter(offered).copied().collect()
+}
+
+fn sway(suite: Suite, serve: &'static [&'static str]) -> Desk {
+    Desk::start(Plan { compositor: Kind::Newer(suite), vms: VMS, serve, ..Plan::default() })
+}
+
+#[test]
+fn sway_hides_what_is_privileged() {
+    for suite in [Suite::Trixie, Suite::Forky] {
+        let desk = sway(suite, &[]);
+        assert_eq!(privileges(&desk.direct()), PRIVILEGED, "{suite:?}");
+        assert_eq!(privileges(&desk.through("work")), [""; 0], "{suite:?}");
+        assert_eq!(desk.complaints(), [""; 0]);
+    }
+}
+
+#[test]
+fn sway_hides_nothing_if_it_is_switched_off() {
+    for suite in [Suite::Trixie, Suite::Forky] {
+        let desk = sway(suite, &["--security-context", "off"]);
+        assert_eq!(privileges(&desk.through("work")), PRIVILEGED, "{suite:?}");
+    }
+}
+
+/// sway tells since 1.11, and a user's rules may tell windows of one VM from those of another.
+#[test]
+fn sway_knows_whose_a_window_is() -> Result<()> {
+    let desk = sway(Suite::Forky, &[]);
+    let mut sway = desk.sway();
+    let criteria = r#"sandbox_engine="^wlproxy$" sandbox_app_id="^untrusted$""#;
+    sway.command(&format!("for_window [{criteria}] move absolute position 10 20"));
+    let (mut clients, mut last) = (Vec::new(), 0);
+    for (title, vm) in [("first", "work"), ("second", "untrusted"), ("third", "work")] {
+        let mut client = Client::connect(&desk.through(vm))?;
+        let window = client.toplevel(title)?;
+        window.show(&client.buffer(100, 100));
+        client.roundtrip()?;
+        last = until("its connection", || newest(&desk, vm).filter(|number| *number > last));
+        assert_eq!(sway.window(title).tag, Some(tag(vm, &last.to_string())), "{title}");
+        clients.push((client, window));
+    }
+    let mut client = Client::connect(&desk.direct())?;
+    let window = client.toplevel("local")?;
+    window.show(&client.buffer(100, 100));
+    client.roundtrip()?;
+    assert_eq!(sway.window("local").tag, None);
+
+    for window in sway.windows() {
+        let untrusted = window.title == "second";
+        assert_eq!(window.position == (10, 20), untrusted, "{window:?}");
+    }
+    drop((clients, client, window));
+    sway.empty();
+    Ok(())
+}
+
+/// The number of the newest connection of a VM.
+fn newest(desk: &Desk, vm: &str) -> Option<u64> {
+    let status = desk.whole_status();
+    let connections = status["vms"][vm]["connections"].as_array()?;
+    connections.iter().filter_map(|one| one["connection"].as_u64()).max()
 }
