@@ -2,7 +2,7 @@
 
 use super::Suite;
 use crate::apt::AptGet;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -154,7 +154,7 @@ impl Mirror {
         let config = config.to_str().context("the path of the workspace isn't text")?;
 
         let told = |error: anyhow::Error| match cure(&format!("{error:#}"), suite) {
-            Some(cure) => error.context(cure),
+            Some(cure) => anyhow!("{cure}\n{error:#}"),
             None => error,
         };
         apt.progress.stage(format!("apt-get update, of {}", suite.name));
@@ -218,8 +218,8 @@ fn cure(error: &str, suite: &Suite) -> Option<String> {
     let says = |words: &[&str]| words.iter().any(|word| error.contains(word));
     if says(&["NO_PUBKEY", "EXPKEYSIG", "Missing key", "couldn't be verified"]) {
         Some(format!(
-            "the machine doesn't know the keys that {} is signed with; a newer keyring has them: apt-get update && \
-             apt-get install debian-archive-keyring",
+            "the machine doesn't know the keys that {} is signed with; a newer keyring has them, so run: \
+             apt-get update && apt-get install debian-archive-keyring",
             suite.name
         ))
     } else if says(&["does not have a Release file"]) {
