@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use wlproxy_tests::{Desk, Dice, Display, Plan, until};
+use wlproxy_tests::{Desk, Dice, Display, Kind, Plan, Suite, until};
 
 /// Much more than any pipe or socket takes at once.
 const SIZE: usize = 1 << 20;
@@ -14,6 +14,8 @@ struct Clipboard {
     copies: u32,
     /// Which selection it is, as an option of wl-copy and wl-paste.
     selection: &'static [&'static str],
+    /// Whose wl-copy and wl-paste, if not the machine's.
+    suite: Option<Suite>,
 }
 
 impl Clipboard {
@@ -24,9 +26,11 @@ impl Clipboard {
         let file = self.file("content");
         fs::write(&file, content).expect("a file in our own folder");
         // In the foreground it lives until something else is copied.
-        let script = "from=$1; shift; exec wl-copy --foreground --type \"$0\" \"$@\" < \"$from\"";
+        let script = "tool=$1; from=$2; shift 2; exec \"$tool\" --foreground --type \"$0\" \"$@\" < \"$from\"";
         let file = file.to_str().expect("a temporary path is text");
-        let arguments = [&["-c", script, &kind, file], self.selection].concat();
+        let tool = self.tool("wl-copy");
+        let tool = tool.to_str().expect("the workspace's path is text");
+        let arguments = [&["-c", script, &kind, tool, file], self.selection].concat();
         self.desk.app(display, "sh", &arguments);
         kind
     }
@@ -36,7 +40,7 @@ impl Clipboard {
         let pasted = self.file("pasted");
         until("something to paste", || {
             let output = File::create(&pasted).expect("a file in our own folder");
-            let mut command = self.desk.command("wl-paste");
+            let mut command = self.desk.command(self.tool("wl-paste"));
             command.args(["--no-newline", "--type", kind]).args(self.selection);
             reach(&mut command, display);
             command.stdin(Stdio::null()).stdout(output).stderr(Stdio::null());
@@ -55,6 +59,10 @@ impl Clipboard {
             until("the end of all pipes", || (self.desk.vm(vm).stats("pipes") == 0).then_some(()));
             assert_eq!(self.desk.status(vm, "violations"), 0);
         }
+    }
+
+    fn tool(&self, name: &str) -> PathBuf {
+        self.suite.map_or_else(|| name.into(), |suite| suite.program(name))
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -89,11 +97,26 @@ fn what_is_selected_is_pasted_everywhere() {
     pasted_everywhere(Plan::default(), &[SIZE], &["--primary"]);
 }
 
+/// A newer wl-clipboard, over ext_data_control, which needs no focus.
+#[test]
+fn copies_of_a_newer_debian_are_pasted_everywhere() {
+    let plan = Plan {
+        compositor: Kind::Newer(Suite::Forky),
+        serve: &["--security-context", "off"],
+        ..Plan::default()
+    };
+    pasted_everywhere(plan, &[0, 1, SIZE], &[]);
+}
+
 fn pasted_everywhere(plan: Plan, sizes: &[usize], selection: &'static [&'static str]) {
+    let suite = match plan.compositor {
+        Kind::Newer(suite) => Some(suite),
+        _ => None,
+    };
     let desk = Desk::start(Plan { vms: &["work", "untrusted"], ..plan });
     let places = [desk.through("work"), desk.direct(), desk.through("untrusted")];
     let mut dice = Dice::new(7);
-    let mut clipboard = Clipboard { desk, copies: 0, selection };
+    let mut clipboard = Clipboard { desk, copies: 0, selection, suite };
     for from in 0..places.len() {
         for &size in sizes {
             let content = random(&mut dice, size);
@@ -116,7 +139,7 @@ fn pasted_everywhere(plan: Plan, sizes: &[usize], selection: &'static [&'static 
 fn a_paste_that_is_cut_short_leaves_nothing() {
     let desk = Desk::start(Plan { vms: &["work", "untrusted"], ..Plan::default() });
     let places = [desk.through("work"), desk.direct(), desk.through("untrusted")];
-    let mut clipboard = Clipboard { desk, copies: 0, selection: &[] };
+    let mut clipboard = Clipboard { desk, copies: 0, selection: &[], suite: None };
     let content = random(&mut Dice::new(8), SIZE);
     for from in &places {
         let kind = clipboard.copy(from, &content);
