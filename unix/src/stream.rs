@@ -54,12 +54,17 @@ impl Stream {
     ) -> io::Result<Read> {
         let start = bytes.len();
         bytes.resize(start + max, 0);
-        let read = receive(&self.socket, &mut bytes[start..], fds);
+        let read = loop {
+            match receive(&self.socket, &mut bytes[start..], fds) {
+                Err(Errno::EINTR) => {}
+                read => break read,
+            }
+        };
         bytes.truncate(start + read.as_ref().map_or(0, |&n| n));
         match read {
             Ok(0) | Err(Errno::ECONNRESET) => Ok(Read::Eof),
             Ok(n) => Ok(Read::Bytes(n)),
-            Err(Errno::EAGAIN | Errno::EINTR) => Ok(Read::WouldBlock),
+            Err(Errno::EAGAIN) => Ok(Read::WouldBlock),
             Err(errno) => Err(errno.into()),
         }
     }
