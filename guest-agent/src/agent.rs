@@ -99,7 +99,6 @@ impl Agent {
     /// Fails only with [`Error::Lost`]: then every connection is to be dropped with the agent.
     pub fn dispatch(&mut self, others: &mut Vec<Event>) -> Result<(), Error> {
         for _ in 0..MAX_ROUNDS {
-            // In later rounds also what the steps caused: answers that came while a call waited, pipes that were made.
             self.collect(others)?;
             if self.ready.is_empty() {
                 return Ok(());
@@ -136,7 +135,12 @@ impl Agent {
                 match event.data() {
                     CHANNEL => self.dispatch_channel(others)?,
                     key if key == self.again_key => drop(self.again.read()),
-                    key => self.wake(key),
+                    key => {
+                        if let Some(connection) = self.connections.get_mut(&key) {
+                            connection.local_is_ready(event.events());
+                        }
+                        self.wake(key);
+                    }
                 }
             }
             for key in std::mem::take(&mut self.world.fresh) {

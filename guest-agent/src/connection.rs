@@ -4,6 +4,7 @@ use crate::carry::CarryError;
 use crate::channel::{Arrived, Error, Received, VfdId};
 use crate::outbox::Outbox;
 use crate::world::World;
+use nix::sys::epoll::EpollFlags;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use wlproxy_protocol::limits::{MAX_FDS, MAX_QUEUED};
@@ -129,11 +130,23 @@ pub(crate) struct Connection {
     context: Option<VfdId>,
     role: Box<dyn Role>,
     life: Life,
+    /// Whether the local peer may have sent something: it was told so since a read found nothing more.
+    may_read: bool,
+    /// Whether the local peer has shut its side: what a read finds then is never the last of it.
+    is_shut: bool,
 }
 
 impl Connection {
     pub(crate) fn new(name: String, link: Link, context: VfdId, role: Box<dyn Role>) -> Self {
-        Self { name, link, context: Some(context), role, life: Life::Open }
+        let (life, context) = (Life::Open, Some(context));
+        Self { name, link, context, role, life, may_read: true, is_shut: false }
+    }
+
+    /// The local socket is ready: it is watched edge-triggered, so this is told once.
+    pub(crate) fn local_is_ready(&mut self, flags: EpollFlags) {
+        let shut = EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
+        self.is_shut |= flags.intersects(shut);
+        self.may_read |= flags.intersects(EpollFlags::EPOLLIN) || self.is_shut;
     }
 
     /// Whether something that the local peer sent is still to go on.
@@ -258,9 +271,19 @@ impl Connection {
             }
             bytes.clear();
             if !self.role.has_more() {
+                if !self.may_read {
+                    return Ok(false);
+                }
+                let before = fds.len();
                 match self.link.local.read(&mut bytes, &mut fds, READ).unwrap_or(Read::Eof) {
-                    Read::Bytes(_) => {}
-                    Read::WouldBlock => return Ok(false),
+                    // Linux ends a read early at bytes that fds came with; without any there was no more.
+                    Read::Bytes(count) => {
+                        self.may_read = count == READ || fds.len() > before || self.is_shut
+                    }
+                    Read::WouldBlock => {
+                        self.may_read = false;
+                        return Ok(false);
+                    }
                     Read::Eof => {
                         tracing::debug!(connection = self.name, "the local peer is gone");
                         self.life = Life::LocalGone;
