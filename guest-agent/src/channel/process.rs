@@ -145,24 +145,30 @@ impl ProcessChannel {
     }
 
     fn try_turn(&mut self, timeout: EpollTimeout) -> Result<(), Error> {
-        let mut ready = [EpollEvent::empty(); 2];
-        let count = match self.epoll.wait(&mut ready, timeout) {
-            Err(Errno::EINTR) => 0,
-            other => other.map_err(lost)?,
-        };
-        for event in &ready[..count] {
-            if event.data() == CONNECTION {
+        // A call is what is nearly always there, and then nothing else has to be asked.
+        if !self.take_call()? {
+            let mut ready = [EpollEvent::empty(); 2];
+            let count = match self.epoll.wait(&mut ready, timeout) {
+                Err(Errno::EINTR) => 0,
+                other => other.map_err(lost)?,
+            };
+            if ready[..count].iter().any(|event| event.data() == CONNECTION) {
                 return Err(Error::Lost("the device hung up".into()));
             }
             // Before the rings are looked at, so that a later call wakes us again.
-            if let Err(error) = self.vmm.call().read()
-                && error.kind() != std::io::ErrorKind::WouldBlock
-            {
-                return Err(lost(error));
-            }
+            self.take_call()?;
         }
         self.driver.pump().map_err(lost)?;
         self.kick()
+    }
+
+    /// Whether the device called.
+    fn take_call(&self) -> Result<bool, Error> {
+        match self.vmm.call().read() {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(lost(error)),
+        }
     }
 
     /// Waits until the device did something. After the deadline the channel is lost.
@@ -174,7 +180,7 @@ impl ProcessChannel {
             return self.keep(Err(Error::Lost(why)));
         }
         // Rounded up to milliseconds, so that it isn't asked too early, again and again.
-        let timeout = left.as_millis() as u64 + 1;
+        let timeout = if self.driver.listen() { 0 } else { left.as_millis() as u64 + 1 };
         self.turn(EpollTimeout::try_from(timeout).unwrap_or(EpollTimeout::MAX))
     }
 
@@ -277,9 +283,9 @@ impl Channel for ProcessChannel {
 
     fn send(&mut self, vfd: VfdId, bytes: &[u8], vfds: &[VfdId]) -> Result<Sent, Error> {
         self.check()?;
-        let sent = self.driver.send(vfd.0, bytes, vfds)?;
-        let kicked = self.kick();
-        self.keep(kicked)?;
+        let sent = self.driver.send(vfd.0, bytes, vfds);
+        let sent = self.keep(sent)?;
+        self.after()?;
         Ok(sent)
     }
 

@@ -84,12 +84,14 @@ pub(super) struct Ring {
     outstanding: usize,
     /// Chains were given back since the driver was last told.
     used: bool,
+    /// One of them tells of something that the driver may not expect.
+    insists: bool,
 }
 
 impl Ring {
     /// The device's side of `vring`.
     pub(super) fn new(vring: Vring, memory: Memory, run: Run) -> Self {
-        Self { vring, memory, run, outstanding: 0, used: false }
+        Self { vring, memory, run, outstanding: 0, used: false, insists: false }
     }
 
     /// How many descriptors it has.
@@ -164,13 +166,19 @@ impl Ring {
         }
     }
 
+    /// The next [`Ring::signal`] tells the driver whether it wants to know or not.
+    pub(super) fn insist(&mut self) {
+        self.insists = true;
+    }
+
     /// Tells the driver of all chains that were given back, if it wants to know.
     pub(super) fn signal(&mut self) {
         if !std::mem::take(&mut self.used) {
             return;
         }
+        let insists = std::mem::take(&mut self.insists);
         let mut state = self.vring.get_mut();
-        if self.runs(state.get_queue()) && state.needs_notification().unwrap_or(true) {
+        if self.runs(state.get_queue()) && (state.needs_notification().unwrap_or(true) || insists) {
             let _ = state.signal_used_queue();
         }
     }

@@ -212,6 +212,10 @@ impl VirtioWl {
     }
 
     fn answer(&mut self, reply: Reply, code: u32) {
+        if code != message::RESP_OK {
+            // A driver that lets SENDs pass without a look at their answers has to learn of this one.
+            self.out.insist();
+        }
         self.out.complete(reply, bytemuck::bytes_of(&Header::new(code)));
     }
 

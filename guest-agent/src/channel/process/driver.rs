@@ -10,7 +10,7 @@ use super::ring::{Broken, Layout, Part, Ring, Used};
 use super::vfd::{Kind, Message, State, Vfd};
 use super::window::{self, Window};
 use super::{Allocation, Arrived, Error, Event, PipeEnd, Received, Sent, VfdId};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use wlproxy_protocol::limits::{IN_BUFFER, MAX_FDS, MAX_SEND, PAGE_SIZE};
 use wlproxy_protocol::virtio_wl::{
@@ -93,6 +93,10 @@ pub(super) struct Driver {
     unsent: VecDeque<u32>,
     /// vfds whose SEND found no room.
     starved: Vec<u32>,
+    /// vfds that somebody wants to send to, while a SEND is under way.
+    waiting: HashSet<u32>,
+    /// Requests somebody waits for, that aren't answered.
+    asked: usize,
     events: Vec<Event>,
     scratch: Vec<u8>,
 }
@@ -114,6 +118,8 @@ impl Driver {
             gone: Vec::new(),
             unsent: VecDeque::new(),
             starved: Vec::new(),
+            waiting: HashSet::new(),
+            asked: 0,
             events: Vec::new(),
             scratch: Vec::new(),
         };
@@ -126,23 +132,52 @@ impl Driver {
         [self.input.needs_kick(), self.output.needs_kick()]
     }
 
-    /// Takes in what the device did.
+    /// Takes in what the device did. Afterwards it tells of what comes next.
     pub(super) fn pump(&mut self) -> Result<(), Broken> {
-        let mut answered = false;
-        while let Some(used) = self.output.pop()? {
-            self.answered(used);
-            answered = true;
-        }
-        if answered {
-            self.room();
-        }
-        while let Some(used) = self.input.pop()? {
-            if !self.arrived(used) {
-                self.refill(used.token);
+        self.take_answers()?;
+        loop {
+            while let Some(used) = self.input.pop()? {
+                if !self.arrived(used) {
+                    self.refill(used.token);
+                }
+            }
+            if !self.input.want_calls() {
+                break;
             }
         }
         self.gone.drain(..).for_each(|id| drop(self.vfds.remove(&id)));
         Ok(())
+    }
+
+    /// Takes the answers that are there. The device is to tell of the next one only if somebody waits for it: most
+    /// requests are SENDs that nobody thinks of again, and to be woken for each costs more than the SEND.
+    fn take_answers(&mut self) -> Result<(), Broken> {
+        loop {
+            let mut answered = false;
+            while let Some(used) = self.output.pop()? {
+                self.answered(used);
+                answered = true;
+            }
+            if answered {
+                self.room();
+            }
+            if !self.is_waiting() || !self.output.want_calls() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether somebody waits for an answer, or for the room that it takes.
+    fn is_waiting(&self) -> bool {
+        self.asked > 0
+            || !self.waiting.is_empty()
+            || !self.starved.is_empty()
+            || !self.unsent.is_empty()
+    }
+
+    /// Somebody waits for whatever the device answers: it is to tell. `true` if it has already.
+    pub(super) fn listen(&mut self) -> bool {
+        self.output.want_calls()
     }
 
     /// What [`Driver::pump`] noticed.
@@ -176,7 +211,9 @@ impl Driver {
     /// Asks for a new vfd. `None` if there is no room now.
     pub(super) fn ask(&mut self, new: &VfdNew) -> Option<Ticket> {
         let response = size_of::<VfdNew>();
-        self.submit(bytemuck::bytes_of(new), response, Request::Asked).map(Ticket)
+        let ticket = self.submit(bytemuck::bytes_of(new), response, Request::Asked).map(Ticket);
+        self.asked += usize::from(ticket.is_some());
+        ticket
     }
 
     /// Takes the answer, if it is there; then the ticket is used up.
@@ -252,7 +289,12 @@ impl Driver {
             return Ok(Sent::Accepted);
         }
         if vfd.sending {
-            vfd.wants_writable = true;
+            // It may have been answered, and nobody told.
+            self.take_answers().map_err(super::lost)?;
+        }
+        if self.vfds.get(&id).is_some_and(|vfd| vfd.sending) {
+            self.waiting.insert(id);
+            self.take_answers().map_err(super::lost)?;
             return Ok(Sent::Busy);
         }
         let mut request = std::mem::take(&mut self.scratch);
@@ -298,6 +340,7 @@ impl Driver {
             vfd.0 != id
         });
         self.starved.retain(|&starved| starved != id);
+        self.waiting.remove(&id);
         let queue = self.vfds.get_mut(&id).map(|vfd| std::mem::take(&mut vfd.queue));
         let mut vfds = Vec::new();
         for message in queue.into_iter().flatten() {
@@ -318,6 +361,10 @@ impl Driver {
 
     /// Puts a request on the OUT ring; the response overwrites it, as with Linux. `None` if there is no room now.
     fn submit(&mut self, bytes: &[u8], response: usize, request: Request) -> Option<u16> {
+        if self.free.is_empty() {
+            // A broken ring is found again by whoever can tell of it.
+            let _ = self.take_answers();
+        }
         let buffer = self.free.pop()?;
         let offset = out_offset(buffer);
         self.ram.write(offset, bytes);
@@ -337,6 +384,7 @@ impl Driver {
         let request = self.requests[usize::from(used.token)];
         if let Request::Asked = request {
             self.requests[usize::from(used.token)] = Request::Answered(used.written);
+            self.asked -= 1;
             return;
         }
         let mut header = Header::default();
@@ -367,7 +415,7 @@ impl Driver {
         if vfd.state == State::Closing {
             return self.go_if_closed(id);
         }
-        if std::mem::take(&mut vfd.wants_writable) {
+        if self.waiting.remove(&id) {
             self.events.push(Event::Writable(VfdId(id)));
         }
         if let Err(error) = result {

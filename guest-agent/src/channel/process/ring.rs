@@ -191,17 +191,9 @@ impl Ring {
         }
     }
 
-    /// Takes one chain that the device is done with. After `None` the device signals the next one.
+    /// Takes one chain that the device is done with. Whether it tells of the next one, [`Ring::want_calls`] says.
     pub(super) fn pop(&mut self) -> Result<Option<Used>, Broken> {
-        let mut ready = self.ready();
-        if ready == 0 && self.event_idx {
-            let elements = 2 * usize::from(self.size);
-            let used_event = self.layout.available + ELEMENTS + elements;
-            self.ram.store(used_event, self.used.to_le(), Ordering::Relaxed);
-            // Our wish must be out before the index is read again, as in needs_kick.
-            fence(Ordering::SeqCst);
-            ready = self.ready();
-        }
+        let ready = self.ready();
         if ready == 0 {
             return Ok(None);
         }
@@ -221,6 +213,20 @@ impl Ring {
         self.release(id as u16, chain.descriptors);
         self.used = self.used.wrapping_add(1);
         Ok(Some(Used { token: chain.token, written }))
+    }
+
+    /// Asks the device to tell when it is done with the next chain. `true` if it is done with some already.
+    ///
+    /// It tells once: who goes on waiting asks again. A device that knows no EVENT_IDX always tells.
+    pub(super) fn want_calls(&self) -> bool {
+        if self.event_idx && self.ready() == 0 {
+            let elements = 2 * usize::from(self.size);
+            let used_event = self.layout.available + ELEMENTS + elements;
+            self.ram.store(used_event, self.used.to_le(), Ordering::Relaxed);
+            // Our wish must be out before the index is read again, as in needs_kick.
+            fence(Ordering::SeqCst);
+        }
+        self.ready() > 0
     }
 
     /// How many chains the device says to be done with.

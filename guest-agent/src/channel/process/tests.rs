@@ -1,8 +1,9 @@
 mod fake;
 
 use super::*;
-use crate::channel::scenarios::{Lab as _, test_scenarios};
+use crate::channel::scenarios::{self, Lab as _, test_scenarios};
 use fake::{Fake, Offers, silent};
+use nix::poll::{PollFd, PollFlags, poll};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
@@ -20,6 +21,9 @@ const DRIVERS: [Options; 3] = [
     TODAY,
     Options { use_shmem: true, trans_flags: false },
 ];
+
+/// Between two looks at what nobody tells of, in milliseconds.
+const LOOK: u16 = 10;
 
 /// A VM, its device, and what it was told.
 struct Lab {
@@ -52,8 +56,13 @@ impl Lab {
 
     /// Waits until the device has closed `count` vfds.
     fn closed(&mut self, count: usize) -> Vec<u32> {
+        let deadline = Instant::now() + Duration::from_millis(scenarios::PATIENCE.into());
         while self.fake.closed().len() < count {
-            self.turn().unwrap();
+            assert!(Instant::now() < deadline, "only {:?} were closed", self.fake.closed());
+            // The channel isn't told of each.
+            let mut fds = [PollFd::new(self.channel.poll_fd(), PollFlags::POLLIN)];
+            poll(&mut fds, LOOK).unwrap();
+            self.channel.dispatch(&mut self.events).unwrap();
         }
         self.fake.closed()
     }
@@ -428,4 +437,22 @@ fn counts_what_is_left() {
 #[test]
 fn nothing_is_left() {
     crate::alone::run("channel::process::tests::counts_what_is_left");
+}
+
+#[test]
+fn nobody_is_woken_by_the_answer_to_a_send_that_nobody_waits_for() {
+    let mut lab = Lab::new(Options::default());
+    // The first answer is always told of: a fresh ring asks for it.
+    let pipe = lab.channel.pipe(PipeEnd::Write).unwrap();
+    lab.channel.dispatch(&mut lab.events).unwrap();
+    for round in 1..=3 {
+        assert_eq!(lab.channel.send(pipe, b"x", &[]).unwrap(), Sent::Accepted);
+        // Who sees the bytes sees the answer: the device holds its state until it has answered.
+        while lab.fake.written().len() < round {
+            thread::yield_now();
+        }
+        let mut fds = [PollFd::new(lab.channel.poll_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut fds, 0u8).unwrap(), 0, "woken in round {round}");
+    }
+    assert_eq!(lab.fake.written(), b"xxx");
 }

@@ -65,8 +65,6 @@ pub(super) struct Vfd {
     pub(super) hung_up: bool,
     /// A SEND is under way.
     pub(super) sending: bool,
-    /// Somebody was told that a SEND is under way.
-    pub(super) wants_writable: bool,
     /// The response that refused a SEND; there will be no more.
     pub(super) refused: Option<u32>,
     /// The CLOSE was answered.
@@ -82,7 +80,6 @@ impl Vfd {
             queue: VecDeque::new(),
             hung_up: false,
             sending: false,
-            wants_writable: false,
             refused: None,
             closed: false,
         }

@@ -124,7 +124,7 @@ fn with_event_idx_the_device_is_kicked_at_its_index() {
 }
 
 #[test]
-fn with_event_idx_the_driver_is_called_for_the_next_after_none() {
+fn with_event_idx_the_driver_is_called_for_the_next_after_it_asked() {
     let mut lab = Lab::new(true);
     (0..4).for_each(|token| assert!(lab.ring.add(token, &[], &[part(1)])));
     let heads: Vec<u16> = std::iter::from_fn(|| lab.take()).map(|(head, _)| head).collect();
@@ -135,12 +135,15 @@ fn with_event_idx_the_driver_is_called_for_the_next_after_none() {
     );
     lab.give(heads[1], 0);
     assert!(!lab.queue.needs_notification(&lab.memory).unwrap(), "it was called already");
+    assert!(lab.ring.want_calls(), "there are two");
     while lab.ring.pop().unwrap().is_some() {}
     lab.give(heads[2], 0);
-    assert!(lab.queue.needs_notification(&lab.memory).unwrap());
+    assert!(!lab.queue.needs_notification(&lab.memory).unwrap(), "it hasn't asked");
     assert_eq!(lab.ring.pop().unwrap().unwrap().token, 2);
+    assert!(!lab.ring.want_calls());
     lab.give(heads[3], 0);
-    assert!(!lab.queue.needs_notification(&lab.memory).unwrap(), "it is still looking");
+    assert!(lab.queue.needs_notification(&lab.memory).unwrap());
+    assert!(lab.ring.want_calls(), "it doesn't wait for what is there");
     assert_eq!(lab.ring.pop().unwrap().unwrap().token, 3);
 }
 

@@ -326,6 +326,10 @@ impl Fake {
                 // What was said before the answer is there before it.
                 flush(state, memory, &vrings[QUEUE_IN]);
                 vring.add_used(head, response.len() as u32).unwrap();
+                if Header::new(message::RESP_OK).to_vec() != response {
+                    // As our own device: it tells of a refusal whether that was wanted or not.
+                    vring.signal_used_queue().unwrap();
+                }
             }
             if bytes.ends_with(b"release") {
                 for (head, address) in state.held.drain(..) {
