@@ -178,7 +178,7 @@ impl VhostUserBackend for Backend {
     /// never closes its fd.)
     fn handle_event(
         &self,
-        _event: u16,
+        event: u16,
         _set: EventSet,
         vrings: &[Vring],
         _thread: usize,
@@ -194,7 +194,9 @@ impl VhostUserBackend for Backend {
             *device = None;
         }
         let mut events = Vec::new();
-        self.poller.ready(&mut events);
+        if u64::from(event) == POLLER_EVENT {
+            self.poller.ready(&mut events);
+        }
         if device.is_none() {
             let run = self.runs.current();
             *device = self.start(&run, vrings).map(|device| (run, device));
