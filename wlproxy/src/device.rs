@@ -13,6 +13,7 @@
 //! | `window` | which memory is mapped where; `ranges` is its free room, `frontend` who maps it |
 //! | `ring`, `in_ring` | the virtqueues, and the fair use of receive buffers |
 //! | `poller` | the fds that are waited for |
+//! | `neighbours` | devices in one process, which save each other's threads the waking up |
 //! | [`opener`] | where connected streams come from |
 //! | [`trace`] | who reads what passes |
 //!
@@ -27,6 +28,7 @@
 //! reaches it after its stop.
 
 use crate::counters::Counters;
+pub use neighbours::Neighbours;
 use opener::Opener;
 use std::fmt;
 use std::sync::Arc;
@@ -38,6 +40,7 @@ mod context;
 mod flow;
 mod frontend;
 mod in_ring;
+mod neighbours;
 pub mod opener;
 mod pipe;
 mod poller;
@@ -80,6 +83,8 @@ pub struct Options {
     pub counters: Arc<Counters>,
     /// Who wants to read what passes.
     pub traces: Arc<trace::Requests>,
+    /// The devices of the other VMs, if they are in this process.
+    pub neighbours: Option<Arc<Neighbours>>,
     /// Size of the window in bytes, a power of two: [`DEFAULT_WINDOW`].
     pub window_size: u64,
     /// Called when the vring worker panics: nobody answers the VM any more.

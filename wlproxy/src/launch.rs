@@ -2,7 +2,7 @@
 
 use crate::config::{Isolation, Vm};
 use crate::control::{self, HostControl, WorkerControl};
-use crate::device::Side;
+use crate::device::{Neighbours, Side};
 use crate::packet::{PacketSocket, inherit};
 use crate::worker::{self, Settings};
 use anyhow::{Context as _, Result};
@@ -14,6 +14,7 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
 use std::panic;
 use std::process::{self, Child, Command, Stdio};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use tracing::error;
 
@@ -56,18 +57,38 @@ impl Running {
     }
 }
 
+/// Where workers run.
+#[derive(Debug)]
+pub enum Home {
+    /// Each in a process of its own.
+    Processes,
+    /// All in this one, where they know each other.
+    Threads(Arc<Neighbours>),
+}
+
+impl From<Isolation> for Home {
+    fn from(isolation: Isolation) -> Self {
+        match isolation {
+            Isolation::Process => Self::Processes,
+            Isolation::None => Self::Threads(Arc::default()),
+        }
+    }
+}
+
 /// Starts the worker of `vm`, which takes the VM's frontends from `listener`. `log` is its filter.
 pub fn launch(
     vm: &Vm,
     listener: &UnixListener,
-    isolation: Isolation,
+    home: &Home,
     log: &str,
 ) -> Result<(HostControl, Running)> {
     let (host, control) = control::pair()?;
     let listener = listener.try_clone()?;
-    let running = match isolation {
-        Isolation::Process => Running::Process(spawn(vm, listener, control, log)?),
-        Isolation::None => Running::Thread(start_thread(vm, listener, control)?),
+    let running = match home {
+        Home::Processes => Running::Process(spawn(vm, listener, control, log)?),
+        Home::Threads(neighbours) => {
+            Running::Thread(start_thread(vm, listener, control, neighbours.clone())?)
+        }
     };
     Ok((host, running))
 }
@@ -92,11 +113,16 @@ fn spawn(vm: &Vm, listener: UnixListener, control: WorkerControl, log: &str) -> 
     command.spawn().with_context(|| format!("can't start the worker of VM {}", vm.name))
 }
 
-fn start_thread(vm: &Vm, listener: UnixListener, control: WorkerControl) -> Result<JoinHandle<()>> {
+fn start_thread(
+    vm: &Vm,
+    listener: UnixListener,
+    control: WorkerControl,
+    neighbours: Arc<Neighbours>,
+) -> Result<JoinHandle<()>> {
     let settings = Settings { vm: vm.name.clone(), side: vm.side, window: vm.window };
     let thread = thread::Builder::new().name("worker".to_owned()).spawn(move || {
         let vm = settings.vm.clone();
-        if let Err(error) = worker::run(settings, listener, control) {
+        if let Err(error) = worker::run(settings, listener, control, Some(neighbours)) {
             error!(vm, "the worker failed: {error:#}");
         }
     });
@@ -110,7 +136,7 @@ pub fn worker_process(settings: Settings, listener_fd: RawFd, control_fd: RawFd)
     abort_on_panic(&settings.vm);
     let listener = inherit(listener_fd).context("--listener-fd: wlproxy alone starts workers")?;
     let control = inherit(control_fd).context("--control-fd: wlproxy alone starts workers")?;
-    worker::run(settings, listener.into(), PacketSocket::from(control).into())
+    worker::run(settings, listener.into(), PacketSocket::from(control).into(), None)
 }
 
 /// Lets this process end when any of its threads panics. Otherwise the others would go on, and the VM would be frozen.

@@ -1,11 +1,11 @@
 //! One VM's slot in wlproxy: its socket, and its worker while it lives, dies and comes back.
 
 use crate::backoff::Backoff;
-use crate::config::{Isolation, Vm};
+use crate::config::Vm;
 use crate::control::{HostControl, MAX_TRACE_ORDERS, Order};
 use crate::counters::Snapshot;
 use crate::device::Side;
-use crate::launch::{Running, launch};
+use crate::launch::{Home, Running, launch};
 use crate::sockets::Listening;
 use crate::status::{VmStatus, side_name};
 use anyhow::Result;
@@ -62,7 +62,7 @@ impl Slot {
     /// If that fails, it is due again later.
     pub fn start(
         &mut self,
-        isolation: Isolation,
+        home: &Home,
         log: &str,
         now: Instant,
         watch: impl FnOnce(Rc<HostControl>) -> Result<RegistrationToken>,
@@ -70,7 +70,7 @@ impl Slot {
         if !matches!(self.phase, Phase::Down { until } if until <= now) {
             return Ok(());
         }
-        let launched = launch(&self.vm, self.listening.listener(), isolation, log);
+        let launched = launch(&self.vm, self.listening.listener(), home, log);
         let (control, running) = launched.inspect_err(|_| {
             self.phase = Phase::Down { until: self.backoff.after_failure(now) };
         })?;

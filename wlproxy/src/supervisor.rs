@@ -7,6 +7,7 @@ use crate::ask::{self, Ask, Refusal};
 use crate::config::{Config, Isolation};
 use crate::control::{HostControl, Received, Request};
 use crate::device::Side;
+use crate::launch::Home;
 use crate::links::{HasLinks, Links};
 use crate::metrics;
 use crate::services::{HasServices, Service, Services};
@@ -41,6 +42,7 @@ struct Supervisor {
     log: String,
     handle: LoopHandle<'static, Self>,
     links: Links<Self>,
+    home: Home,
     slots: Vec<Slot>,
     services: Services<Self>,
     stopping: Option<Stopping>,
@@ -100,6 +102,7 @@ pub fn run(config: Config, log: &str) -> Result<()> {
     let mut supervisor = Supervisor {
         slots: slots.collect::<Result<_>>()?,
         links: Links::new(config.compositor.clone(), handle.clone()),
+        home: config.isolation.into(),
         config,
         log: log.to_owned(),
         handle,
@@ -184,7 +187,7 @@ impl Supervisor {
     fn start_workers(&mut self, now: Instant) {
         for (index, slot) in self.slots.iter_mut().enumerate() {
             let watch = |control| watch_worker(&self.handle, index, control);
-            if let Err(error) = slot.start(self.config.isolation, &self.log, now, watch) {
+            if let Err(error) = slot.start(&self.home, &self.log, now, watch) {
                 error!(vm = slot.vm.name, "{error:#}; trying again later");
             }
         }

@@ -10,7 +10,7 @@ use crate::ask::Refusal;
 use crate::control::{Order, Received, Request, WorkerControl};
 use crate::counters::{Counters, Snapshot};
 use crate::device::serve::{Ended, Stop, serve};
-use crate::device::{self, Side, trace};
+use crate::device::{self, Neighbours, Side, trace};
 use anyhow::{Context as _, Result, bail};
 use broker::Broker;
 use nix::errno::Errno;
@@ -44,7 +44,14 @@ pub struct Settings {
 }
 
 /// Serves one VM until wlproxy says to end, or is gone. An error is the worker's own, or wlproxy talks nonsense.
-pub fn run(settings: Settings, listener: UnixListener, control: WorkerControl) -> Result<()> {
+///
+/// `neighbours` are the workers in the same process.
+pub fn run(
+    settings: Settings,
+    listener: UnixListener,
+    control: WorkerControl,
+    neighbours: Option<Arc<Neighbours>>,
+) -> Result<()> {
     let control = Arc::new(control);
     let _end = ShutdownOnDrop(control.clone());
     let counters = Arc::new(Counters::default());
@@ -58,6 +65,7 @@ pub fn run(settings: Settings, listener: UnixListener, control: WorkerControl) -
         broker: broker.clone(),
         counters: counters.clone(),
         traces: traces.clone(),
+        neighbours,
         stop: stop.clone(),
         alarm: Alarm { lost: lost.clone(), control: control.clone() },
     };
@@ -218,6 +226,7 @@ struct Device {
     broker: Arc<Broker>,
     counters: Arc<Counters>,
     traces: Arc<trace::Requests>,
+    neighbours: Option<Arc<Neighbours>>,
     stop: Stop,
     alarm: Alarm,
 }
@@ -230,6 +239,7 @@ impl Device {
             opener: self.broker,
             counters: self.counters,
             traces: self.traces,
+            neighbours: self.neighbours,
             window_size: self.settings.window,
             side: self.settings.side,
             on_panic: Arc::new(move || self.alarm.raise()),

@@ -2,6 +2,7 @@
 
 use super::Options;
 use super::frontend::{Requests, RunningFrontend};
+use super::neighbours::{Host, Presence};
 use super::poller::Poller;
 use super::ring::{Memory, Ring, Run, Runs, Vring};
 use super::vfds::Vfds;
@@ -10,7 +11,7 @@ use super::window::Window;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
 use std::thread;
 use vhost::vhost_user::message::VhostUserShMemConfig;
 use vhost::vhost_user::{Backend as Channel, VhostUserProtocolFeatures, VhostUserVirtioFeatures};
@@ -35,23 +36,27 @@ pub(super) struct Backend {
     ended: AtomicBool,
     requests: Arc<Requests>,
     poller: Poller,
-    /// Only the vring worker takes this.
+    /// The vring worker's, and between its turns a visitor's.
     device: Mutex<Option<(Run, VirtioWl)>>,
+    /// This backend, for its neighbours.
+    itself: Weak<Self>,
 }
 
 impl Backend {
     /// A backend that nothing is known to yet. `memory` is what the frontend's announcements are kept in.
-    pub(super) fn new(options: Options, memory: Memory) -> io::Result<Self> {
-        Ok(Self {
+    pub(super) fn new(options: Options, memory: Memory) -> io::Result<Arc<Self>> {
+        let poller = Poller::new()?;
+        Ok(Arc::new_cyclic(|itself| Self {
             requests: Arc::new(Requests::new(&options.vm, memory.clone())),
             options,
             memory,
             features: AtomicU64::new(0),
             runs: Runs::default(),
             ended: AtomicBool::new(false),
-            poller: Poller::new()?,
+            poller,
             device: Mutex::new(None),
-        })
+            itself: itself.clone(),
+        }))
     }
 
     /// The fd that the vring worker has to wait for, as [`POLLER_EVENT`].
@@ -88,7 +93,10 @@ impl Backend {
         let rings =
             [r#in, out].map(|vring| Ring::new(vring.clone(), self.memory.clone(), run.clone()));
         tracing::info!(vm = self.options.vm, use_shmem = relative, "the driver is up");
-        Some(VirtioWl::new(&self.options, features, vfds, rings, self.poller.clone()))
+        let presence = self.options.neighbours.as_ref().map(|neighbours| {
+            Presence::new(neighbours.clone(), self.options.side, self.itself.clone())
+        });
+        Some(VirtioWl::new(&self.options, features, vfds, rings, self.poller.clone(), presence))
     }
 }
 
@@ -201,13 +209,32 @@ impl VhostUserBackend for Backend {
             let run = self.runs.current();
             *device = self.start(&run, vrings).map(|device| (run, device));
         }
-        if let Some((_, device)) = device.as_mut() {
+        let calls = device.as_mut().map_or_else(Vec::new, |(_, device)| {
             device.turn(&events);
-        }
+            device.calls()
+        });
+        // Whoever is called on may be at work, and about to call on this one.
+        drop(device);
+        calls.iter().for_each(|host| host.visit());
         Ok(())
     }
 
     fn get_shmem_config(&self) -> io::Result<VhostUserShMemConfig> {
         Ok(VhostUserShMemConfig::new(1, &[self.options.window_size]))
+    }
+}
+
+impl Host for Backend {
+    fn visit(&self) {
+        let mut device = match self.device.try_lock() {
+            Ok(device) => device,
+            Err(TryLockError::Poisoned(device)) => device.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let Some((_, device)) = device.as_mut().filter(|(run, _)| !run.is_over()) else { return };
+        let _alarm = Alarm(&self.options);
+        let mut events = Vec::new();
+        self.poller.ready(&mut events);
+        device.visited(&events);
     }
 }

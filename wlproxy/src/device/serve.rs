@@ -75,7 +75,7 @@ pub fn serve(listener: &mut Listener, options: &Options, stop: &Stop) -> io::Res
     }
     // Everything is new for each connection: the crate never forgets who owned a device.
     let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
-    let backend = Arc::new(Backend::new(options.clone(), memory.clone())?);
+    let backend = Backend::new(options.clone(), memory.clone())?;
     let mut daemon = VhostUserDaemon::new(format!("vhost-{}", options.vm), backend.clone(), memory)
         .map_err(broken)?;
     // Dropped before the daemon, which waits for the vring worker.

@@ -11,6 +11,7 @@ mod traced;
 mod transfer;
 
 use super::in_ring::InRing;
+use super::neighbours::{Host, Presence};
 use super::opener::{OpenError, Opened, Opener, Target};
 use super::pipe::Direction;
 use super::poller::{Poller, RETRY, Waker};
@@ -19,9 +20,11 @@ use super::trace::{self, Traces};
 use super::vfds::{Vfd, VfdError, Vfds};
 use super::{MAX_CONTEXTS, Options, Side};
 use nix::sys::epoll::EpollFlags;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::mem::offset_of;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 use transfer::Flow;
 use wlproxy_protocol::accept::Token;
 use wlproxy_protocol::limits::{IN_BUFFER, MAX_FDS, MAX_SEND_ACCEPTED};
@@ -29,6 +32,7 @@ use wlproxy_protocol::virtio_wl::{
     F_TRANS_FLAGS, HOST_ID, Header, QUEUE_SIZE, Transfer, Vfd as VfdMessage, VfdNew, VfdTransfer,
     flags, legacy_flags, message, read,
 };
+use wlproxy_protocol::wayland::Batch;
 
 /// Longest command that is taken: a SEND with everything in it.
 const MAX_COMMAND: usize = size_of::<VfdTransfer>() + 4 * MAX_FDS + MAX_SEND_ACCEPTED;
@@ -93,6 +97,11 @@ pub(super) struct VirtioWl {
     trace_requests: Arc<trace::Requests>,
     traces: Traces,
     waker: Waker,
+    presence: Option<Presence>,
+    /// Somebody else's thread is here, which must not wait for the frontend.
+    visited: bool,
+    /// What a visitor read and brings fds, by vfd: it is for the vring worker to map.
+    unmapped: VecDeque<(u32, Batch<OwnedFd>, Instant)>,
 }
 
 impl VirtioWl {
@@ -103,6 +112,7 @@ impl VirtioWl {
         vfds: Vfds,
         rings: [Ring; 2],
         poller: Poller,
+        presence: Option<Presence>,
     ) -> Self {
         let [r#in, out] = rings;
         let waker = poller.waker();
@@ -125,6 +135,9 @@ impl VirtioWl {
             trace_requests: options.traces.clone(),
             traces: Traces::new(&options.vm, poller),
             waker,
+            presence,
+            visited: false,
+            unmapped: VecDeque::new(),
         }
     }
 
@@ -132,6 +145,7 @@ impl VirtioWl {
     pub(super) fn turn(&mut self, events: &[(u64, EpollFlags)]) {
         self.turns += 1;
         self.in_budget = QUEUE_SIZE;
+        self.map_arrived();
         // Before commands: those may give an id to another vfd, and the events are of the old one.
         for &(key, flags) in events {
             if key == RETRY {
@@ -153,6 +167,30 @@ impl VirtioWl {
         self.deliver();
         self.out.signal();
         self.r#in.signal();
+    }
+
+    /// Takes to the guest what came over streams, on the thread of another device.
+    ///
+    /// All else is left to the vring worker, which the poller wakes for it: commands may make or unmap memory, as may the
+    /// end of a stream.
+    pub(super) fn visited(&mut self, events: &[(u64, EpollFlags)]) {
+        self.visited = true;
+        self.in_budget = QUEUE_SIZE;
+        for &(key, flags) in events {
+            if flags == EpollFlags::EPOLLIN
+                && let Ok(id) = u32::try_from(key)
+            {
+                self.polled(id, flags);
+            }
+        }
+        self.deliver();
+        self.r#in.signal();
+        self.visited = false;
+    }
+
+    /// Who has to be visited for what was written since the last call.
+    pub(super) fn calls(&mut self) -> Vec<Arc<dyn Host>> {
+        self.presence.as_mut().map_or_else(Vec::new, Presence::calls)
     }
 
     /// Takes commands, but no more than a ring can hold: the streams have to get their turn.
@@ -305,6 +343,7 @@ impl VirtioWl {
                 OpenError::Failed
             })
         });
+        self.enter(id);
         let code = match made {
             Ok(()) => {
                 self.refresh(id);
@@ -318,6 +357,16 @@ impl VirtioWl {
             Err(OpenError::Failed) => message::RESP_ERR,
         };
         self.answer(reply, code);
+    }
+
+    /// A context may be the end of a link.
+    fn enter(&mut self, id: u32) {
+        if let Some(presence) = &mut self.presence
+            && let Some(Vfd::Context(context)) = self.vfds.get(id)
+            && let Some(connection) = context.connection()
+        {
+            presence.enter(connection);
+        }
     }
 
     /// Tells of a vfd, as an answer or as an event. Maps it, if it is memory.

@@ -4,6 +4,7 @@ use crate::counters::ConnectionSnapshot;
 use calloop::generic::Generic;
 use calloop::{EventLoop, Interest, Mode, PostAction};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Longest that a worker thread may take to end, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,7 +22,7 @@ fn a_worker_that_dies_is_due_again_after_the_pauses_of_the_backoff() {
     let mut now = started;
     let mut slot = Slot::new(vm(temp.path(), "work", Side::Client), now).unwrap();
     for deaths in 0..3 {
-        slot.start(Isolation::None, "info", now, |control| {
+        slot.start(&Home::Threads(Arc::default()), "info", now, |control| {
             let source = Generic::new(control, Interest::READ, Mode::Level);
             let watch = |_: calloop::Readiness, _: &mut _, (): &mut ()| Ok(PostAction::Continue);
             Ok(events.handle().insert_source(source, watch).map_err(|error| error.error)?)
@@ -35,7 +36,8 @@ fn a_worker_that_dies_is_due_again_after_the_pauses_of_the_backoff() {
         }
         let due = now + FIRST * 2u32.pow(deaths);
         assert_eq!(slot.deadline(now), Some(due));
-        slot.start(Isolation::None, "info", now, |_| unreachable!("not due yet")).unwrap();
+        slot.start(&Home::Threads(Arc::default()), "info", now, |_| unreachable!("not due yet"))
+            .unwrap();
         now = due;
     }
     assert_eq!(slot.status().restarts, 3);

@@ -97,7 +97,7 @@ impl Rig {
         let (host, worker) = control::pair().unwrap();
         let settings = Settings { vm: "work".to_owned(), side: Side::Client, window: 1 << 30 };
         let (send, ended) = mpsc::channel();
-        thread::spawn(move || send.send(run(settings, listener, worker)).unwrap());
+        thread::spawn(move || send.send(run(settings, listener, worker, None)).unwrap());
         Self { host, socket, ended, _temp: temp }
     }
 

@@ -241,6 +241,7 @@ fn host_with(opener: Arc<dyn Opener>, streams: std::sync::mpsc::Receiver<UnixStr
         side: Side::Client,
         opener,
         traces: Arc::default(),
+        neighbours: None,
         counters: counters.clone(),
         window_size: 1 << 30,
         on_panic: Arc::new(move || alarm.send(()).unwrap()),

@@ -97,7 +97,14 @@ impl VirtioWl {
         taken: Instant,
     ) -> Sent {
         let sent = match self.vfds.get_mut(id) {
-            Some(Vfd::Context(context)) => context.send(bytes, fds, taken),
+            Some(Vfd::Context(context)) => {
+                if let (Some(presence), Some(connection)) =
+                    (&mut self.presence, context.connection())
+                {
+                    presence.wrote(connection);
+                }
+                context.send(bytes, fds, taken)
+            }
             Some(Vfd::Pipe(pipe)) => Ok(pipe.send(bytes)),
             Some(Vfd::Allocation(_)) | None => Ok(Sent::Done),
         };
@@ -152,6 +159,13 @@ impl VirtioWl {
     /// Removes a vfd and all that waits for it.
     fn forget(&mut self, id: u32) -> bool {
         self.end_trace(id);
+        if let (Some(presence), Some(Vfd::Context(context))) =
+            (&mut self.presence, self.vfds.get(id))
+            && let Some(connection) = context.connection()
+        {
+            presence.leave(connection);
+        }
+        self.unmapped.retain(|&(of, ..)| of != id);
         let existed = self.vfds.remove(id);
         self.buffers.forget(id);
         if let Some(flow) = self.flows.remove(&id) {
@@ -207,6 +221,7 @@ impl VirtioWl {
 
     fn may_read(&self, id: u32) -> bool {
         self.flows.get(&id).is_none_or(|flow| flow.pending.is_empty())
+            && self.unmapped.iter().all(|&(of, ..)| of != id)
     }
 
     /// Reads once, and delivers what came or puts it in front of the guest's door.
@@ -221,6 +236,10 @@ impl VirtioWl {
         self.trace(id, None);
         let result = match read {
             Ok(Incoming::Nothing) => return,
+            Ok(Incoming::Batch(batch)) if self.visited && !batch.fds.is_empty() => {
+                self.unmapped.push_back((id, batch, now));
+                return self.waker.wake();
+            }
             Ok(Incoming::Batch(batch)) => self.queue(id, batch, now),
             Ok(Incoming::HangUp) => {
                 self.trace(id, Some("the other side has hung up"));
@@ -233,6 +252,16 @@ impl VirtioWl {
             self.end(id, &end);
         }
         self.place(id);
+    }
+
+    /// Goes on with what a visitor left.
+    pub(super) fn map_arrived(&mut self) {
+        for (id, batch, read) in std::mem::take(&mut self.unmapped) {
+            if let Err(end) = self.queue(id, batch, read) {
+                self.end(id, &end);
+            }
+            self.place(id);
+        }
     }
 
     /// Makes messages of what came: each arrived fd is announced, then the bytes follow with their ids.

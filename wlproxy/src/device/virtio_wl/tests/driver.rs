@@ -97,6 +97,7 @@ impl Driver {
             opener: opener.clone(),
             counters: counters.clone(),
             traces: traces.clone(),
+            neighbours: None,
             window_size: 64 << 20,
             on_panic: Arc::new(|| ()),
         };
@@ -110,7 +111,7 @@ impl Driver {
         );
         let vfds = Vfds::new(poller.clone(), window, counters.clone());
         let rings = vrings.clone().map(|vring| Ring::new(vring, memory.clone(), runs.current()));
-        let device = Some(VirtioWl::new(&options, features, vfds, rings, poller.clone()));
+        let device = Some(VirtioWl::new(&options, features, vfds, rings, poller.clone(), None));
         let mut driver = Self {
             memory,
             vrings,
