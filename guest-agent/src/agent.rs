@@ -1,13 +1,15 @@
 //! Connections between local Wayland sockets and contexts, all in one thread.
 //!
 //! An agent is an object to poll: [`Agent::poll_fd`] becomes readable, [`Agent::dispatch`] does what there is to do.
-//! So it fits into any event loop: `run` and `serve` have one of calloop's, a compositor has its own.
+//! So it fits into any event loop, such as a compositor's. `run` and `serve` do it the other way round: the agent waits,
+//! and their event loop's fd is one of those that it [waits for](Agent::wait). Nearly all that happens to them is the
+//! agent's, and another loop around it would cost as many system calls as a message does.
 
 use crate::channel::{Channel, Error, Event, VfdId};
 use crate::connection::{Connection, Link, Role, Step};
 use crate::pump::Progress;
 use crate::world::{CHANNEL, World};
-use nix::sys::epoll::{EpollEvent, EpollTimeout};
+use nix::sys::epoll::{EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -20,6 +22,9 @@ const EVENTS: usize = 64;
 /// from gets its turn.
 const MAX_ROUNDS: usize = 16;
 
+/// The key of [`Agent::wait_for`]: no other is so large.
+const OUTER: u64 = u64::MAX;
+
 /// See the module's text.
 pub struct Agent {
     /// What the connections share.
@@ -31,6 +36,10 @@ pub struct Agent {
     /// Readable while `ready` isn't empty between two dispatches.
     again: EventFd,
     again_key: u64,
+    /// Keys of [`World::watch`] that are nobody's here and were ready.
+    strange: Vec<u64>,
+    /// Whether what is watched as [`OUTER`] is ready.
+    outer: bool,
 }
 
 impl Agent {
@@ -46,6 +55,8 @@ impl Agent {
             ready: VecDeque::new(),
             again,
             again_key,
+            strange: Vec::new(),
+            outer: false,
         })
     }
 
@@ -98,11 +109,34 @@ impl Agent {
     ///
     /// Fails only with [`Error::Lost`]: then every connection is to be dropped with the agent.
     pub fn dispatch(&mut self, others: &mut Vec<Event>) -> Result<(), Error> {
-        for _ in 0..MAX_ROUNDS {
-            self.collect(others)?;
-            if self.ready.is_empty() {
+        self.wait(others, EpollTimeout::ZERO)
+    }
+
+    /// Lets [`Agent::wait`] also return when this fd is readable.
+    pub fn wait_for(&mut self, outer: impl AsFd) -> io::Result<()> {
+        self.world.epoll().add(outer, EpollEvent::new(EpollFlags::EPOLLIN, OUTER))?;
+        Ok(())
+    }
+
+    /// Whether that fd was readable when the agent waited last.
+    pub fn outer_is_ready(&self) -> bool {
+        self.outer
+    }
+
+    /// Takes the keys of [`World::watch`] that were ready and are neither a connection's nor a pipe's.
+    pub(crate) fn take_strange(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.strange)
+    }
+
+    /// As [`Agent::dispatch`], but waits first, up to `timeout`, until there is something to do.
+    pub fn wait(&mut self, others: &mut Vec<Event>, timeout: EpollTimeout) -> Result<(), Error> {
+        self.outer = false;
+        for round in 0..MAX_ROUNDS {
+            if round > 0 && self.ready.is_empty() {
+                // If there is more already, the epoll set tells.
                 return Ok(());
             }
+            self.collect(others, if round == 0 { timeout } else { EpollTimeout::ZERO })?;
             for _ in 0..self.ready.len() {
                 let Some(key) = self.ready.pop_front() else { break };
                 self.step(key)?;
@@ -122,18 +156,20 @@ impl Agent {
         }
     }
 
-    /// Finds out who has something to do.
-    fn collect(&mut self, others: &mut Vec<Event>) -> Result<(), Error> {
+    /// Finds out who has something to do. What was interrupted by a signal has waited long enough.
+    fn collect(&mut self, others: &mut Vec<Event>, mut timeout: EpollTimeout) -> Result<(), Error> {
         let mut found = [EpollEvent::empty(); EVENTS];
         loop {
-            let count = match self.world.epoll().wait(&mut found, EpollTimeout::ZERO) {
+            let count = match self.world.epoll().wait(&mut found, timeout) {
                 Ok(count) => count,
-                Err(nix::errno::Errno::EINTR) => continue,
+                Err(nix::errno::Errno::EINTR) => 0,
                 Err(errno) => return Err(Error::Lost(errno.to_string())),
             };
+            timeout = EpollTimeout::ZERO;
             for event in &found[..count] {
                 match event.data() {
                     CHANNEL => self.dispatch_channel(others)?,
+                    OUTER => self.outer = true,
                     key if key == self.again_key => drop(self.again.read()),
                     key => {
                         if let Some(connection) = self.connections.get_mut(&key) {
@@ -184,7 +220,10 @@ impl Agent {
                     }
                 }
             }
-            // A pump, or something that ended meanwhile.
+            None if !self.world.is_pump(key) => {
+                // Somebody else's, or of something that ended meanwhile.
+                self.strange.push(key);
+            }
             None => {
                 if self.world.run_pump(key)? == Progress::More {
                     self.wake(key);

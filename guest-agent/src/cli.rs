@@ -1,5 +1,6 @@
 //! The command line.
 
+mod alarm;
 mod export;
 mod run;
 mod serve;

@@ -9,8 +9,9 @@ use crate::channel::{Channel, Error};
 use crate::connection::Link;
 use crate::outbox::Outbox;
 use client::Client;
+use nix::sys::epoll::EpollTimeout;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use wlproxy_unix::Stream;
 
@@ -79,7 +80,19 @@ impl Run {
 
     /// Does what there is to do, without blocking. Fails only with [`Error::Lost`].
     pub fn dispatch(&mut self) -> Result<(), Error> {
-        self.agent.dispatch(&mut Vec::new())
+        self.wait(EpollTimeout::ZERO)
+    }
+
+    /// Lets [`Run::wait`] also return when this fd is readable; [`Agent::outer_is_ready`] tells.
+    pub fn wait_for(&mut self, outer: impl AsFd) -> io::Result<()> {
+        self.agent.wait_for(outer)
+    }
+
+    /// As [`Run::dispatch`], but waits first, up to `timeout`, until there is something to do.
+    pub fn wait(&mut self, timeout: EpollTimeout) -> Result<(), Error> {
+        self.agent.wait(&mut Vec::new(), timeout)?;
+        self.agent.take_strange();
+        Ok(())
     }
 }
 

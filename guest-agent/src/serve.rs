@@ -8,13 +8,14 @@ use crate::compositor::{Compositor, Door};
 use crate::connection::{End, Link, Role};
 use crate::listener::{ListenError, Listener};
 use crate::world::{Peer, World};
+use nix::sys::epoll::EpollTimeout;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use queue::Queue;
 use std::collections::VecDeque;
 use std::fmt::Display;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 use wlproxy_protocol::accept::{Record, Refusal};
 use wlproxy_unix::Stream;
@@ -33,8 +34,12 @@ pub struct Serve {
     queue: Queue,
     /// Where the compositor hasn't accepted yet, and for which connection.
     doors: Vec<(u64, Door)>,
+    /// What the agent knows the open compositor's fd by.
+    compositor_key: u64,
     /// Runs while the compositor is left alone, and as long as there are doors.
     timer: TimerFd,
+    /// What the agent knows it by.
+    timer_key: u64,
     /// How long it is left alone the next time.
     pause: Duration,
     /// Whether it is left alone now.
@@ -49,13 +54,15 @@ impl Serve {
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags);
         let timer = timer.map_err(|errno| lost(errno.into()))?;
-        agent.world.watch(&timer).map_err(lost)?;
+        let timer_key = agent.world.watch(&timer).map_err(lost)?;
         Ok(Self {
             agent,
             open: None,
             queue: Queue::default(),
             doors: Vec::new(),
+            compositor_key: 0,
             timer,
+            timer_key,
             pause: FIRST_PAUSE,
             pausing: false,
         })
@@ -65,7 +72,7 @@ impl Serve {
     pub fn open(&mut self, compositor: Compositor) -> Result<(), Error> {
         self.close();
         let watched = self.agent.world.watch(compositor.poll_fd());
-        watched.map_err(|error| Error::Lost(error.to_string()))?;
+        self.compositor_key = watched.map_err(|error| Error::Lost(error.to_string()))?;
         let listener = Listener::new(&mut *self.agent.world.channel)?;
         self.open = Some((listener, compositor));
         Ok(())
@@ -98,15 +105,28 @@ impl Serve {
         &self.agent
     }
 
-    /// Does what there is to do, without blocking.
+    /// Lets [`Serve::wait`] also return when this fd is readable; [`Agent::outer_is_ready`] tells.
+    pub fn wait_for(&mut self, outer: impl AsFd) -> io::Result<()> {
+        self.agent.wait_for(outer)
+    }
+
+    /// Does what there is to do, without blocking: as [`Serve::wait`].
+    pub fn dispatch(&mut self) -> Result<(), ListenError> {
+        self.wait(EpollTimeout::ZERO)
+    }
+
+    /// Waits, up to `timeout`, until there is something to do, and does it.
     ///
     /// When the compositor has ended, [`Serve::is_open`] isn't true any more. Fails with [`Error::Lost`] when the channel
     /// is; and when the main context ended, after which a new `Serve` may be made.
-    pub fn dispatch(&mut self) -> Result<(), ListenError> {
+    pub fn wait(&mut self, timeout: EpollTimeout) -> Result<(), ListenError> {
         let mut others: Vec<Event> = Vec::new();
-        self.agent.dispatch(&mut others)?;
+        self.agent.wait(&mut others, timeout)?;
+        let strange = self.agent.take_strange();
         let Some((listener, compositor)) = &mut self.open else { return Ok(()) };
-        if let Err(error) = compositor.dispatch() {
+        if strange.contains(&self.compositor_key)
+            && let Err(error) = compositor.dispatch()
+        {
             tracing::warn!("{error}");
             self.close();
             return Ok(());
@@ -116,7 +136,7 @@ impl Serve {
             listened = listener.dispatch(&mut *self.agent.world.channel, &mut records);
         }
         // Reading the timer fails unless it has ended.
-        let has_paused = self.timer.wait().is_ok();
+        let has_paused = strange.contains(&self.timer_key) && self.timer.wait().is_ok();
         self.pausing &= !has_paused;
         let may_have_room = self.queue.is_empty() || has_paused;
         for record in records {

@@ -103,6 +103,11 @@ impl World {
         self.pipe_keys.get(&vfd).copied()
     }
 
+    /// Whether a key is a pump's.
+    pub(crate) fn is_pump(&self, key: u64) -> bool {
+        self.pumps.contains_key(&key)
+    }
+
     /// Lets a pump move what it can. Keys that are no pump's are ignored. Fails only with [`Error::Lost`].
     pub(crate) fn run_pump(&mut self, key: u64) -> Result<Progress, Error> {
         let Some((pump, _)) = self.pumps.get_mut(&key) else { return Ok(Progress::Done) };

@@ -1,5 +1,6 @@
 //! `guest-agent run`.
 
+use super::alarm::after;
 use super::export::Export;
 use super::{ChannelSpec, RETRY, Waiting, raise_fd_limit, stats::StatsFile, tell_systemd};
 use crate::channel::Error;
@@ -8,15 +9,15 @@ use crate::stats::Stats;
 use anyhow::{Context, Result};
 use calloop::generic::Generic;
 use calloop::signals::{self, Signal, Signals};
-use calloop::timer::{TimeoutAction, Timer};
 use calloop::{EventLoop, Interest, LoopHandle, Mode, PostAction, RegistrationToken};
 use nix::libc::SI_KERNEL;
+use nix::sys::epoll::EpollTimeout;
 use nix::sys::signal::{SigHandler, SigSet, kill, signal};
 use nix::unistd::Pid;
 use sd_notify::NotifyState;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
@@ -88,6 +89,8 @@ struct State {
     exit: Option<ExitStatus>,
     waiting: Waiting,
     handle: LoopHandle<'static, State>,
+    /// The event loop's own fd: readable when one of its sources is.
+    events: OwnedFd,
 }
 
 pub(crate) fn main(args: Args) -> Result<ExitCode> {
@@ -128,12 +131,13 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
         exit: None,
         waiting: Waiting::default(),
         handle: handle.clone(),
+        events: events.as_fd().try_clone_to_owned()?,
     };
     handle.insert_source(signals, |event, _, state| state.signal(&event)).map_err(|e| e.error)?;
-    handle.insert_source(Timer::immediate(), |_, _, state| state.open()).map_err(|e| e.error)?;
+    after(&handle, Duration::ZERO, State::open)?;
     state.announce();
     while state.exit.is_none() && !(state.asked_to_end && state.child.is_none()) {
-        events.dispatch(None, &mut state).context("the event loop failed")?;
+        state.wait(&mut events, None)?;
     }
     tell_systemd(&[NotifyState::Stopping]);
     state.unset_export(&mut events)?;
@@ -189,12 +193,12 @@ impl State {
     }
 
     /// Opens the channel, or tries again later.
-    fn open(&mut self) -> TimeoutAction {
+    fn open(&mut self) -> Option<Duration> {
         let run = match self.channel.open() {
             Ok(channel) => Run::new(channel, self.past.connections),
             Err(error) => {
                 self.waiting.log("the host", &error);
-                return TimeoutAction::ToDuration(RETRY);
+                return Some(RETRY);
             }
         };
         match run.map_err(anyhow::Error::from).and_then(|run| self.start(run)) {
@@ -202,29 +206,24 @@ impl State {
                 self.waiting = Waiting::default();
                 // Nobody else tells of a client that was held already.
                 self.accept();
-                TimeoutAction::Drop
+                None
             }
             Err(error) => {
                 tracing::warn!("can't serve clients, trying again: {error:#}");
                 self.stop();
-                TimeoutAction::ToDuration(RETRY)
+                Some(RETRY)
             }
         }
     }
 
-    fn start(&mut self, run: Run) -> Result<()> {
-        let agent = Generic::new(run.poll_fd().try_clone_to_owned()?, Interest::READ, Mode::Level);
+    fn start(&mut self, mut run: Run) -> Result<()> {
+        run.wait_for(&self.events)?;
         let clients = Generic::new(
             self.socket.listener.as_fd().try_clone_to_owned()?,
             Interest::READ,
             Mode::Level,
         );
         self.run = Some(run);
-        let token = self.handle.insert_source(agent, |_, _, state| {
-            state.turn(Run::dispatch);
-            Ok(PostAction::Continue)
-        });
-        self.sources.push(token.map_err(|e| e.error)?);
         let token = self.handle.insert_source(clients, |_, _, state| {
             state.accept();
             Ok(PostAction::Continue)
@@ -245,15 +244,33 @@ impl State {
         }
     }
 
+    /// Does what there is to do, after waiting for it up to `timeout`.
+    ///
+    /// The agent waits, if there is one; the event loop has its turn when one of its sources is ready.
+    fn wait(
+        &mut self,
+        events: &mut EventLoop<'static, Self>,
+        timeout: Option<Duration>,
+    ) -> Result<()> {
+        let mut left = timeout;
+        if self.run.is_some() {
+            let timeout = timeout.map_or(EpollTimeout::NONE, millis);
+            self.turn(|run| run.wait(timeout));
+            if self.run.as_ref().is_some_and(|run| !run.agent().outer_is_ready()) {
+                return Ok(());
+            }
+            left = Some(Duration::ZERO);
+        }
+        events.dispatch(left, self).context("the event loop failed")
+    }
+
     fn turn(&mut self, work: impl FnOnce(&mut Run) -> Result<(), Error>) {
         let Some(run) = &mut self.run else { return };
         if let Err(error) = work(run) {
             tracing::warn!("{error}; clients are disconnected, and the host is waited for");
             self.stop();
-            let retry =
-                self.handle.insert_source(Timer::from_duration(RETRY), |_, _, state| state.open());
-            if let Err(error) = retry {
-                tracing::error!("can't wait for the host: {}", error.error);
+            if let Err(error) = after(&self.handle, RETRY, Self::open) {
+                tracing::error!("can't wait for the host: {error:#}");
             }
         }
     }
@@ -287,7 +304,7 @@ impl State {
             if left.is_zero() {
                 break;
             }
-            events.dispatch(left, self).context("the event loop failed")?;
+            self.wait(events, Some(left))?;
         }
         Ok(())
     }
@@ -309,7 +326,7 @@ impl State {
             if left.is_zero() {
                 break;
             }
-            events.dispatch(left, self).context("the event loop failed")?;
+            self.wait(events, Some(left))?;
         }
         self.export = None;
         Ok(())
@@ -319,16 +336,13 @@ impl State {
     fn pause_accepting(&mut self, why: &dyn Display) {
         let Some(&clients) = self.sources.last() else { return };
         if self.handle.disable(&clients).is_ok() {
-            let _ = self.handle.insert_source(
-                Timer::from_duration(self.pause),
-                move |_, _, state: &mut State| {
-                    // If the channel was lost meanwhile, the source is gone, and that is right.
-                    if state.handle.enable(&clients).is_ok() {
-                        state.accept();
-                    }
-                    TimeoutAction::Drop
-                },
-            );
+            let _ = after(&self.handle, self.pause, move |state: &mut State| {
+                // If the channel was lost meanwhile, the source is gone, and that is right.
+                if state.handle.enable(&clients).is_ok() {
+                    state.accept();
+                }
+                None
+            });
         }
         let next = (self.pause * 2).min(RETRY);
         // Not each time that many come at once.
@@ -356,13 +370,10 @@ impl State {
                 self.signal_child(kind);
                 if !self.asked_to_end {
                     self.asked_to_end = true;
-                    let _ = self.handle.insert_source(
-                        Timer::from_duration(GRACE),
-                        |_, _, state: &mut State| {
-                            state.signal_child(Signal::SIGKILL);
-                            TimeoutAction::Drop
-                        },
-                    );
+                    let _ = after(&self.handle, GRACE, |state: &mut State| {
+                        state.signal_child(Signal::SIGKILL);
+                        None
+                    });
                 }
             }
         }
@@ -382,4 +393,10 @@ impl State {
             None => self.past.clone(),
         }
     }
+}
+
+/// Whole milliseconds, rounded up: rounded down, the last one would be spent in waits of no time at all.
+fn millis(timeout: Duration) -> EpollTimeout {
+    let millis = timeout.as_nanos().div_ceil(1_000_000);
+    EpollTimeout::try_from(millis).unwrap_or(EpollTimeout::MAX)
 }

@@ -1,5 +1,6 @@
 //! `guest-agent serve`.
 
+use super::alarm::after;
 use super::{ChannelSpec, RETRY, Waiting, raise_fd_limit, stats::StatsFile, tell_systemd};
 use crate::channel::Error;
 use crate::compositor::{Compositor, Watch};
@@ -8,12 +9,13 @@ use crate::stats::Stats;
 use anyhow::{Context, Result, bail};
 use calloop::generic::Generic;
 use calloop::signals::{Signal, Signals};
-use calloop::timer::{TimeoutAction, Timer};
 use calloop::{EventLoop, Interest, LoopHandle, Mode, PostAction, RegistrationToken};
+use nix::sys::epoll::EpollTimeout;
 use sd_notify::NotifyState;
-use std::fmt::Display;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Arguments of `guest-agent serve`.
 #[derive(Debug, clap::Args)]
@@ -57,12 +59,14 @@ struct State {
     stats_file: StatsFile,
     /// Numbers of channels that were lost.
     past: Stats,
-    serve: Option<(Serve, RegistrationToken)>,
+    serve: Option<Serve>,
     done: bool,
     /// Why this can't go on, if it can't.
     failure: Option<anyhow::Error>,
     waiting: Waiting,
     handle: LoopHandle<'static, State>,
+    /// The event loop's own fd: readable when one of its sources is.
+    events: OwnedFd,
 }
 
 pub(crate) fn main(args: Args) -> Result<ExitCode> {
@@ -87,6 +91,7 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
         failure: None,
         waiting: Waiting::default(),
         handle: handle.clone(),
+        events: events.as_fd().try_clone_to_owned()?,
     };
     handle
         .insert_source(signals, |event, _, state| match event.signal() {
@@ -106,7 +111,7 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
         .map_err(|e| e.error)?;
     state.look();
     while !state.done {
-        events.dispatch(None, &mut state).context("the event loop failed")?;
+        state.wait(&mut events)?;
     }
     tell_systemd(&[NotifyState::Stopping]);
     state.stats_file.write(&state.stats());
@@ -126,7 +131,7 @@ fn in_runtime_dir(socket: PathBuf) -> Result<PathBuf> {
 impl State {
     /// Whether there is no compositor, neither one that is served nor one that may be.
     fn is_looking(&self) -> bool {
-        self.compositor.is_none() && !self.serve.as_ref().is_some_and(|(serve, _)| serve.is_open())
+        self.compositor.is_none() && !self.serve.as_ref().is_some_and(Serve::is_open)
     }
 
     /// Connects to the compositor, or waits for its socket.
@@ -156,17 +161,16 @@ impl State {
     }
 
     fn look_later(&mut self) {
-        let timer =
-            self.handle.insert_source(Timer::from_duration(RETRY), |_, _, state: &mut State| {
-                state.next_look = None;
-                if state.is_looking() {
-                    state.look();
-                }
-                TimeoutAction::Drop
-            });
+        let timer = after(&self.handle, RETRY, |state: &mut State| {
+            state.next_look = None;
+            if state.is_looking() {
+                state.look();
+            }
+            None
+        });
         match timer {
             Ok(timer) => self.next_look = Some(timer),
-            Err(error) => self.fail(error.error.into()),
+            Err(error) => self.fail(error),
         }
     }
 
@@ -177,13 +181,12 @@ impl State {
         let token = self.handle.insert_source(source, |_, _, state| Ok(state.answered()));
         token.map_err(|e| e.error)?;
         // Most answer within milliseconds, and then there is nothing to say.
-        let doubt = self.handle.insert_source(Timer::from_duration(RETRY), |_, _, state| {
+        after(&self.handle, RETRY, |state: &mut State| {
             if state.compositor.as_ref().is_some_and(|compositor| !compositor.is_complete()) {
                 state.waiting.log("the compositor", &"it hasn't answered yet");
             }
-            TimeoutAction::Drop
-        });
-        doubt.map_err(|e| e.error)?;
+            None
+        })?;
         self.compositor = Some(compositor);
         Ok(())
     }
@@ -193,10 +196,8 @@ impl State {
         match compositor.dispatch() {
             Ok(()) if !compositor.is_complete() => return PostAction::Continue,
             Ok(()) => {
-                let opening =
-                    self.handle.insert_source(Timer::immediate(), |_, _, state| state.open());
-                if let Err(error) = opening {
-                    self.fail(error.error.into());
+                if let Err(error) = after(&self.handle, Duration::ZERO, Self::open) {
+                    self.fail(error);
                 }
             }
             Err(error) => {
@@ -209,13 +210,13 @@ impl State {
     }
 
     /// Opens a main context, and the channel if need be, or tries again later.
-    fn open(&mut self) -> TimeoutAction {
+    fn open(&mut self) -> Option<Duration> {
         if let Err(error) = self.open_channel() {
             self.waiting.log("the host", &error);
-            return TimeoutAction::ToDuration(RETRY);
+            return Some(RETRY);
         }
-        let Some(compositor) = self.compositor.take() else { return TimeoutAction::Drop };
-        let Some((serve, _)) = &mut self.serve else { return TimeoutAction::Drop };
+        let compositor = self.compositor.take()?;
+        let serve = self.serve.as_mut()?;
         if self.security_context == SecurityContext::Auto && !compositor.tags() {
             tracing::info!(
                 "the compositor doesn't offer wp_security_context_v1, and isn't told which VM a client is of"
@@ -236,29 +237,38 @@ impl State {
                 self.look_later();
             }
         }
-        TimeoutAction::Drop
+        None
     }
 
     fn open_channel(&mut self) -> Result<(), Error> {
         if self.serve.is_some() {
             return Ok(());
         }
-        let serve = Serve::new(self.channel.open()?)?;
-        let lost = |error: &dyn Display| Error::Lost(error.to_string());
-        let fd = serve.poll_fd().try_clone_to_owned().map_err(|error| lost(&error))?;
-        let source = Generic::new(fd, Interest::READ, Mode::Level);
-        let token = self.handle.insert_source(source, |_, _, state| {
-            state.turn();
-            Ok(PostAction::Continue)
-        });
-        self.serve = Some((serve, token.map_err(|error| lost(&error.error))?));
+        let mut serve = Serve::new(self.channel.open()?)?;
+        serve.wait_for(&self.events).map_err(|error| Error::Lost(error.to_string()))?;
+        self.serve = Some(serve);
         Ok(())
     }
 
+    /// Waits until there is something to do, and does it.
+    ///
+    /// The agent waits, if there is one; the event loop has its turn when one of its sources is ready.
+    fn wait(&mut self, events: &mut EventLoop<'static, Self>) -> Result<()> {
+        let mut timeout = None;
+        if self.serve.is_some() {
+            self.turn();
+            if self.serve.as_ref().is_some_and(|serve| !serve.agent().outer_is_ready()) {
+                return Ok(());
+            }
+            timeout = Some(Duration::ZERO);
+        }
+        events.dispatch(timeout, self).context("the event loop failed")
+    }
+
     fn turn(&mut self) {
-        let Some((serve, _)) = &mut self.serve else { return };
+        let Some(serve) = &mut self.serve else { return };
         let was_open = serve.is_open();
-        let turned = serve.dispatch();
+        let turned = serve.wait(EpollTimeout::NONE);
         let is_open = serve.is_open();
         if let Err(error) = turned {
             tracing::warn!("{error}; clients are disconnected, and the host is waited for");
@@ -274,9 +284,7 @@ impl State {
     /// Forgets a channel. Its clients are disconnected.
     fn forget_channel(&mut self) {
         self.past = self.stats().over();
-        if let Some((_, token)) = self.serve.take() {
-            self.handle.remove(token);
-        }
+        self.serve = None;
     }
 
     /// The event loop takes no more: this can't go on.
@@ -287,7 +295,7 @@ impl State {
 
     fn stats(&self) -> Stats {
         match &self.serve {
-            Some((serve, _)) => self.past.plus(&serve.agent().world.stats),
+            Some(serve) => self.past.plus(&serve.agent().world.stats),
             None => self.past.clone(),
         }
     }
