@@ -234,7 +234,7 @@ impl Host for Backend {
         let Some((_, device)) = device.as_mut().filter(|(run, _)| !run.is_over()) else { return };
         let _alarm = Alarm(&self.options);
         let mut events = Vec::new();
-        self.poller.ready(&mut events);
+        self.poller.ready_for_others(&mut events);
         device.visited(&events);
     }
 }

@@ -2,6 +2,7 @@ mod driver;
 mod hostile;
 mod link;
 mod trace;
+mod visits;
 mod wayland;
 
 use super::*;

@@ -165,7 +165,6 @@ impl VirtioWl {
         {
             presence.leave(connection);
         }
-        self.unmapped.retain(|&(of, ..)| of != id);
         let existed = self.vfds.remove(id);
         self.buffers.forget(id);
         if let Some(flow) = self.flows.remove(&id) {

@@ -191,6 +191,13 @@ impl Driver {
         panic!("the device spins");
     }
 
+    /// Another device's thread comes by.
+    pub(super) fn visit(&mut self) {
+        let mut events = Vec::new();
+        self.poller.ready_for_others(&mut events);
+        self.device.as_mut().unwrap().visited(&events);
+    }
+
     /// Waits until the device has something to do by itself, and lets it.
     pub(super) fn wait(&mut self) {
         let mut fd = [PollFd::new(self.poller.as_fd(), PollFlags::POLLIN)];
