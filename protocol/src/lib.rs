@@ -5,6 +5,8 @@
 //! | [`wayland`] | the Wayland wire: messages, interface tables, the objects of a connection |
 //! | [`virtio_wl`] | commands and events of the virtio_wl device |
 //! | [`wl0`] | the ioctls of `/dev/wl0`, a guest's side of that device |
+//! | [`virtio_gpu`] | commands of the virtio-gpu device, as far as cross-domain contexts need them |
+//! | [`cross_domain`] | commands and events of such contexts |
 //! | [`accept`] | hello, records and answers of a main context |
 //! | [`limits`] | every bound that both sides of a channel have to agree on |
 //!
@@ -13,7 +15,9 @@
 #![forbid(unsafe_code)]
 
 pub mod accept;
+pub mod cross_domain;
 pub mod limits;
+pub mod virtio_gpu;
 pub mod virtio_wl;
 pub mod wayland;
 pub mod wl0;
