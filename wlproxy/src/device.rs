@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`serve`] | one frontend connection from its start to its end |
 //! | `backend` | the vhost-user backend: features, configuration, when the rings run |
+//! | `dialect` | the kinds of devices: what each is to a driver, and how it starts |
 //! | `virtio_wl` | a dialect: commands of that device to calls of the model, and back |
 //! | `vfds` | the model: the table of vfds |
 //! | `context`, `allocation`, `pipe` | the kinds of vfds; `flow` is what contexts and pipes have in common |
@@ -28,6 +29,7 @@
 //! reaches it after its stop.
 
 use crate::counters::Counters;
+pub use dialect::Dialect;
 pub use neighbours::Neighbours;
 use opener::Opener;
 use std::fmt;
@@ -37,6 +39,7 @@ mod allocation;
 mod arrival;
 mod backend;
 mod context;
+mod dialect;
 mod flow;
 mod frontend;
 mod in_ring;
@@ -77,6 +80,8 @@ pub struct Options {
     pub vm: String,
     /// Which VM it is.
     pub side: Side,
+    /// Which device it has.
+    pub dialect: Dialect,
     /// Where its contexts come from.
     pub opener: Arc<dyn Opener>,
     /// What is counted.
@@ -96,6 +101,7 @@ impl fmt::Debug for Options {
         f.debug_struct("Options")
             .field("vm", &self.vm)
             .field("side", &self.side)
+            .field("dialect", &self.dialect)
             .field("window_size", &self.window_size)
             .finish_non_exhaustive()
     }

@@ -242,6 +242,7 @@ impl Device {
             neighbours: self.neighbours,
             window_size: self.settings.window,
             side: self.settings.side,
+            dialect: device::Dialect::default(),
             on_panic: Arc::new(move || self.alarm.raise()),
         };
         loop {

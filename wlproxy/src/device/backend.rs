@@ -1,28 +1,21 @@
 //! The vhost-user backend: what is offered to a frontend, and when the rings run.
 
 use super::Options;
+use super::dialect::{Device, NUM_QUEUES, Start};
 use super::frontend::{Requests, RunningFrontend};
 use super::neighbours::{Host, Presence};
 use super::poller::Poller;
 use super::ring::{Memory, Ring, Run, Runs, Vring};
-use super::vfds::Vfds;
-use super::virtio_wl::VirtioWl;
-use super::window::Window;
-use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
 use std::thread;
+use std::{io, iter};
 use vhost::vhost_user::message::VhostUserShMemConfig;
 use vhost::vhost_user::{Backend as Channel, VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost_user_backend::{VhostUserBackend, VringT};
-use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
-use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 use virtio_queue::QueueT;
 use vmm_sys_util::epoll::EventSet;
-use wlproxy_protocol::virtio_wl::{
-    F_TRANS_FLAGS, F_USE_SHMEM, NUM_QUEUES, QUEUE_IN, QUEUE_OUT, QUEUE_SIZE,
-};
 
 /// What the vring worker calls the poller: the first number after the queues and the crate's own.
 pub(super) const POLLER_EVENT: u64 = NUM_QUEUES as u64 + 1;
@@ -37,7 +30,7 @@ pub(super) struct Backend {
     requests: Arc<Requests>,
     poller: Poller,
     /// The vring worker's, and between its turns a visitor's.
-    device: Mutex<Option<(Run, VirtioWl)>>,
+    device: Mutex<Option<(Run, Box<dyn Device>)>>,
     /// This backend, for its neighbours.
     itself: Weak<Self>,
 }
@@ -79,24 +72,31 @@ impl Backend {
     }
 
     /// A device for a run that just began.
-    fn start(&self, run: &Run, vrings: &[Vring]) -> Option<VirtioWl> {
-        let [r#in, out] = [vrings.get(QUEUE_IN)?, vrings.get(QUEUE_OUT)?];
-        if ![r#in, out].iter().all(|vring| is_running(vring)) {
+    fn start(&self, run: &Run, vrings: &[Vring]) -> Option<Box<dyn Device>> {
+        let vrings: &[Vring; NUM_QUEUES] = vrings.first_chunk()?;
+        if !vrings.iter().all(is_running) {
             return None;
         }
-        let features = self.features.load(Ordering::SeqCst);
-        let frontend = RunningFrontend { requests: self.requests.clone(), run: run.clone() };
-        let relative = features & (1 << F_USE_SHMEM) != 0;
-        let Options { vm, counters, window_size, .. } = &self.options;
-        let window = Window::new(vm, Box::new(frontend), *window_size, relative, counters.clone());
-        let vfds = Vfds::new(self.poller.clone(), window, counters.clone());
-        let rings =
-            [r#in, out].map(|vring| Ring::new(vring.clone(), self.memory.clone(), run.clone()));
-        tracing::info!(vm = self.options.vm, use_shmem = relative, "the driver is up");
+        let dialect = self.options.dialect;
         let presence = self.options.neighbours.as_ref().map(|neighbours| {
             Presence::new(neighbours.clone(), self.options.side, self.itself.clone())
         });
-        Some(VirtioWl::new(&self.options, features, vfds, rings, self.poller.clone(), presence))
+        Some(
+            dialect.start(Start {
+                options: &self.options,
+                features: self.features.load(Ordering::SeqCst),
+                frontend: RunningFrontend {
+                    requests: self.requests.clone(),
+                    run: run.clone(),
+                    shmid: dialect.shmid(),
+                },
+                rings: vrings
+                    .each_ref()
+                    .map(|vring| Ring::new((*vring).clone(), self.memory.clone(), run.clone())),
+                poller: self.poller.clone(),
+                presence,
+            }),
+        )
     }
 }
 
@@ -125,19 +125,11 @@ impl VhostUserBackend for Backend {
     }
 
     fn max_queue_size(&self) -> usize {
-        QUEUE_SIZE.into()
+        self.options.dialect.queue_size().into()
     }
 
     fn features(&self) -> u64 {
-        let bits = [
-            VIRTIO_F_VERSION_1,
-            VIRTIO_RING_F_EVENT_IDX,
-            VIRTIO_RING_F_INDIRECT_DESC,
-            F_TRANS_FLAGS,
-            F_USE_SHMEM,
-        ];
-        bits.iter()
-            .fold(VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits(), |all, bit| all | 1 << bit)
+        VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() | self.options.dialect.features()
     }
 
     fn acked_features(&self, features: u64) {
@@ -163,9 +155,10 @@ impl VhostUserBackend for Backend {
     /// The crate tells the queues.
     fn set_event_idx(&self, _enabled: bool) {}
 
-    /// There is no configuration; some frontends ask for a few bytes of it all the same.
-    fn get_config(&self, _offset: u32, size: u32) -> Vec<u8> {
-        vec![0; size as usize]
+    /// Zeros stand behind what there is: some frontends ask for a few bytes all the same.
+    fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
+        let config = self.options.dialect.config().into_iter().chain(iter::repeat(0));
+        config.skip(offset as usize).take(size as usize).collect()
     }
 
     fn update_memory(&self, _memory: Memory) -> io::Result<()> {
@@ -220,7 +213,10 @@ impl VhostUserBackend for Backend {
     }
 
     fn get_shmem_config(&self) -> io::Result<VhostUserShMemConfig> {
-        Ok(VhostUserShMemConfig::new(1, &[self.options.window_size]))
+        // Regions that aren't there have no size.
+        let mut sizes = vec![0; self.options.dialect.shmid().into()];
+        sizes.push(self.options.window_size);
+        Ok(VhostUserShMemConfig::new(1, &sizes))
     }
 }
 

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use vhost::vhost_user::message::{VhostUserMMap, VhostUserMMapFlags, VhostUserSharedMsg};
 use vhost::vhost_user::{Backend, VhostUserFrontendReqHandler};
 use vm_memory::{ByteValued, GuestAddressSpace, GuestMemoryBackend, GuestMemoryRegion};
-use wlproxy_protocol::virtio_wl::SHMID;
 
 /// How long a frontend has to announce a mapping as guest memory. QEMU takes 1 to 10 ms.
 const ANNOUNCEMENT: Duration = Duration::from_secs(2);
@@ -97,6 +96,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct RunningFrontend {
     pub(super) requests: std::sync::Arc<Requests>,
     pub(super) run: Run,
+    /// Which of the VM's shared memory regions is the window.
+    pub(super) shmid: u8,
 }
 
 impl RunningFrontend {
@@ -112,7 +113,7 @@ impl RunningFrontend {
 impl Frontend for RunningFrontend {
     fn map(&self, offset: u64, length: u64, fd: BorrowedFd<'_>) -> io::Result<()> {
         let channel = self.channel()?;
-        channel.shmem_map(&request(offset, length), &fd.as_raw_fd())?;
+        channel.shmem_map(&request(self.shmid, offset, length), &fd.as_raw_fd())?;
         if !barrier(&channel) {
             self.requests.no_barrier.call_once(|| {
                 tracing::warn!(
@@ -126,7 +127,7 @@ impl Frontend for RunningFrontend {
     }
 
     fn unmap(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.channel()?.shmem_unmap(&request(offset, length))?;
+        self.channel()?.shmem_unmap(&request(self.shmid, offset, length))?;
         Ok(())
     }
 
@@ -163,9 +164,9 @@ fn barrier(channel: &Backend) -> bool {
     }
 }
 
-fn request(offset: u64, length: u64) -> VhostUserMMap {
+fn request(shmid: u8, offset: u64, length: u64) -> VhostUserMMap {
     VhostUserMMap {
-        shmid: SHMID,
+        shmid,
         shm_offset: offset,
         len: length,
         flags: VhostUserMMapFlags::WRITABLE.bits(),

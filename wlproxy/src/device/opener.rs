@@ -1,6 +1,8 @@
 //! What a device asks of the worker that it runs in: connected streams.
 
+use super::poller::Waker;
 use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
 use wlproxy_protocol::accept::Token;
 
 /// Which stream a guest asks for.
@@ -61,4 +63,34 @@ pub type Answer = Box<dyn FnOnce(Result<Opened, OpenError>) + Send>;
 pub trait Opener: Send + Sync {
     /// Asks for a stream. Returns at once; `answer` is called exactly once, unless the worker ends.
     fn open(&self, target: Target, answer: Answer);
+}
+
+/// Answers of an [`Opener`], on their way to the vring worker.
+pub(super) struct Answers {
+    list: Mutex<Vec<(u32, Result<Opened, OpenError>)>>,
+    waker: Waker,
+}
+
+impl Answers {
+    /// None yet.
+    pub(super) fn new(waker: Waker) -> Arc<Self> {
+        Arc::new(Self { list: Mutex::default(), waker })
+    }
+
+    /// Takes the answer to one request of the device's, which calls it `id`.
+    pub(super) fn answer(self: &Arc<Self>, id: u32) -> Answer {
+        let answers = Arc::downgrade(self);
+        Box::new(move |result| {
+            // If the device was reset, the stream closes here.
+            if let Some(answers) = answers.upgrade() {
+                answers.list.lock().unwrap_or_else(PoisonError::into_inner).push((id, result));
+                answers.waker.wake();
+            }
+        })
+    }
+
+    /// What was answered since the last time.
+    pub(super) fn take(&self) -> Vec<(u32, Result<Opened, OpenError>)> {
+        std::mem::take(&mut *self.list.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use vhost_user_backend::{VringMutex, VringT};
 use virtio_queue::QueueT;
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
-use wlproxy_protocol::virtio_wl::QUEUE_SIZE;
 
 /// A VM's memory, as its frontend announces it.
 pub(super) type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
@@ -103,13 +102,11 @@ impl Ring {
     ///
     /// `None` if there is none, if the ring doesn't run, or if the driver has more chains out than a ring can hold.
     pub(super) fn pop(&mut self, readable: usize, writable: usize) -> Option<Chain> {
-        if self.outstanding >= usize::from(QUEUE_SIZE) {
-            return None;
-        }
         let memory = self.memory.memory();
         let chain = {
             let mut state = self.vring.get_mut();
-            if !state.is_enabled() || !self.runs(state.get_queue()) {
+            let full = self.outstanding >= usize::from(state.get_queue().size());
+            if full || !state.is_enabled() || !self.runs(state.get_queue()) {
                 return None;
             }
             state.get_queue_mut().pop_descriptor_chain(memory.clone())?

@@ -4,7 +4,8 @@
 //! dropped, and it is told how much.
 
 use super::poller::{Poller, Waker, Watched};
-use crate::ask::Refusal;
+use super::vfds::{Vfd, Vfds};
+use crate::ask::{self, Refusal, Tracing};
 use nix::sys::epoll::EpollFlags;
 use std::collections::BTreeMap;
 use std::io;
@@ -98,22 +99,73 @@ impl Traces {
         Self { vm: vm.to_owned(), poller, next: KEYS, all: BTreeMap::new() }
     }
 
+    /// Somebody wants to read what passes over a connection.
+    pub(super) fn start(&mut self, vfds: &mut Vfds, connection: u64, reader: UnixStream) {
+        let vm = &self.vm;
+        if vfds.link(connection).is_none() {
+            let refusal = Refusal::line(format!("VM {vm} has no connection {connection}"));
+            return self.add(connection, reader, &refusal, true);
+        }
+        let greeting = ask::line(&Tracing { trace: vm.clone(), connection });
+        self.add(connection, reader, &greeting, false);
+        self.set_traced(vfds, connection);
+    }
+
+    /// A reader reads again, or is gone.
+    pub(super) fn polled(&mut self, vfds: &mut Vfds, key: u64, flags: EpollFlags) {
+        if let Some(connection) = self.go_on_or_end(key, flags) {
+            self.set_traced(vfds, connection);
+        }
+    }
+
+    fn set_traced(&self, vfds: &mut Vfds, connection: u64) {
+        let wanted = self.wants(connection);
+        if let Some(id) = vfds.link(connection)
+            && let Some(Vfd::Context(context)) = vfds.get_mut(id)
+        {
+            context.set_traced(wanted);
+        }
+    }
+
+    /// Tells the readers of context `id` what has passed since the last time, and a note of ours.
+    pub(super) fn tell(&mut self, vfds: &mut Vfds, id: u32, note: Option<&str>) {
+        if self.all.is_empty() {
+            return;
+        }
+        let Some(Vfd::Context(context)) = vfds.get_mut(id) else { return };
+        let Some(connection) = context.connection() else { return };
+        let mut lines = context.take_lines();
+        lines.extend(note.map(|note| format!("-- {note}")));
+        self.write(connection, &lines);
+        // The last reader may have gone.
+        context.set_traced(self.wants(connection));
+    }
+
+    /// Context `id` is closed.
+    pub(super) fn end_context(&mut self, vfds: &mut Vfds, id: u32) {
+        if self.all.is_empty() {
+            return;
+        }
+        self.tell(vfds, id, Some("the connection has ended"));
+        if let Some(Vfd::Context(context)) = vfds.get(id)
+            && let Some(connection) = context.connection()
+        {
+            self.end(connection);
+        }
+    }
+
     /// Whether `key` of the poller is one of these.
     pub(super) fn has(&self, key: u64) -> bool {
         self.all.contains_key(&key)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.all.is_empty()
-    }
-
     /// Whether somebody reads what passes over this connection.
-    pub(super) fn wants(&self, connection: u64) -> bool {
+    fn wants(&self, connection: u64) -> bool {
         self.all.values().any(|trace| trace.connection == connection && !trace.over)
     }
 
     /// Somebody wants to read. `greeting` is the first line; if it is the only one, `over`.
-    pub(super) fn add(&mut self, connection: u64, reader: UnixStream, greeting: &[u8], over: bool) {
+    fn add(&mut self, connection: u64, reader: UnixStream, greeting: &[u8], over: bool) {
         let Ok(mut stream) = Stream::new(reader) else { return };
         if self.all.len() >= MAX_TRACES {
             let why = format!("{MAX_TRACES} traces of VM {} are read already", self.vm);
@@ -132,7 +184,7 @@ impl Traces {
     }
 
     /// Tells the readers of a connection what has passed.
-    pub(super) fn write(&mut self, connection: u64, lines: &[String]) {
+    fn write(&mut self, connection: u64, lines: &[String]) {
         if lines.is_empty() {
             return;
         }
@@ -150,7 +202,7 @@ impl Traces {
     }
 
     /// The connection has ended.
-    pub(super) fn end(&mut self, connection: u64) {
+    fn end(&mut self, connection: u64) {
         for key in self.of(connection) {
             if let Some(trace) = self.all.get_mut(&key) {
                 trace.over = true;
@@ -160,7 +212,7 @@ impl Traces {
     }
 
     /// A reader reads again, or is gone. Returns the connection that it read.
-    pub(super) fn polled(&mut self, key: u64, flags: EpollFlags) -> Option<u64> {
+    fn go_on_or_end(&mut self, key: u64, flags: EpollFlags) -> Option<u64> {
         let trace = self.all.get_mut(&key)?;
         let connection = trace.connection;
         // Whoever has asked may have ended its side, and goes on reading.

@@ -4,15 +4,14 @@
 //! | part | what it does |
 //! |---|---|
 //! | this file | one turn of the device: takes chains, answers them |
-//! | [`traced`] | connections that somebody reads along |
 //! | [`transfer`] | bytes in both directions: SEND, RECV, HUP, and who has to wait |
 
-mod traced;
 mod transfer;
 
+use super::dialect::Device;
 use super::in_ring::InRing;
 use super::neighbours::{Host, Presence};
-use super::opener::{OpenError, Opened, Opener, Target};
+use super::opener::{Answers, OpenError, Opened, Opener, Target};
 use super::pipe::Direction;
 use super::poller::{Poller, RETRY, Waker};
 use super::ring::{Chain, Reply, Ring};
@@ -23,7 +22,7 @@ use nix::sys::epoll::EpollFlags;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::mem::offset_of;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 use transfer::Flow;
 use wlproxy_protocol::accept::Token;
@@ -36,23 +35,6 @@ use wlproxy_protocol::wayland::Batch;
 
 /// Longest command that is taken: a SEND with everything in it.
 const MAX_COMMAND: usize = size_of::<VfdTransfer>() + 4 * MAX_FDS + MAX_SEND_ACCEPTED;
-
-/// Answers of the [`Opener`], on their way to the vring worker.
-struct Answers {
-    list: Mutex<Vec<(u32, Result<Opened, OpenError>)>>,
-    waker: Waker,
-}
-
-impl Answers {
-    fn push(&self, id: u32, result: Result<Opened, OpenError>) {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner).push((id, result));
-        self.waker.wake();
-    }
-
-    fn take(&self) -> Vec<(u32, Result<Opened, OpenError>)> {
-        std::mem::take(&mut *self.list.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
 
 /// A code of [`message`] that says why a command failed.
 struct Refusal(u32);
@@ -131,7 +113,7 @@ impl VirtioWl {
             flows: BTreeMap::new(),
             turns: 0,
             opening: HashMap::new(),
-            answers: Arc::new(Answers { list: Mutex::default(), waker: waker.clone() }),
+            answers: Answers::new(waker.clone()),
             trace_requests: options.traces.clone(),
             traces: Traces::new(&options.vm, poller),
             waker,
@@ -139,58 +121,6 @@ impl VirtioWl {
             visited: false,
             unmapped: VecDeque::new(),
         }
-    }
-
-    /// Does what there is to do: `events` of the poller, commands, answers of the opener, deliveries.
-    pub(super) fn turn(&mut self, events: &[(u64, EpollFlags)]) {
-        self.turns += 1;
-        self.in_budget = QUEUE_SIZE;
-        self.map_arrived();
-        // Before commands: those may give an id to another vfd, and the events are of the old one.
-        for &(key, flags) in events {
-            if key == RETRY {
-                let stuck = self.vfds.retry();
-                stuck.into_iter().for_each(|id| self.polled(id, EpollFlags::EPOLLOUT));
-            } else if self.traces.has(key) {
-                self.trace_polled(key, flags);
-            } else if let Some(id) = self.vfds.polled(key) {
-                self.polled(id, flags);
-            }
-        }
-        for (connection, reader) in self.trace_requests.take() {
-            self.start_trace(connection, reader);
-        }
-        self.commands();
-        for (id, result) in self.answers.take() {
-            self.opened(id, result);
-        }
-        self.deliver();
-        self.out.signal();
-        self.r#in.signal();
-    }
-
-    /// Takes to the guest what came over streams, on the thread of another device.
-    ///
-    /// All else is left to the vring worker, which the poller wakes for it: commands may make or unmap memory, as may the
-    /// end of a stream.
-    pub(super) fn visited(&mut self, events: &[(u64, EpollFlags)]) {
-        self.visited = true;
-        self.in_budget = QUEUE_SIZE;
-        for &(key, flags) in events {
-            if flags == EpollFlags::EPOLLIN
-                && let Ok(id) = u32::try_from(key)
-            {
-                self.polled(id, flags);
-            }
-        }
-        self.deliver();
-        self.r#in.signal();
-        self.visited = false;
-    }
-
-    /// Who has to be visited for what was written since the last call.
-    pub(super) fn calls(&mut self) -> Vec<Arc<dyn Host>> {
-        self.presence.as_mut().map_or_else(Vec::new, Presence::calls)
     }
 
     /// Takes commands, but no more than a ring can hold: the streams have to get their turn.
@@ -318,16 +248,7 @@ impl VirtioWl {
             (Err(Refusal(code)), _) => return self.answer(reply, code),
         };
         self.opening.insert(id, reply);
-        let answers = Arc::downgrade(&self.answers);
-        self.opener.open(
-            target,
-            Box::new(move |result| {
-                // If the device was reset, the stream closes here.
-                if let Some(answers) = answers.upgrade() {
-                    answers.push(id, result);
-                }
-            }),
-        );
+        self.opener.open(target, self.answers.answer(id));
     }
 
     /// Whether a client VM has as many contexts as it may have, those counted that wait for their stream.
@@ -409,6 +330,58 @@ impl VirtioWl {
             }
         }
         self.in_budget < before
+    }
+}
+
+impl Device for VirtioWl {
+    fn turn(&mut self, events: &[(u64, EpollFlags)]) {
+        self.turns += 1;
+        self.in_budget = QUEUE_SIZE;
+        self.map_arrived();
+        // Before commands: those may give an id to another vfd, and the events are of the old one.
+        for &(key, flags) in events {
+            if key == RETRY {
+                let stuck = self.vfds.retry();
+                stuck.into_iter().for_each(|id| self.polled(id, EpollFlags::EPOLLOUT));
+            } else if self.traces.has(key) {
+                self.traces.polled(&mut self.vfds, key, flags);
+            } else if let Some(id) = self.vfds.polled(key) {
+                self.polled(id, flags);
+            }
+        }
+        for (connection, reader) in self.trace_requests.take() {
+            self.traces.start(&mut self.vfds, connection, reader);
+        }
+        self.commands();
+        for (id, result) in self.answers.take() {
+            self.opened(id, result);
+        }
+        self.deliver();
+        self.out.signal();
+        self.r#in.signal();
+    }
+
+    /// Takes to the guest what came over streams, on the thread of another device.
+    ///
+    /// All else is left to the vring worker, which the poller wakes for it: commands may make or unmap memory, as may the
+    /// end of a stream.
+    fn visited(&mut self, events: &[(u64, EpollFlags)]) {
+        self.visited = true;
+        self.in_budget = QUEUE_SIZE;
+        for &(key, flags) in events {
+            if flags == EpollFlags::EPOLLIN
+                && let Ok(id) = u32::try_from(key)
+            {
+                self.polled(id, flags);
+            }
+        }
+        self.deliver();
+        self.r#in.signal();
+        self.visited = false;
+    }
+
+    fn calls(&mut self) -> Vec<Arc<dyn Host>> {
+        self.presence.as_mut().map_or_else(Vec::new, Presence::calls)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::counters::Counters;
-use crate::device::Side;
 use crate::device::opener::{Answer, Opened, Opener, Role, Target};
+use crate::device::{Dialect, Side};
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
@@ -239,6 +239,7 @@ fn host_with(opener: Arc<dyn Opener>, streams: std::sync::mpsc::Receiver<UnixStr
     let options = Options {
         vm: "test".into(),
         side: Side::Client,
+        dialect: Dialect::VirtioWl,
         opener,
         traces: Arc::default(),
         neighbours: None,

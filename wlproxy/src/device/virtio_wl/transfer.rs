@@ -108,7 +108,7 @@ impl VirtioWl {
             Some(Vfd::Pipe(pipe)) => Ok(pipe.send(bytes)),
             Some(Vfd::Allocation(_)) | None => Ok(Sent::Done),
         };
-        self.trace(id, None);
+        self.traces.tell(&mut self.vfds, id, None);
         match sent {
             Ok(Sent::Waiting) => {
                 let flow = self.flows.entry(id).or_default();
@@ -158,7 +158,7 @@ impl VirtioWl {
 
     /// Removes a vfd and all that waits for it.
     fn forget(&mut self, id: u32) -> bool {
-        self.end_trace(id);
+        self.traces.end_context(&mut self.vfds, id);
         if let (Some(presence), Some(Vfd::Context(context))) =
             (&mut self.presence, self.vfds.get(id))
             && let Some(connection) = context.connection()
@@ -232,7 +232,7 @@ impl VirtioWl {
             Some(Vfd::Allocation(_)) | None => return,
         };
         let now = Instant::now();
-        self.trace(id, None);
+        self.traces.tell(&mut self.vfds, id, None);
         let result = match read {
             Ok(Incoming::Nothing) => return,
             Ok(Incoming::Batch(batch)) if self.visited && !batch.fds.is_empty() => {
@@ -241,7 +241,7 @@ impl VirtioWl {
             }
             Ok(Incoming::Batch(batch)) => self.queue(id, batch, now),
             Ok(Incoming::HangUp) => {
-                self.trace(id, Some("the other side has hung up"));
+                self.traces.tell(&mut self.vfds, id, Some("the other side has hung up"));
                 self.hang_up(id);
                 Ok(())
             }
@@ -325,7 +325,7 @@ impl VirtioWl {
             Some(Vfd::Allocation(_)) | None => return,
         };
         tracing::warn!(vm = self.vm, connection, vfd = id, "a stream ends: {end}");
-        self.trace(id, Some(&end.to_string()));
+        self.traces.tell(&mut self.vfds, id, Some(&end.to_string()));
         if let Some(stream) = rest {
             self.vfds.linger(stream);
         }

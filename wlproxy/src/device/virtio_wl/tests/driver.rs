@@ -1,6 +1,7 @@
 //! A driver for tests: a split ring over plain memory, and the device called directly.
 
 use crate::counters::Counters;
+use crate::device::dialect::Device;
 use crate::device::opener::{Answer, Opened, Opener, Role, Target};
 use crate::device::poller::Poller;
 use crate::device::ring::{Memory, Ring, Runs, Vring};
@@ -8,7 +9,7 @@ use crate::device::vfds::Vfds;
 use crate::device::virtio_wl::VirtioWl;
 use crate::device::window::Window;
 use crate::device::window::tests::FakeFrontend;
-use crate::device::{Options, Side, trace};
+use crate::device::{Dialect, Options, Side, trace};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::AsFd;
@@ -94,6 +95,7 @@ impl Driver {
         let options = Options {
             vm: "test".into(),
             side,
+            dialect: Dialect::VirtioWl,
             opener: opener.clone(),
             counters: counters.clone(),
             traces: traces.clone(),

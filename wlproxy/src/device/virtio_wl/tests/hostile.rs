@@ -1,5 +1,6 @@
 //! A driver that does everything wrong.
 
+use crate::device::dialect::Device;
 use super::driver::{Descriptor, Driver, IN, INDIRECT, NEXT, OUT, WRITE, avail, new, table, used};
 use super::wayland::{link, report, request};
 use super::{LINK, OK};
