@@ -7,7 +7,7 @@
 //! | [`serve`] | one frontend connection from its start to its end |
 //! | `backend` | the vhost-user backend: features, configuration, when the rings run |
 //! | `dialect` | the kinds of devices: what each is to a driver, and how it starts |
-//! | `virtio_wl` | a dialect: commands of that device to calls of the model, and back |
+//! | `virtio_wl`, `virtgpu` | the dialects: commands of such a device to calls of the model, and back |
 //! | `vfds` | the model: the table of vfds |
 //! | `context`, `allocation`, `pipe` | the kinds of vfds; `flow` is what contexts and pipes have in common |
 //! | `arrival` | what becomes of an fd that came over a context |
@@ -52,6 +52,7 @@ mod ring;
 pub mod serve;
 pub mod trace;
 mod vfds;
+mod virtgpu;
 mod virtio_wl;
 mod window;
 

@@ -85,11 +85,12 @@ impl Backend {
             dialect.start(Start {
                 options: &self.options,
                 features: self.features.load(Ordering::SeqCst),
-                frontend: RunningFrontend {
+                frontend: Box::new(RunningFrontend {
                     requests: self.requests.clone(),
                     run: run.clone(),
                     shmid: dialect.shmid(),
-                },
+                }),
+                memory: self.memory.clone(),
                 rings: vrings
                     .each_ref()
                     .map(|vring| Ring::new((*vring).clone(), self.memory.clone(), run.clone())),

@@ -12,13 +12,13 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 use wlproxy_protocol::accept::Token;
-use wlproxy_protocol::limits::{MAX_QUEUED, MAX_RECV};
+use wlproxy_protocol::limits::MAX_QUEUED;
 use wlproxy_protocol::wayland::Batch;
 use wlproxy_unix::{Read, Stream};
 
 /// Most fds that wait for a peer that does not read, per context: the usual limit of open files (`RLIMIT_NOFILE`,
 /// soft) is what Linux lets be in flight anyway.
-const MAX_QUEUED_FDS: usize = 1024;
+pub(super) const MAX_QUEUED_FDS: usize = 1024;
 
 /// Why a context or a pipe ends before the guest or its peer closed it.
 #[derive(Debug, thiserror::Error)]
@@ -176,11 +176,15 @@ impl Context {
         Sent::Done
     }
 
-    /// Reads once. After an error, `batch` is still to be delivered.
-    pub(super) fn read(&mut self, batch: &mut Batch<OwnedFd>) -> Result<Incoming, End> {
+    /// Reads once, at most `limit` bytes. After an error, `batch` is still to be delivered.
+    pub(super) fn read(
+        &mut self,
+        limit: usize,
+        batch: &mut Batch<OwnedFd>,
+    ) -> Result<Incoming, End> {
         let Some(stream) = self.stream.as_mut() else { return Ok(Incoming::Nothing) };
         let (mut bytes, mut fds) = (Vec::new(), VecDeque::new());
-        match stream.read(&mut bytes, &mut fds, MAX_RECV)? {
+        match stream.read(&mut bytes, &mut fds, limit)? {
             Read::WouldBlock => return Ok(Incoming::Nothing),
             Read::Eof => {
                 self.stream = None;

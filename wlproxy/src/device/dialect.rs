@@ -1,23 +1,24 @@
 //! The dialects: what a device is to a driver, before a word is said.
 
 use super::Options;
-use super::frontend::RunningFrontend;
+use super::frontend::Frontend;
 use super::neighbours::{Host, Presence};
 use super::poller::Poller;
-use super::ring::Ring;
+use super::ring::{Memory, Ring};
 use super::vfds::Vfds;
+use super::virtgpu::Virtgpu;
 use super::virtio_wl::VirtioWl;
 use super::window::Window;
 use nix::sys::epoll::EpollFlags;
 use std::sync::Arc;
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
-use wlproxy_protocol::virtio_wl;
+use wlproxy_protocol::{virtio_gpu, virtio_wl};
 
 /// Queues of a device of any dialect.
 pub(super) const NUM_QUEUES: usize = 2;
 
-const _: () = assert!(virtio_wl::NUM_QUEUES == NUM_QUEUES);
+const _: () = assert!(virtio_wl::NUM_QUEUES == NUM_QUEUES && virtio_gpu::NUM_QUEUES == NUM_QUEUES);
 
 /// Which device a VM has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub enum Dialect {
     /// ChromiumOS's.
     #[default]
     VirtioWl,
+    /// virtio-gpu with the cross-domain capset alone, which mainline Linux has a driver for.
+    Virtgpu,
 }
 
 /// A device in one run of its rings.
@@ -44,7 +47,9 @@ pub(super) struct Start<'a> {
     pub(super) options: &'a Options,
     /// What the driver acked.
     pub(super) features: u64,
-    pub(super) frontend: RunningFrontend,
+    pub(super) frontend: Box<dyn Frontend>,
+    /// The guest's.
+    pub(super) memory: Memory,
     /// By their index.
     pub(super) rings: [Ring; NUM_QUEUES],
     pub(super) poller: Poller,
@@ -57,6 +62,12 @@ impl Dialect {
         let common = [VIRTIO_F_VERSION_1, VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC];
         let own: &[u32] = match self {
             Self::VirtioWl => &[virtio_wl::F_TRANS_FLAGS, virtio_wl::F_USE_SHMEM],
+            Self::Virtgpu => &[
+                virtio_gpu::F_VIRGL,
+                virtio_gpu::F_RESOURCE_UUID,
+                virtio_gpu::F_RESOURCE_BLOB,
+                virtio_gpu::F_CONTEXT_INIT,
+            ],
         };
         common.iter().chain(own).fold(0, |all, bit| all | 1 << bit)
     }
@@ -65,6 +76,7 @@ impl Dialect {
     pub(super) fn queue_size(self) -> u16 {
         match self {
             Self::VirtioWl => virtio_wl::QUEUE_SIZE,
+            Self::Virtgpu => virtio_gpu::QUEUE_SIZE,
         }
     }
 
@@ -72,6 +84,11 @@ impl Dialect {
     pub(super) fn config(self) -> Vec<u8> {
         match self {
             Self::VirtioWl => Vec::new(),
+            Self::Virtgpu => {
+                let config =
+                    virtio_gpu::Config { num_scanouts: 1, num_capsets: 1, ..Default::default() };
+                bytemuck::bytes_of(&config).to_vec()
+            }
         }
     }
 
@@ -79,22 +96,39 @@ impl Dialect {
     pub(super) fn shmid(self) -> u8 {
         match self {
             Self::VirtioWl => virtio_wl::SHMID,
+            Self::Virtgpu => virtio_gpu::SHMID,
         }
     }
 
     /// Starts a device.
     pub(super) fn start(self, start: Start<'_>) -> Box<dyn Device> {
-        let Start { options, features, frontend, rings, poller, presence } = start;
-        let Options { vm, counters, window_size, .. } = options;
-        let frontend = Box::new(frontend);
+        let Options { vm, counters, window_size, .. } = start.options;
+        let relative = match self {
+            Self::VirtioWl => start.features & (1 << virtio_wl::F_USE_SHMEM) != 0,
+            Self::Virtgpu => true,
+        };
+        tracing::info!(vm, device = self.name(), relative, "the driver is up");
+        let window = Window::new(vm, start.frontend, *window_size, relative, counters.clone());
+        let vfds = Vfds::new(start.poller.clone(), window, counters.clone());
+        let Start { options, features, memory, rings, poller, presence, .. } = start;
         match self {
             Self::VirtioWl => {
-                let relative = features & (1 << virtio_wl::F_USE_SHMEM) != 0;
-                tracing::info!(vm, use_shmem = relative, "the driver is up");
-                let window = Window::new(vm, frontend, *window_size, relative, counters.clone());
-                let vfds = Vfds::new(poller.clone(), window, counters.clone());
                 Box::new(VirtioWl::new(options, features, vfds, rings, poller, presence))
             }
+            Self::Virtgpu => Box::new(Virtgpu::new(options, vfds, memory, rings, poller, presence)),
         }
+    }
+
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::VirtioWl => "virtio_wl",
+            Self::Virtgpu => "virtgpu",
+        }
+    }
+
+    /// The dialect of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::VirtioWl, Self::Virtgpu].into_iter().find(|dialect| dialect.name() == name)
     }
 }

@@ -6,7 +6,7 @@ use super::context::{Context, End};
 use super::opener::Opened;
 use super::pipe::{Direction, Pipe};
 use super::poller::{Poller, Watched};
-use super::window::{MapError, Window};
+use super::window::{self, MapError, Window};
 use crate::counters::Counters;
 use nix::sys::epoll::EpollFlags;
 use std::collections::{HashMap, VecDeque};
@@ -171,7 +171,7 @@ impl Vfds {
             Some(Vfd::Context(of)) if of.is_link() => Arrival::of_compositor(fd, context)?,
             _ => Arrival::of_worker(fd, context)?,
         };
-        let id = self.fresh_host_id();
+        let id = self.fresh_id();
         let vfd = match arrival {
             Arrival::Allocation(allocation) => Vfd::Allocation(allocation),
             Arrival::Pipe(direction, end) => {
@@ -191,8 +191,8 @@ impl Vfds {
         }
     }
 
-    /// There is one: [`MAX_VFDS`] is less than half of the ids.
-    fn fresh_host_id(&mut self) -> u32 {
+    /// An id that no vfd has. There is one: [`MAX_VFDS`] is less than half of the ids.
+    pub(super) fn fresh_id(&mut self) -> u32 {
         loop {
             let id = self.next_host_id;
             self.next_host_id = if id + 1 < ILLEGAL_ID { id + 1 } else { HOST_ID };
@@ -214,6 +214,22 @@ impl Vfds {
         let place = (self.window.pfn(&lease), lease.length());
         allocation.lease = Some(lease);
         Ok(place)
+    }
+
+    /// Maps allocation `id` where the driver wants it. Blocks.
+    pub(super) fn place(&mut self, id: u32, offset: u64) -> Result<(), VfdError> {
+        let Some(Vfd::Allocation(allocation)) = self.table.get(&id) else {
+            return Err(VfdError::Unknown);
+        };
+        Ok(self.window.place(offset, allocation.as_fd())?)
+    }
+
+    /// Size of allocation `id` when it is mapped, in bytes.
+    pub(super) fn length(&self, id: u32) -> Result<u64, VfdError> {
+        match self.table.get(&id) {
+            Some(Vfd::Allocation(allocation)) => Ok(window::length(allocation.as_fd())?),
+            Some(Vfd::Context(_) | Vfd::Pipe(_)) | None => Err(VfdError::Unknown),
+        }
     }
 
     /// fds for the vfds that a guest sends, all or none. Pipes give their other end away.

@@ -403,4 +403,4 @@ fn prefix(bytes: &[u8], needed: usize) -> Result<VfdNew, Refusal> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

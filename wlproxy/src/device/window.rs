@@ -9,7 +9,7 @@ use super::ranges::Ranges;
 use crate::counters::Counters;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::stat::fstat;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -37,6 +37,9 @@ pub(super) enum MapError {
     /// No free range is long enough.
     #[error("the window is full: the VM has too many or too large allocations")]
     Full,
+    /// The driver chose where, and not well.
+    #[error("the place {0:#x} in the window is not free, or no place")]
+    Place(u64),
     /// The frontend said no.
     #[error("the frontend refused to map it: {0}")]
     Refused(#[from] io::Error),
@@ -99,6 +102,8 @@ pub(super) struct Window {
     mappings: HashMap<Memory, Mapping>,
     /// Those that nobody uses, the longest unused first.
     idle: VecDeque<Memory>,
+    /// Where the driver chose, and the length.
+    placed: BTreeMap<u64, u64>,
     counters: Arc<Counters>,
 }
 
@@ -123,6 +128,7 @@ impl Window {
             free,
             mappings: HashMap::new(),
             idle: VecDeque::new(),
+            placed: BTreeMap::new(),
             counters,
         }
     }
@@ -191,6 +197,37 @@ impl Window {
         Ok(())
     }
 
+    /// Maps the memory behind `fd`, whole, where the driver wants it: it does so with all memory, or with none. Blocks
+    /// until the guest can see it.
+    pub(super) fn place(&mut self, offset: u64, fd: BorrowedFd<'_>) -> Result<(), MapError> {
+        let length = judge(fd)?.length;
+        let end = offset.checked_add(length);
+        let end = end
+            .filter(|&end| end <= self.size && offset.is_multiple_of(PAGE_SIZE))
+            .ok_or(MapError::Place(offset))?;
+        let before = self.placed.range(..end).next_back();
+        if before.is_some_and(|(&start, &length)| start + length > offset) {
+            return Err(MapError::Place(offset));
+        }
+        self.frontend.map(offset, length, fd)?;
+        self.counters.maps.add(1);
+        self.counters.window_bytes.add(length);
+        self.placed.insert(offset, length);
+        Ok(())
+    }
+
+    /// Undoes what [`Window::place`] did at `offset`.
+    pub(super) fn displace(&mut self, offset: u64) {
+        let Some(&length) = self.placed.get(&offset) else { return };
+        match self.frontend.unmap(offset, length) {
+            Ok(()) => {
+                self.placed.remove(&offset);
+                self.counters.window_bytes.sub(length);
+            }
+            Err(error) => self.lost(&error),
+        }
+    }
+
     /// The page frame where the memory starts, as this driver counts.
     pub(super) fn pfn(&self, lease: &Lease) -> u64 {
         let offset = self.mappings.get(&lease.0).map_or(0, |mapping| mapping.offset);
@@ -246,25 +283,33 @@ impl Window {
         self.counters.window_bytes.sub(memory.length);
         match self.frontend.unmap(mapping.offset, memory.length) {
             Ok(()) => self.free.give(mapping.offset, memory.length),
-            Err(error) => {
-                tracing::warn!(
-                    vm = self.vm,
-                    "a range of the window is lost until the device is reset: {error}"
-                )
-            }
+            Err(error) => self.lost(&error),
         }
+    }
+
+    fn lost(&self, error: &io::Error) {
+        tracing::warn!(
+            vm = self.vm,
+            "a range of the window is lost until the device is reset: {error}"
+        );
     }
 }
 
 impl Drop for Window {
     fn drop(&mut self) {
-        self.counters.window_bytes.sub(self.mappings.keys().map(|memory| memory.length).sum());
+        let mapped = self.mappings.keys().map(|memory| memory.length);
+        self.counters.window_bytes.sub(mapped.chain(self.placed.values().copied()).sum());
     }
 }
 
 /// Whether `fd` is memory that may be mapped.
 pub(super) fn is_mappable(fd: BorrowedFd<'_>) -> bool {
     judge(fd).is_ok()
+}
+
+/// Bytes that are mapped of such memory, whole pages.
+pub(super) fn length(fd: BorrowedFd<'_>) -> Result<u64, MapError> {
+    Ok(judge(fd)?.length)
 }
 
 /// Whether memory may be mapped, whoever sent it.

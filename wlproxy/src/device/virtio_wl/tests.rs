@@ -1,9 +1,9 @@
-mod driver;
+pub(in crate::device) mod driver;
 mod hostile;
 mod link;
 mod trace;
 mod visits;
-mod wayland;
+pub(in crate::device) mod wayland;
 
 use super::*;
 use crate::device::opener::Role;
@@ -29,14 +29,18 @@ fn drain(stream: &mut UnixStream) -> Vec<u8> {
 }
 
 /// Bytes and fds that came over a stream.
-fn take(stream: &UnixStream) -> (Vec<u8>, Vec<OwnedFd>) {
+pub(in crate::device) fn take(stream: &UnixStream) -> (Vec<u8>, Vec<OwnedFd>) {
     let mut stream = Stream::new(stream.try_clone().unwrap()).unwrap();
     let (mut bytes, mut fds) = (Vec::new(), Default::default());
     while let wlproxy_unix::Read::Bytes(_) = stream.read(&mut bytes, &mut fds, 65_536).unwrap() {}
     (bytes, fds.into())
 }
 
-fn give(stream: &UnixStream, bytes: &[u8], fds: impl IntoIterator<Item = OwnedFd>) {
+pub(in crate::device) fn give(
+    stream: &UnixStream,
+    bytes: &[u8],
+    fds: impl IntoIterator<Item = OwnedFd>,
+) {
     let mut stream = Stream::new(stream.try_clone().unwrap()).unwrap();
     stream.queue(bytes, fds);
     assert!(stream.flush().unwrap());

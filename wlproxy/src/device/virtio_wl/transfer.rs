@@ -227,7 +227,7 @@ impl VirtioWl {
     fn receive(&mut self, id: u32) {
         let mut batch = Batch::default();
         let read = match self.vfds.get_mut(id) {
-            Some(Vfd::Context(context)) => context.read(&mut batch),
+            Some(Vfd::Context(context)) => context.read(MAX_RECV, &mut batch),
             Some(Vfd::Pipe(pipe)) => Ok(pipe.read()),
             Some(Vfd::Allocation(_)) | None => return,
         };

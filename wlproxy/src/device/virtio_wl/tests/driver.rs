@@ -19,8 +19,8 @@ use vhost_user_backend::{VringMutex, VringT};
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryMmap};
 use wlproxy_protocol::virtio_wl::{Header, Transfer, Vfd, VfdNew, VfdTransfer, message, read};
 
-pub(super) const NEXT: u16 = 1;
-pub(super) const WRITE: u16 = 2;
+pub(in crate::device) const NEXT: u16 = 1;
+pub(in crate::device) const WRITE: u16 = 2;
 pub(super) const INDIRECT: u16 = 4;
 pub(super) const IN: usize = 0;
 pub(super) const OUT: usize = 1;
@@ -35,7 +35,7 @@ const BUFFERS: u64 = 4 << 20;
 const ANSWER: u64 = SLOT - 4096;
 
 #[derive(Default)]
-pub(super) struct FakeOpener(pub(super) Mutex<VecDeque<(Target, Answer)>>);
+pub(in crate::device) struct FakeOpener(pub(in crate::device) Mutex<VecDeque<(Target, Answer)>>);
 
 impl Opener for FakeOpener {
     fn open(&self, target: Target, answer: Answer) {
@@ -44,11 +44,11 @@ impl Opener for FakeOpener {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Descriptor {
-    pub(super) address: u64,
-    pub(super) length: u32,
-    pub(super) flags: u16,
-    pub(super) next: u16,
+pub(in crate::device) struct Descriptor {
+    pub(in crate::device) address: u64,
+    pub(in crate::device) length: u32,
+    pub(in crate::device) flags: u16,
+    pub(in crate::device) next: u16,
 }
 
 pub(super) struct Driver {
@@ -351,14 +351,14 @@ pub(super) fn new(kind: u32, id: u32) -> VfdNew {
     VfdNew { header: Header::new(kind), id, ..Default::default() }
 }
 
-pub(super) fn table(queue: usize) -> u64 {
+pub(in crate::device) fn table(queue: usize) -> u64 {
     0x1_0000 * (queue as u64 + 1)
 }
 
-pub(super) fn avail(queue: usize) -> u64 {
+pub(in crate::device) fn avail(queue: usize) -> u64 {
     table(queue) + 0x4000
 }
 
-pub(super) fn used(queue: usize) -> u64 {
+pub(in crate::device) fn used(queue: usize) -> u64 {
     table(queue) + 0x8000
 }

@@ -1,9 +1,9 @@
 //! A driver that does everything wrong.
 
-use crate::device::dialect::Device;
 use super::driver::{Descriptor, Driver, IN, INDIRECT, NEXT, OUT, WRITE, avail, new, table, used};
 use super::wayland::{link, report, request};
 use super::{LINK, OK};
+use crate::device::dialect::Device;
 use crate::device::opener::{Opened, Role};
 use crate::device::{MAX_CONTEXTS, Side};
 use proptest::prelude::*;
