@@ -2,11 +2,11 @@
 
 use crate::ask::Ask;
 use crate::config::{Compositor, Config};
-use crate::device::Side;
+use crate::device::{Dialect, Side};
 use crate::status::{self, Connections};
 use crate::worker::Settings;
 use crate::{launch, supervisor, top, trace};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use std::os::fd::RawFd;
 use std::path::PathBuf;
@@ -126,6 +126,8 @@ pub struct Worker {
     compositor: bool,
     #[arg(long)]
     window: u64,
+    #[arg(long, value_parser = dialect)]
+    device: Dialect,
     #[arg(long)]
     listener_fd: RawFd,
     #[arg(long)]
@@ -158,10 +160,18 @@ impl Cli {
                 println!("{}: good; {} VMs, {compositor}", file.path.display(), config.vms.len());
                 Ok(())
             }
-            Command::Worker(Worker { vm, compositor, window, listener_fd, control_fd }) => {
+            Command::Worker(Worker { vm, compositor, window, device, listener_fd, control_fd }) => {
                 let side = if compositor { Side::Compositor } else { Side::Client };
-                launch::worker_process(Settings { vm, side, window }, listener_fd, control_fd)
+                launch::worker_process(
+                    Settings { vm, side, window, device },
+                    listener_fd,
+                    control_fd,
+                )
             }
         }
     }
+}
+
+fn dialect(name: &str) -> Result<Dialect> {
+    Dialect::from_name(name).with_context(|| format!("there is no device {name:?}"))
 }

@@ -14,6 +14,7 @@
 //! [vm.work]
 //! socket = "/path/work.sock"               # its vhost-user socket; default: NAME.sock in runtime_dir
 //! window = "8 GiB"                         # address space for allocations: a power of two
+//! device = "virtio_wl"                     # or "virtgpu": which device the VM has
 //! ```
 
 mod error;
@@ -23,7 +24,7 @@ mod window;
 pub use error::Error;
 pub use keys::{KEYS, Key, Kind};
 
-use crate::device::Side;
+use crate::device::{Dialect, Side};
 use error::Place;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -68,6 +69,8 @@ pub struct Vm {
     pub socket: PathBuf,
     /// Size of its window, in bytes.
     pub window: u64,
+    /// Which device it has.
+    pub device: Dialect,
 }
 
 /// A configuration that was checked.
@@ -109,6 +112,7 @@ struct CompositorTable {
 struct VmTable {
     socket: Option<Spanned<PathBuf>>,
     window: Option<Spanned<String>>,
+    device: Option<Spanned<String>>,
 }
 
 impl Config {
@@ -323,11 +327,19 @@ fn vm(
         Some(given) => window::parse(given.get_ref())
             .map_err(|why| place.error(given.span(), format!("vm.{name}.window: {why}")))?,
     };
+    let device = match &table.device {
+        None => Dialect::default(),
+        Some(given) => Dialect::from_name(given.get_ref()).ok_or_else(|| {
+            let other = given.get_ref();
+            let why = format!("there is no {other:?}; write \"virtio_wl\" or \"virtgpu\"");
+            place.error(given.span(), format!("vm.{name}.device: {why}"))
+        })?,
+    };
     let side = match compositor {
         Compositor::Vm(vm) if vm == name => Side::Compositor,
         _ => Side::Client,
     };
-    Ok(Vm { name: name.clone(), side, socket, window })
+    Ok(Vm { name: name.clone(), side, socket, window, device })
 }
 
 fn absolute(place: &Place<'_>, key: &str, path: &Spanned<PathBuf>) -> Result<(), Error> {

@@ -103,6 +103,7 @@ fn spawn(vm: &Vm, listener: UnixListener, control: WorkerControl, log: &str) -> 
     let mut command = Command::new("/proc/self/exe");
     command.arg0("wlproxy").args(["worker", "--vm", &vm.name, "--log", log]);
     command.arg("--window").arg(vm.window.to_string());
+    command.args(["--device", vm.device.name()]);
     command.arg("--listener-fd").arg(listener.as_raw_fd().to_string());
     command.arg("--control-fd").arg(control.as_raw_fd().to_string());
     if vm.side == Side::Compositor {
@@ -119,7 +120,8 @@ fn start_thread(
     control: WorkerControl,
     neighbours: Arc<Neighbours>,
 ) -> Result<JoinHandle<()>> {
-    let settings = Settings { vm: vm.name.clone(), side: vm.side, window: vm.window };
+    let Vm { name, side, window, device, .. } = vm.clone();
+    let settings = Settings { vm: name, side, window, device };
     let thread = thread::Builder::new().name("worker".to_owned()).spawn(move || {
         let vm = settings.vm.clone();
         if let Err(error) = worker::run(settings, listener, control, Some(neighbours)) {

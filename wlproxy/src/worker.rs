@@ -10,7 +10,7 @@ use crate::ask::Refusal;
 use crate::control::{Order, Received, Request, WorkerControl};
 use crate::counters::{Counters, Snapshot};
 use crate::device::serve::{Ended, Stop, serve};
-use crate::device::{self, Neighbours, Side, trace};
+use crate::device::{self, Dialect, Neighbours, Side, trace};
 use anyhow::{Context as _, Result, bail};
 use broker::Broker;
 use nix::errno::Errno;
@@ -41,6 +41,8 @@ pub struct Settings {
     pub side: Side,
     /// Size of its window, in bytes.
     pub window: u64,
+    /// Which device it has.
+    pub device: Dialect,
 }
 
 /// Serves one VM until wlproxy says to end, or is gone. An error is the worker's own, or wlproxy talks nonsense.
@@ -242,7 +244,7 @@ impl Device {
             neighbours: self.neighbours,
             window_size: self.settings.window,
             side: self.settings.side,
-            dialect: device::Dialect::default(),
+            dialect: self.settings.device,
             on_panic: Arc::new(move || self.alarm.raise()),
         };
         loop {

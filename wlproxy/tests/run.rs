@@ -383,8 +383,8 @@ fn check_and_errors() {
         !output.status.success() && error.contains("wlproxy.toml:1: ") && error.contains("most"),
         "{error}"
     );
-    let worker =
-        ["worker", "--vm", "x", "--window", "1", "--listener-fd", "900", "--control-fd", "901"];
+    let worker = "worker --vm x --window 1 --device virtgpu --listener-fd 900 --control-fd 901";
+    let worker = worker.split(' ');
     let output = finished(Command::new(env!("CARGO_BIN_EXE_wlproxy")).args(worker));
     assert!(String::from_utf8_lossy(&output.stderr).contains("wlproxy alone starts workers"));
 }

@@ -45,6 +45,7 @@ pub const KEYS: &[Key] = &[
     table("vm.NAME", "[vm.work]"),
     text("vm.NAME.socket", "socket = \"/run/wlproxy/work.sock\""),
     text("vm.NAME.window", "window = \"8 GiB\""),
+    text("vm.NAME.device", "device = \"virtgpu\""),
 ];
 
 /// The key of this whole name, with a VM's own name in it.

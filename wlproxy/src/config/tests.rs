@@ -13,6 +13,7 @@ vm = "gui"
 [vm.work]
 socket = "/srv/work.sock"
 window = "512 MiB"
+device = "virtgpu"
 [vm.gui]
 "#;
 
@@ -29,12 +30,14 @@ fn a_full_configuration() {
         side: Side::Compositor,
         socket: "/run/wlproxy/gui.sock".into(),
         window: 8 << 30,
+        device: Dialect::VirtioWl,
     };
     let work = Vm {
         name: "work".into(),
         side: Side::Client,
         socket: "/srv/work.sock".into(),
         window: 512 << 20,
+        device: Dialect::Virtgpu,
     };
     assert_eq!(config.vms, [gui, work]);
 }
@@ -50,6 +53,11 @@ fn the_smallest_configuration() {
 
 /// Text, line of the error, and what the message must name: the key, and the cure.
 const WRONG: &[(&str, usize, &[&str])] = &[
+    (
+        "[compositor]\nvm = \"a\"\n[vm.a]\ndevice = \"gpu\"",
+        4,
+        &["vm.a.device: there is no \"gpu\"", "\"virtio_wl\" or \"virtgpu\""],
+    ),
     // Unknown keys.
     (
         "isolaton = \"none\"",

@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn vm(dir: &Path, name: &str, side: Side) -> Vm {
     let socket = dir.join(format!("{name}.sock"));
-    Vm { name: name.to_owned(), side, socket, window: 16 << 20 }
+    Vm { name: name.to_owned(), side, socket, window: 16 << 20, device: Default::default() }
 }
 
 #[test]

@@ -95,7 +95,12 @@ impl Rig {
         let socket = temp.path().join("work.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let (host, worker) = control::pair().unwrap();
-        let settings = Settings { vm: "work".to_owned(), side: Side::Client, window: 1 << 30 };
+        let settings = Settings {
+            vm: "work".to_owned(),
+            side: Side::Client,
+            window: 1 << 30,
+            device: Default::default(),
+        };
         let (send, ended) = mpsc::channel();
         thread::spawn(move || send.send(run(settings, listener, worker, None)).unwrap());
         Self { host, socket, ended, _temp: temp }
