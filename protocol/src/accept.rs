@@ -119,6 +119,10 @@ pub enum Way {
     DialBack,
 }
 
+/// The channel types that records announce. The types that other devices give a meaning are below, and one is above
+/// (rutabaga_gfx's `cross_domain_protocol.rs`); the bits of the capset end below too.
+pub const CHANNEL_TYPES: std::ops::Range<u32> = 0x1_0000..0xffff_ffff;
+
 /// A set of [`Way`]s.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ways(u32);
@@ -126,6 +130,8 @@ pub struct Ways(u32);
 impl Ways {
     /// [`Way::Name`] only.
     pub const NAME: Self = Self(1);
+    /// [`Way::ChannelType`] only.
+    pub const CHANNEL_TYPE: Self = Self(1 << 1);
     const ALL: u32 = 0b111;
 
     /// Whether `way` is in the set.

@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
-use wlproxy_protocol::accept::{Answer, Hello, Malformed, Record, Refusal, Token, Way, Ways};
+use wlproxy_protocol::accept::{
+    Answer, CHANNEL_TYPES, Hello, Malformed, Record, Refusal, Token, Way, Ways,
+};
 
 /// How long a client waits to be taken, from its arrival. Enough for a compositor VM to boot; after that a person has
 /// given up.
@@ -113,14 +115,13 @@ struct Client<S> {
     vm: String,
     stream: S,
     expires: Instant,
-    /// Its record's token on the current main context, if that record is out.
-    token: Option<Token>,
+    /// How its record on the current main context is opened, if that record is out.
+    out: Option<(Token, Way)>,
 }
 
 #[derive(Debug)]
 struct Main {
     id: MainId,
-    way: Way,
     /// The start of an incomplete message.
     input: Vec<u8>,
     /// Tokens of streams that were pulled and not answered yet.
@@ -147,33 +148,40 @@ struct Newcomer {
 /// A client that was taken in ends exactly once: by [`Accept::handle_pull`] or by one [`Action::Close`].
 #[derive(Debug)]
 pub struct Accept<S> {
+    /// How streams can be opened: what the compositor VM's device offers.
+    ways: Ways,
     /// By connection, so the oldest is first.
     clients: BTreeMap<u64, Client<S>>,
     /// Records that are out on the current main context and may be pulled.
     tokens: HashMap<Token, u64>,
-    /// Tokens whose client left while its record was out on the current main context: the last [`MAX_PENDING`].
-    left: VecDeque<Token>,
+    /// Their channel types, where records have such.
+    channels: HashMap<u32, Token>,
+    /// Records whose client left while they were out on the current main context: the last [`MAX_PENDING`].
+    left: VecDeque<(Token, Way)>,
     main: Option<Main>,
     newcomer: Option<Newcomer>,
     next_main: u64,
+    next_channel: u32,
     actions: VecDeque<Action<S>>,
 }
 
-impl<S> Default for Accept<S> {
-    fn default() -> Self {
+impl<S> Accept<S> {
+    /// No clients yet. The compositor VM's device can open streams in one of `ways`.
+    pub fn new(ways: Ways) -> Self {
         Self {
+            ways,
             clients: BTreeMap::new(),
             tokens: HashMap::new(),
+            channels: HashMap::new(),
             left: VecDeque::new(),
             main: None,
             newcomer: None,
             next_main: 0,
+            next_channel: CHANNEL_TYPES.start,
             actions: VecDeque::new(),
         }
     }
-}
 
-impl<S> Accept<S> {
     /// Takes in a client of `vm`. Refused, its stream is dropped.
     pub fn handle_client(
         &mut self,
@@ -186,7 +194,7 @@ impl<S> Accept<S> {
         if of_vm >= MAX_PENDING_PER_VM || self.clients.len() >= MAX_PENDING {
             return Err(TooMany);
         }
-        let client = Client { vm: vm.to_owned(), stream, expires: now + EXPIRY, token: None };
+        let client = Client { vm: vm.to_owned(), stream, expires: now + EXPIRY, out: None };
         self.clients.insert(connection, client);
         Ok(())
     }
@@ -205,7 +213,7 @@ impl<S> Accept<S> {
         let id = MainId(self.next_main);
         self.next_main += 1;
         self.newcomer = Some(Newcomer { id, input: Vec::new() });
-        let bytes = Hello { ways: Ways::NAME }.encode().to_vec();
+        let bytes = Hello { ways: self.ways }.encode().to_vec();
         self.actions.push_back(Action::Send { main: id, bytes });
         id
     }
@@ -239,13 +247,24 @@ impl<S> Accept<S> {
         let connection = self.tokens.remove(&token)?;
         main.opened.insert(token, connection);
         let client = self.clients.remove(&connection)?;
+        self.forget_channel(client.out);
         Some(Pulled { vm: client.vm, connection, stream: client.stream })
+    }
+
+    /// The token of the record that announced this channel type. `None` as from [`Accept::handle_pull`], for which it is.
+    pub fn token_of(&self, channel: u32) -> Option<Token> {
+        self.channels.get(&channel).copied()
     }
 
     /// Whether that is the token of a client that left a moment ago. Nobody is to blame for asking with it: its record was
     /// on the way.
     pub fn has_left(&self, token: Token) -> bool {
-        self.left.contains(&token)
+        self.left.iter().any(|&(left, _)| left == token)
+    }
+
+    /// The same of a channel type.
+    pub fn channel_has_left(&self, channel: u32) -> bool {
+        self.left.iter().any(|&(_, left)| left == Way::ChannelType(channel))
     }
 
     /// Time passed.
@@ -264,12 +283,23 @@ impl<S> Accept<S> {
             return Some(action);
         }
         let main = self.main.as_ref()?;
-        let (&connection, client) = self.clients.iter_mut().find(|(_, c)| c.token.is_none())?;
+        let (&connection, client) = self.clients.iter_mut().find(|(_, c)| c.out.is_none())?;
         let token = fresh();
-        client.token = Some(token);
+        let way = if self.ways.contains(Way::Name) {
+            Way::Name
+        } else {
+            // Fresh: there are far more than clients that can wait.
+            let channel = self.next_channel;
+            let next = channel + 1;
+            self.next_channel =
+                if CHANNEL_TYPES.contains(&next) { next } else { CHANNEL_TYPES.start };
+            self.channels.insert(channel, token);
+            Way::ChannelType(channel)
+        };
+        client.out = Some((token, way));
         self.tokens.insert(token, connection);
         let mut bytes = Vec::new();
-        Record { vm: client.vm.clone(), connection, token, way: main.way }.encode(&mut bytes);
+        Record { vm: client.vm.clone(), connection, token, way }.encode(&mut bytes);
         Some(Action::Send { main: main.id, bytes })
     }
 
@@ -294,15 +324,15 @@ impl<S> Accept<S> {
         let mut rest = &newcomer.input[..];
         let common = match Hello::decode(&mut rest) {
             Ok(None) => return self.newcomer = Some(newcomer),
-            Ok(Some(hello)) => hello.ways.common(Ways::NAME),
+            Ok(Some(hello)) => hello.ways.common(self.ways),
             Err(why) => return self.end(newcomer.id, why.into()),
         };
-        if !common.contains(Way::Name) {
+        if common.is_empty() {
             return self.end(newcomer.id, Malformed::Ways.into());
         }
         self.end_main(MainEnding::Superseded);
-        let (id, way, input) = (newcomer.id, Way::Name, rest.to_vec());
-        self.main = Some(Main { id, way, input, opened: HashMap::new() });
+        let (id, input) = (newcomer.id, rest.to_vec());
+        self.main = Some(Main { id, input, opened: HashMap::new() });
         self.read_answers();
     }
 
@@ -349,15 +379,22 @@ impl<S> Accept<S> {
 
     fn close(&mut self, connection: u64, why: Ending) {
         let Some(client) = self.clients.remove(&connection) else { return };
-        if let Some(token) = client.token {
+        self.forget_channel(client.out);
+        if let Some((token, way)) = client.out {
             self.tokens.remove(&token);
             if self.left.len() == MAX_PENDING {
                 self.left.pop_front();
             }
-            self.left.push_back(token);
+            self.left.push_back((token, way));
         }
         let Client { vm, stream, .. } = client;
         self.actions.push_back(Action::Close { vm, connection, stream, why });
+    }
+
+    fn forget_channel(&mut self, out: Option<(Token, Way)>) {
+        if let Some((_, Way::ChannelType(channel))) = out {
+            self.channels.remove(&channel);
+        }
     }
 
     fn end_main(&mut self, why: MainEnding) {
@@ -382,9 +419,10 @@ impl<S> Accept<S> {
         let main = self.main.take()?;
         self.unsend(main.id);
         self.tokens.clear();
+        self.channels.clear();
         self.left.clear();
         for client in self.clients.values_mut() {
-            client.token = None;
+            client.out = None;
         }
         Some(main.id)
     }

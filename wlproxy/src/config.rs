@@ -142,6 +142,12 @@ impl Config {
         Ok(Self { runtime_dir, isolation, metrics, compositor, vms })
     }
 
+    /// The compositor VM's device. One on the host has none, and it doesn't matter.
+    pub fn compositor_device(&self) -> Dialect {
+        let compositor = self.vms.iter().find(|vm| vm.side == Side::Compositor);
+        compositor.map_or_else(Dialect::default, |vm| vm.device)
+    }
+
     /// Where `wlproxy status` asks.
     pub fn control_socket(&self) -> PathBuf {
         control_socket(&self.runtime_dir)

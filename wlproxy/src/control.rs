@@ -80,6 +80,7 @@ pub enum Order {
 enum TargetFormat {
     Default,
     Accepted(#[serde(with = "token")] Token),
+    Channel(u32),
 }
 
 /// How a [`Role`] looks.

@@ -5,8 +5,8 @@
 
 use crate::accept::{Accept, Action, MAX_PENDING, MainId, Pulled};
 use crate::config::Compositor;
-use crate::device::Side;
 use crate::device::opener::{OpenError, Opened, Role, Target};
+use crate::device::{Dialect, Side};
 use calloop::generic::Generic;
 use calloop::{Interest, LoopHandle, Mode, PostAction, RegistrationToken};
 use std::io::{self, Read as _, Write as _};
@@ -63,9 +63,10 @@ pub struct Links<D: 'static> {
 }
 
 impl<D: HasLinks + 'static> Links<D> {
-    /// No links yet.
-    pub fn new(compositor: Compositor, handle: LoopHandle<'static, D>) -> Self {
-        Self { compositor, handle, accept: Accept::default(), mains: Vec::new(), connections: 0 }
+    /// No links yet. `device` is the compositor VM's.
+    pub fn new(compositor: Compositor, device: Dialect, handle: LoopHandle<'static, D>) -> Self {
+        let accept = Accept::new(device.ways());
+        Self { compositor, handle, accept, mains: Vec::new(), connections: 0 }
     }
 
     /// Carries out what the worker of `vm` asks for.
@@ -74,7 +75,8 @@ impl<D: HasLinks + 'static> Links<D> {
             (Side::Client, Target::Default) => self.open_link(vm),
             (Side::Compositor, Target::Default) => self.open_main(vm),
             (Side::Compositor, Target::Accepted(token)) => self.pull(vm, token),
-            (Side::Client, Target::Accepted(_)) => {
+            (Side::Compositor, Target::Channel(channel)) => self.pull_channel(vm, channel),
+            (Side::Client, Target::Accepted(_) | Target::Channel(_)) => {
                 warn!(vm, "a client VM may not open accepted streams: refused");
                 Err(OpenError::Unknown)
             }
@@ -178,6 +180,20 @@ impl<D: HasLinks + 'static> Links<D> {
         self.mains.push(Main { id, stream, watch, unsent: Vec::new() });
         info!(vm, "the compositor VM opened a main context");
         Ok(Opened { stream: theirs, role: Role::Main })
+    }
+
+    fn pull_channel(&mut self, vm: &str, channel: u32) -> Result<Opened, OpenError> {
+        match self.accept.token_of(channel) {
+            Some(token) => self.pull(vm, token),
+            None if self.accept.channel_has_left(channel) => {
+                info!(vm, channel, "the client has left meanwhile");
+                Err(OpenError::Unknown)
+            }
+            None => {
+                warn!(vm, channel, "a wrong, old or used channel type: refused");
+                Err(OpenError::Unknown)
+            }
+        }
     }
 
     fn pull(&mut self, vm: &str, token: Token) -> Result<Opened, OpenError> {

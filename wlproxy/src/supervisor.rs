@@ -101,7 +101,7 @@ pub fn run(config: Config, log: &str) -> Result<()> {
     let slots = config.vms.iter().map(|vm| Slot::new(vm.clone(), now));
     let mut supervisor = Supervisor {
         slots: slots.collect::<Result<_>>()?,
-        links: Links::new(config.compositor.clone(), handle.clone()),
+        links: Links::new(config.compositor.clone(), config.compositor_device(), handle.clone()),
         home: config.isolation.into(),
         config,
         log: log.to_owned(),

@@ -33,9 +33,13 @@ fn answer(token: Token, outcome: Result<(), Refusal>) -> Vec<u8> {
 
 impl Rig {
     fn new() -> Self {
+        Self::by(Ways::NAME)
+    }
+
+    fn by(ways: Ways) -> Self {
         let start = Instant::now();
         Self {
-            accept: Accept::default(),
+            accept: Accept::new(ways),
             start,
             now: start,
             minted: 0,
@@ -70,7 +74,8 @@ impl Rig {
     fn sent(&mut self, main: MainId, bytes: &[u8]) {
         assert!(self.ended.iter().all(|(id, _)| *id != main), "sent to an ended main context");
         if !self.hellos.contains(&main) {
-            assert_eq!(bytes, hello(), "the hello is first");
+            let hello = Hello { ways: self.accept.ways }.encode();
+            assert_eq!(bytes, hello, "the hello is first");
             self.hellos.push(main);
             return;
         }
@@ -94,7 +99,7 @@ impl Rig {
 
     fn ready(&mut self) -> MainId {
         let id = self.main();
-        self.bytes(id, &hello());
+        self.bytes(id, &Hello { ways: self.accept.ways }.encode());
         id
     }
 
@@ -124,6 +129,56 @@ impl Rig {
 
     fn last_token(&self) -> Token {
         self.records.last().expect("a record").1.token
+    }
+}
+
+/// The channel type of the last record.
+fn channel(rig: &Rig) -> u32 {
+    match rig.records.last().expect("a record").1.way {
+        Way::ChannelType(channel) => channel,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_channel_type_opens_one_client_once() {
+    let mut rig = Rig::by(Ways::CHANNEL_TYPE);
+    let old = rig.main();
+    rig.bytes(old, &hello());
+    assert_eq!(rig.ended, [(old, MainEnding::Malformed(Malformed::Ways))], "it knows names only");
+    let main = rig.ready();
+    rig.client("work", 1).unwrap();
+    let first = channel(&rig);
+    rig.client("work", 2).unwrap();
+    let second = channel(&rig);
+    assert!(CHANNEL_TYPES.contains(&first) && CHANNEL_TYPES.contains(&second));
+    assert_ne!(first, second);
+    let token = rig.accept.token_of(second).unwrap();
+    assert_eq!((token, rig.pull(token)), (rig.last_token(), Some(2)));
+    assert_eq!(rig.accept.token_of(second), None, "once");
+    rig.bytes(main, &answer(token, Ok(())));
+    // A client that leaves takes its channel type with it, and nobody is to blame.
+    rig.accept.handle_hangup(1);
+    rig.settle();
+    assert_eq!(rig.accept.token_of(first), None);
+    assert!(rig.accept.channel_has_left(first) && !rig.accept.channel_has_left(second));
+    // The next main context gets fresh ones.
+    rig.client("work", 3).unwrap();
+    let before = channel(&rig);
+    rig.ready();
+    assert_ne!(channel(&rig), before);
+    assert_eq!(rig.accept.token_of(before), None);
+    assert_eq!(rig.accept.channels.len(), 1);
+}
+
+#[test]
+fn channel_types_start_again_after_the_last() {
+    let mut rig = Rig::by(Ways::CHANNEL_TYPE);
+    rig.ready();
+    rig.accept.next_channel = CHANNEL_TYPES.end - 1;
+    for (connection, expected) in [(1, CHANNEL_TYPES.end - 1), (2, CHANNEL_TYPES.start)] {
+        rig.client("work", connection).unwrap();
+        assert_eq!(channel(&rig), expected);
     }
 }
 
@@ -245,7 +300,7 @@ fn who_says_no_hello_ends_no_main_context() {
 
 #[test]
 fn a_superseded_main_context_is_sent_nothing_more() {
-    let mut accept = Accept::<u64>::default();
+    let mut accept = Accept::<u64>::new(Ways::NAME);
     let old = accept.handle_main();
     let new = accept.handle_main();
     let fresh = || unreachable!("nobody waits");
@@ -483,7 +538,7 @@ impl Truth {
         assert_eq!(rig.accept.next_deadline().is_some(), rig.accept.pending() > 0);
         assert!(rig.accept.main.as_ref().is_none_or(|main| main.input.len() < 24));
         assert!(rig.accept.newcomer.as_ref().is_none_or(|newcomer| newcomer.input.len() < 12));
-        let out = rig.accept.clients.values().filter(|client| client.token.is_some()).count();
+        let out = rig.accept.clients.values().filter(|client| client.out.is_some()).count();
         assert_eq!(out, rig.accept.tokens.len());
         assert!(!rig.accept.is_ready() || out == rig.accept.pending(), "everybody is announced");
         let minted: HashSet<Token> = rig.records.iter().map(|(_, record)| record.token).collect();

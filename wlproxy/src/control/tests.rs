@@ -63,6 +63,7 @@ fn requests_arrive() {
     for sent in [
         Request::Open { ticket: u64::MAX, target: Target::Default },
         Request::Open { ticket: 0, target: Target::Accepted(token()) },
+        Request::Open { ticket: 1, target: Target::Channel(u32::MAX) },
         Request::Connected(true),
         Request::TraceTaken,
         Request::Stats(snapshot),

@@ -13,6 +13,7 @@ use nix::sys::epoll::EpollFlags;
 use std::sync::Arc;
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
+use wlproxy_protocol::accept::Ways;
 use wlproxy_protocol::{virtio_gpu, virtio_wl};
 
 /// Queues of a device of any dialect.
@@ -57,6 +58,14 @@ pub(super) struct Start<'a> {
 }
 
 impl Dialect {
+    /// How the compositor VM opens accepted streams with it.
+    pub(crate) fn ways(self) -> Ways {
+        match self {
+            Self::VirtioWl => Ways::NAME,
+            Self::Virtgpu => Ways::CHANNEL_TYPE,
+        }
+    }
+
     /// The features that are offered, less those of vhost-user.
     pub(super) fn features(self) -> u64 {
         let common = [VIRTIO_F_VERSION_1, VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC];

@@ -12,6 +12,8 @@ pub enum Target {
     Default,
     /// The one that a record announced.
     Accepted(Token),
+    /// The same, where the record announced a channel type.
+    Channel(u32),
 }
 
 /// A connected stream, and what the device has to do with it.
@@ -45,8 +47,8 @@ pub enum Role {
 /// Why there is no stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// The name stands for nothing: a wrong, old or used token, or a name that this VM may not open.
-    #[error("the name is not valid, or not any more")]
+    /// What was named stands for nothing: a wrong, old or used token or channel type, or one that this VM may not open.
+    #[error("the name or channel type is not valid, or not any more")]
     Unknown,
     /// The VM has as many connections as it may have.
     #[error("the VM is at its limit of connections")]

@@ -3,7 +3,7 @@ use calloop::EventLoop;
 use nix::sys::socket::{setsockopt, sockopt};
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
-use wlproxy_protocol::accept::{Answer, Hello, Record, Refusal, Ways};
+use wlproxy_protocol::accept::{Answer, Hello, Record, Refusal, Way, Ways};
 
 /// Longest that a read may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -22,13 +22,18 @@ impl HasLinks for Host {
 struct Rig {
     events: EventLoop<'static, Host>,
     host: Host,
+    ways: Ways,
 }
 
 impl Rig {
     fn new(compositor: Compositor) -> Self {
+        Self::of(compositor, Dialect::VirtioWl)
+    }
+
+    fn of(compositor: Compositor, device: Dialect) -> Self {
         let events = EventLoop::try_new().unwrap();
-        let host = Host { links: Links::new(compositor, events.handle()) };
-        Self { events, host }
+        let host = Host { links: Links::new(compositor, device, events.handle()) };
+        Self { events, host, ways: device.ways() }
     }
 
     fn with_vm() -> Self {
@@ -60,7 +65,8 @@ impl Rig {
         opened.stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut hello = [0; 12];
         (&opened.stream).read_exact(&mut hello).unwrap();
-        assert_eq!(Hello::decode(&mut &hello[..]), Ok(Some(Hello { ways: Ways::NAME })));
+        let ways = Hello::decode(&mut &hello[..]).unwrap().unwrap().ways;
+        assert_eq!(ways, self.ways);
         (&opened.stream).write_all(&hello).unwrap();
         self.run();
         opened.stream
@@ -107,6 +113,28 @@ fn a_client_reaches_the_compositor_vm() {
     assert_eq!(rig.pull(record.token).unwrap_err(), OpenError::Unknown);
     drop(compositor);
     assert!(is_closed(&client), "wlproxy kept no copy");
+}
+
+#[test]
+fn a_channel_type_reaches_the_client_of_its_record() {
+    let mut rig = Rig::of(Compositor::Vm("gui".into()), Dialect::Virtgpu);
+    let main = rig.main();
+    let (mut client, connection) = rig.client().unwrap();
+    let record = record(&main);
+    let Way::ChannelType(channel) = record.way else { panic!("{record:?}") };
+    let links = &mut rig.host.links;
+    for side in [Side::Client, Side::Compositor] {
+        let wrong = links.open("gui", side, Target::Channel(channel + 1));
+        assert_eq!(wrong.unwrap_err(), OpenError::Unknown);
+    }
+    let stolen = links.open("work", Side::Client, Target::Channel(channel));
+    assert_eq!(stolen.unwrap_err(), OpenError::Unknown);
+    let opened = links.open("gui", Side::Compositor, Target::Channel(channel)).unwrap();
+    assert_eq!(opened.role, Role::Accepted { connection, token: record.token });
+    (&opened.stream).write_all(b"globals").unwrap();
+    client.read_exact(&mut [0; 7]).unwrap();
+    let again = links.open("gui", Side::Compositor, Target::Channel(channel));
+    assert_eq!(again.unwrap_err(), OpenError::Unknown);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::device::ring::Reply;
 use crate::device::vfds::{Vfd, VfdError};
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
+use wlproxy_protocol::accept::CHANNEL_TYPES;
 use wlproxy_protocol::cross_domain::{
     self as wire, CHANNEL_WAYLAND, GUEST_PIPE, GetImageRequirements, Identifier, ImageRequirements,
     Init, PipeTransfer, Transfer, command, identifier,
@@ -101,6 +102,9 @@ impl Virtgpu {
         let command: Init = read(bytes).ok_or(MALFORMED)?;
         let target = match (command.channel, self.side) {
             (CHANNEL_WAYLAND, _) => Target::Default,
+            (channel, Side::Compositor) if CHANNEL_TYPES.contains(&channel) => {
+                Target::Channel(channel)
+            }
             (_, Side::Compositor | Side::Client) => return Err(MALFORMED),
         };
         let room = self.resources.ring_size(command.channel_ring)?;

@@ -8,7 +8,7 @@ use crate::device::virtio_wl::tests::{give, take};
 use driver::{Driver, Event, channel_ring, place, query_ring, send, write};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
-use wlproxy_protocol::accept::Token;
+use wlproxy_protocol::accept::{CHANNEL_TYPES, Token};
 use wlproxy_protocol::cross_domain::identifier::{BLOB, READ_PIPE, WRITE_PIPE};
 use wlproxy_protocol::cross_domain::{Identifier, receive_room};
 use wlproxy_protocol::limits::MAX_QUEUED;
@@ -113,6 +113,30 @@ fn a_stream_that_cannot_be_had_is_a_hang_up() {
     assert_eq!(driver.header(early).unwrap().kind, OK);
     assert_eq!(driver.send(1, b"too late", &[]), OK, "a race, not an error");
     assert_eq!(driver.init(1, 1), MALFORMED, "a context connects once");
+}
+
+#[test]
+fn the_compositor_vm_opens_what_a_record_announced() {
+    let mut driver = Driver::new(Side::Compositor);
+    assert_eq!(driver.begin(1, CHANNEL_TYPES.start), OK);
+    let (target, mut peer) = driver.open(Role::Accepted { connection: 1, token: token() });
+    assert_eq!(target, Target::Channel(CHANNEL_TYPES.start));
+    assert_eq!(driver.send(1, &[token().as_bytes(), &b"text"[..]].concat(), &[]), OK);
+    assert_eq!(take(&peer).0, b"text", "the token is for us");
+    peer.write_all(b"back").unwrap();
+    assert_eq!(driver.receive(1), Event::Receive(vec![], b"back".to_vec()));
+    // Another one that doesn't know the token.
+    assert_eq!(driver.begin(2, CHANNEL_TYPES.end - 1), OK);
+    let _peer = driver.open(Role::Accepted { connection: 2, token: token() });
+    assert_eq!(driver.send(2, &[8; 16], &[]), OK);
+    assert_eq!(driver.receive(2), HANG_UP);
+    for channel in [0, 2, CHANNEL_TYPES.end] {
+        assert_eq!(driver.begin(3, channel), MALFORMED);
+        assert_eq!(driver.destroy_context(3), OK);
+        for resource in [query_ring(3), channel_ring(3)] {
+            assert_eq!(driver.of_resource(message::RESOURCE_UNREF, resource), OK);
+        }
+    }
 }
 
 #[test]

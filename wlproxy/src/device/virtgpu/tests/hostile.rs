@@ -7,6 +7,7 @@ use crate::device::opener::Role;
 use crate::device::virtio_wl::tests::wayland::{self, report};
 use proptest::prelude::*;
 use std::io::Write;
+use wlproxy_protocol::accept::CHANNEL_TYPES;
 use wlproxy_protocol::cross_domain::identifier::{BLOB, READ_PIPE};
 use wlproxy_protocol::virtio_gpu::{Header, Submit, message};
 
@@ -80,7 +81,7 @@ fn what_cannot_be_sent_is_refused_and_leaves_nothing() {
 #[test]
 fn a_client_vm_has_one_channel() {
     let mut driver = Driver::new(Side::Client);
-    assert_eq!(driver.begin(1, 0x1_0000), MALFORMED);
+    assert_eq!(driver.begin(1, CHANNEL_TYPES.start), MALFORMED);
     assert!(driver.opener.0.lock().unwrap().is_empty());
 }
 
