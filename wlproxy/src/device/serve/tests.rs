@@ -21,7 +21,9 @@ use vhost::vhost_user::{
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryBackend};
 use vmm_sys_util::eventfd::EventFd as Event;
-use wlproxy_protocol::virtio_wl::{F_TRANS_FLAGS, F_USE_SHMEM, Header, VfdNew, message, read};
+use wlproxy_protocol::virtio_wl::{
+    F_TRANS_FLAGS, F_USE_SHMEM, Header, QUEUE_OUT, VfdNew, message, read,
+};
 
 /// Longest that a whole test here may take, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -57,6 +59,8 @@ struct Window {
     frontend: Frontend,
     ram: GuestMemoryMmap,
     announce: bool,
+    /// Region, place and length of each.
+    maps: Mutex<Vec<(u8, u64, u64)>>,
 }
 
 impl Window {
@@ -71,6 +75,7 @@ impl Window {
 
 impl VhostUserFrontendReqHandler for Window {
     fn shmem_map(&self, request: &VhostUserMMap, fd: &dyn AsRawFd) -> HandlerResult<u64> {
+        self.maps.lock().unwrap().push((request.shmid, request.shm_offset, request.len));
         let region = VhostUserMemoryRegionInfo {
             guest_phys_addr: WINDOW + request.shm_offset,
             memory_size: request.len,
@@ -94,26 +99,33 @@ struct Vmm {
     frontend: Frontend,
     window: Arc<Window>,
     requests: Option<(i32, JoinHandle<()>)>,
-    kick: Event,
+    kicks: [Event; 2],
     call: Event,
-    sent: u16,
+    sent: [u16; 2],
+}
+
+/// What a dialect has to say of its device.
+struct Expected {
+    config: [u8; 16],
+    regions: [u64; 3],
 }
 
 impl Vmm {
-    fn connect(path: &std::path::Path, features: u64) -> Self {
+    fn connect(path: &std::path::Path, features: u64, expected: &Expected) -> Self {
         let mut frontend = Frontend::connect(path, 2).unwrap();
         frontend.set_owner().unwrap();
         let offered = frontend.get_features().unwrap();
-        let features = features | 1 << 32 | 1 << 30 | 1 << F_TRANS_FLAGS;
+        let features = features | 1 << 32 | 1 << 30;
         assert_eq!(offered & features, features);
         frontend.set_features(features).unwrap();
         let offered = frontend.get_protocol_features().unwrap();
         assert!(!offered.contains(VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS));
         frontend.set_protocol_features(offered).unwrap();
         frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
-        let config = frontend.get_config(0, 8, VhostUserConfigFlags::empty(), &[0; 8]).unwrap();
-        assert_eq!(config.1, [0; 8]);
-        assert_eq!(frontend.get_shmem_config().unwrap().memory_sizes[..2], [1 << 30, 0]);
+        let config = frontend.get_config(0, 16, VhostUserConfigFlags::empty(), &[0; 16]).unwrap();
+        assert_eq!(config.1, expected.config);
+        let regions = frontend.get_shmem_config().unwrap();
+        assert_eq!((regions.nregions, &regions.memory_sizes[..3]), (1, &expected.regions[..]));
 
         let file = File::from(wlproxy_unix::memory::allocate("ram", RAM as u64).unwrap());
         let ram = GuestMemoryMmap::from_ranges_with_files([(
@@ -122,7 +134,12 @@ impl Vmm {
             Some(FileOffset::new(file, 0)),
         )]);
         let announce = features & 1 << F_USE_SHMEM == 0;
-        let window = Arc::new(Window { frontend: frontend.clone(), ram: ram.unwrap(), announce });
+        let window = Arc::new(Window {
+            frontend: frontend.clone(),
+            ram: ram.unwrap(),
+            announce,
+            maps: Mutex::default(),
+        });
         let mut handler = FrontendReqHandler::new(window.clone()).unwrap();
         handler.set_reply_ack_flag(true);
         let fd = handler.get_tx_raw_fd();
@@ -130,14 +147,16 @@ impl Vmm {
         let requests = thread::spawn(move || {
             while let Ok(_) | Err(VhostUserError::ReqHandlerError(_)) = handler.handle_request() {}
         });
-        let (kick, call) = (Event::new(0).unwrap(), Event::new(0).unwrap());
-        Self { frontend, window, requests: Some((fd, requests)), kick, call, sent: 0 }
+        // Each queue has a kick fd of its own: an epoll takes each only once.
+        let kicks = [0; 2].map(|_| Event::new(0).unwrap());
+        let (requests, call) = (Some((fd, requests)), Event::new(0).unwrap());
+        Self { frontend, window, requests, kicks, call, sent: [0; 2] }
     }
 
     fn start(&mut self) {
         self.window.set_mem_table(&[]).unwrap();
         self.window.ram.write_slice(&[0; RAM], GuestAddress(0)).unwrap();
-        self.sent = 0;
+        self.sent = [0; 2];
         let base = self.window.ram.iter().next().unwrap().as_ptr() as u64;
         for queue in 0..2 {
             let table = base + OUT * (queue as u64 + 1);
@@ -154,12 +173,8 @@ impl Vmm {
             self.frontend.set_vring_base(queue, 0).unwrap();
             self.frontend.set_vring_addr(queue, &config).unwrap();
             self.frontend.set_vring_call(queue, &self.call).unwrap();
-            self.frontend.set_vring_kick(queue, &self.kick).unwrap();
+            self.frontend.set_vring_kick(queue, &self.kicks[queue]).unwrap();
             self.frontend.set_vring_enable(queue, true).unwrap();
-            if queue == 0 {
-                // A kick fd of its own: an epoll takes each only once.
-                self.kick = Event::new(0).unwrap();
-            }
         }
     }
 
@@ -172,32 +187,48 @@ impl Vmm {
     /// One command and its answer.
     fn command(&mut self, command: VfdNew) -> VfdNew {
         self.submit(command);
-        let (ram, table) = (&self.window.ram, OUT * 2);
-        while ram.read_obj::<u16>(GuestAddress(table + 0x4002)).unwrap() != self.sent {
+        read(&self.answer(QUEUE_OUT)).unwrap()
+    }
+
+    /// One command on any queue.
+    fn ask<T: bytemuck::Pod>(&mut self, queue: usize, command: &[u8]) -> T {
+        self.put(queue, command);
+        read(&self.answer(queue)).unwrap()
+    }
+
+    /// The answer to the last command, when it came.
+    fn answer(&mut self, queue: usize) -> [u8; 64] {
+        let (ram, table) = (&self.window.ram, OUT * (queue as u64 + 1));
+        while ram.read_obj::<u16>(GuestAddress(table + 0x4002)).unwrap() != self.sent[queue] {
             let call = self.call.as_raw_fd();
             wait(call);
             self.call.read().unwrap();
         }
         let mut answer = [0; 64];
         ram.read_slice(&mut answer, GuestAddress(ANSWER)).unwrap();
-        read(&answer).unwrap()
+        answer
     }
 
     /// One command.
     fn submit(&mut self, command: VfdNew) {
+        self.put(QUEUE_OUT, bytemuck::bytes_of(&command));
+    }
+
+    fn put(&mut self, queue: usize, command: &[u8]) {
         let ram = &self.window.ram;
-        let table = OUT * 2;
-        ram.write_slice(bytemuck::bytes_of(&command), GuestAddress(COMMAND)).unwrap();
-        for (index, (address, flags)) in [(COMMAND, 1u16), (ANSWER, 2)].into_iter().enumerate() {
+        let table = OUT * (queue as u64 + 1);
+        ram.write_slice(command, GuestAddress(COMMAND)).unwrap();
+        let pieces = [(COMMAND, command.len() as u32, 1u16), (ANSWER, 64, 2)];
+        for (index, (address, length, flags)) in pieces.into_iter().enumerate() {
             let at = table + 16 * index as u64;
             ram.write_obj(address, GuestAddress(at)).unwrap();
-            ram.write_obj(64u32, GuestAddress(at + 8)).unwrap();
+            ram.write_obj(length, GuestAddress(at + 8)).unwrap();
             ram.write_obj([flags, 1], GuestAddress(at + 12)).unwrap();
         }
-        self.sent += 1;
+        self.sent[queue] += 1;
         // Every slot of the available ring names descriptor 0.
-        ram.write_obj(self.sent, GuestAddress(table + 0x2002)).unwrap();
-        self.kick.write(1).unwrap();
+        ram.write_obj(self.sent[queue], GuestAddress(table + 0x2002)).unwrap();
+        self.kicks[queue].write(1).unwrap();
     }
 }
 
@@ -233,13 +264,21 @@ fn host() -> Host {
 }
 
 fn host_with(opener: Arc<dyn Opener>, streams: std::sync::mpsc::Receiver<UnixStream>) -> Host {
+    host_of(Dialect::VirtioWl, opener, streams)
+}
+
+fn host_of(
+    dialect: Dialect,
+    opener: Arc<dyn Opener>,
+    streams: std::sync::mpsc::Receiver<UnixStream>,
+) -> Host {
     let dir = TempDir::new().unwrap();
     let (alarm, panics) = std::sync::mpsc::sync_channel(1);
     let (stop, counters) = (Stop::new().unwrap(), Arc::new(Counters::default()));
     let options = Options {
         vm: "test".into(),
         side: Side::Client,
-        dialect: Dialect::VirtioWl,
+        dialect,
         opener,
         traces: Arc::default(),
         neighbours: None,
@@ -261,7 +300,9 @@ fn host_with(opener: Arc<dyn Opener>, streams: std::sync::mpsc::Receiver<UnixStr
 
 impl Host {
     fn vmm(&self, features: u64) -> Vmm {
-        Vmm::connect(&self.dir.path().join("device"), features)
+        let expected = Expected { config: [0; 16], regions: [1 << 30, 0, 0] };
+        let features = features | 1 << F_TRANS_FLAGS;
+        Vmm::connect(&self.dir.path().join("device"), features, &expected)
     }
 }
 
@@ -333,6 +374,96 @@ fn resets_and_reconnections_leave_nothing_behind() {
         let now = host.counters.snapshot();
         assert_eq!((now.vfds, now.contexts, now.allocation_bytes, now.window_bytes), (0, 0, 0, 0));
         assert_eq!((now.contexts_opened, now.maps), (6, 6));
+    });
+}
+
+#[test]
+fn a_virtio_gpu_is_what_mainline_needs() {
+    use wlproxy_protocol::cross_domain::{self, GetImageRequirements, ImageRequirements, Init};
+    use wlproxy_protocol::virtio_gpu::{
+        self as gpu, CreateBlob, CtxCreate, MapBlob, MapInfo, MemEntry, QUEUE_CONTROL, Submit,
+    };
+    const RINGS: u64 = 0x6_0000;
+    timed(|| {
+        let (sender, streams) = std::sync::mpsc::channel();
+        let host = host_of(Dialect::Virtgpu, Arc::new(Streams(sender)), streams);
+        // Of the 64-bit words of the configuration, the second has scanouts and capsets.
+        let config = [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0];
+        let expected = Expected { config, regions: [0, 1 << 30, 0] };
+        let mut vmm = Vmm::connect(&host.dir.path().join("device"), 0b11101, &expected);
+        for run in 0..2 {
+            vmm.start();
+            let header = |kind| gpu::Header { kind, context: 1, ..Default::default() };
+            let done = |answer: gpu::Header| assert_eq!(answer.kind, gpu::message::RESP_OK_NODATA);
+            let create = CtxCreate {
+                header: header(gpu::message::CTX_CREATE),
+                name_length: 0,
+                context_init: 5,
+                name: [0; 64],
+            };
+            done(vmm.ask(QUEUE_CONTROL, bytemuck::bytes_of(&create)));
+            let blob = |resource, memory, entries, blob_id| CreateBlob {
+                header: header(gpu::message::RESOURCE_CREATE_BLOB),
+                resource,
+                memory,
+                flags: 0,
+                entries,
+                blob_id,
+                size: 4096,
+            };
+            for ring in [1, 2] {
+                let entry =
+                    MemEntry { address: RINGS + 4096 * ring, length: 4096, ..Default::default() };
+                let blob = blob(ring as u32, gpu::blob_mem::GUEST, 1, 0);
+                let command = [bytemuck::bytes_of(&blob), bytemuck::bytes_of(&entry)].concat();
+                done(vmm.ask(QUEUE_CONTROL, &command));
+            }
+            let mut execute = |bytes: &[u8]| {
+                let header = header(gpu::message::SUBMIT_3D);
+                let submit = Submit { header, size: bytes.len() as u32, padding: 0 };
+                done(vmm.ask(QUEUE_CONTROL, &[bytemuck::bytes_of(&submit), bytes].concat()));
+            };
+            let says = |command| cross_domain::Header { command, ..Default::default() };
+            let init = Init {
+                header: says(cross_domain::command::INIT),
+                query_ring: 1,
+                channel_ring: 2,
+                channel: 1,
+            };
+            execute(bytemuck::bytes_of(&init));
+            let image = GetImageRequirements {
+                header: says(cross_domain::command::GET_IMAGE_REQUIREMENTS),
+                width: 10,
+                height: 10,
+                format: u32::from_le_bytes(*b"XR24"),
+                flags: 0,
+            };
+            execute(bytemuck::bytes_of(&image));
+            let mut image = [0; size_of::<ImageRequirements>()];
+            vmm.window.ram.read_slice(&mut image, GuestAddress(RINGS + 4096)).unwrap();
+            let image: ImageRequirements = read(&image).unwrap();
+            assert_eq!((image.size, image.strides[0]), (4096, 64));
+            let memory = blob(3, gpu::blob_mem::HOST3D, 0, image.blob_id.into());
+            done(vmm.ask(QUEUE_CONTROL, bytemuck::bytes_of(&memory)));
+            let map = MapBlob {
+                header: header(gpu::message::RESOURCE_MAP_BLOB),
+                resource: 3,
+                padding: 0,
+                offset: 1 << 20,
+            };
+            let mapped: MapInfo = vmm.ask(QUEUE_CONTROL, bytemuck::bytes_of(&map));
+            assert_eq!(mapped.header.kind, gpu::message::RESP_OK_MAP_INFO, "run {run}");
+            let maps = std::mem::take(&mut *vmm.window.maps.lock().unwrap());
+            assert_eq!(maps, [(gpu::SHMID, 1 << 20, 4096)]);
+            let stream = host.streams.recv().unwrap();
+            vmm.stop();
+            assert_closed(stream);
+        }
+        drop(vmm);
+        host.stop.stop();
+        host.thread.join().unwrap();
+        let now = host.counters.snapshot();
+        assert_eq!((now.vfds, now.contexts, now.allocation_bytes, now.window_bytes), (0, 0, 0, 0));
     });
 }
 

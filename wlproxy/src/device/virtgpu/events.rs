@@ -40,6 +40,10 @@ impl Virtgpu {
             };
             if sent == Sent::Done {
                 self.resume(id);
+                // An event's fence may have waited behind one that was held back.
+                if let Some(&(owner, _)) = self.owners.get(&id) {
+                    self.deliver(owner);
+                }
             }
         }
         if flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP)

@@ -16,6 +16,10 @@ use wlproxy_protocol::virtio_gpu::Header;
 /// what they bring is bounded all the same.
 const HELD: usize = 8;
 
+/// Most bytes that wait for all streams and pipes of a device together: so many contexts that have as many as one may. A
+/// guest can make thousands of pipes that nobody reads.
+const MAX_WAITING: usize = 64 * MAX_QUEUED;
+
 /// What waits to be written to one stream or pipe.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
@@ -88,7 +92,8 @@ impl Virtgpu {
             let ticket = self.hold(header, reply);
             let flow = self.flows.entry(vfd).or_default();
             flow.push(bytes, fds, ticket);
-            if flow.is_full() {
+            let full = flow.is_full();
+            if full || self.flows.values().map(|flow| flow.bytes).sum::<usize>() > MAX_WAITING {
                 self.end(vfd, &End::Full);
             }
         }
