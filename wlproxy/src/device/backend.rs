@@ -187,6 +187,11 @@ impl VhostUserBackend for Backend {
     ) -> io::Result<()> {
         let _alarm = Alarm(&self.options);
         let mut device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut events = Vec::new();
+        // First of all: whoever stops or ends says so and then wakes, and what is woken for is taken here.
+        if u64::from(event) == POLLER_EVENT {
+            self.poller.ready(&mut events);
+        }
         if self.ended.load(Ordering::SeqCst) {
             *device = None;
             return Err(io::ErrorKind::ConnectionAborted.into());
@@ -194,10 +199,8 @@ impl VhostUserBackend for Backend {
         if device.as_ref().is_some_and(|(run, _)| run.is_over()) {
             tracing::info!(vm = self.options.vm, "the driver is gone");
             *device = None;
-        }
-        let mut events = Vec::new();
-        if u64::from(event) == POLLER_EVENT {
-            self.poller.ready(&mut events);
+            // They are of what was its.
+            events.clear();
         }
         if device.is_none() {
             let run = self.runs.current();

@@ -485,6 +485,26 @@ fn the_window_is_found_by_its_announcement() {
 }
 
 #[test]
+fn a_frontend_that_goes_while_a_device_with_much_is_cleared_away_is_noticed() {
+    timed(|| {
+        let host = host();
+        for _ in 0..10 {
+            let mut vmm = host.vmm(1 << F_USE_SHMEM);
+            vmm.start();
+            for id in 1..=200 {
+                let made = vmm.command(new(message::VFD_NEW_CTX, id));
+                assert_eq!(made.header.kind, message::RESP_VFD_NEW);
+            }
+            vmm.stop();
+            drop(vmm);
+            (0..200).for_each(|_| assert_closed(host.streams.recv().unwrap()));
+        }
+        host.stop.stop();
+        host.thread.join().unwrap();
+    });
+}
+
+#[test]
 fn a_stop_ends_a_connection_that_is_served() {
     timed(|| {
         let host = host();
