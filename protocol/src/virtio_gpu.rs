@@ -18,8 +18,9 @@ pub const QUEUE_CONTROL: usize = 0;
 pub const QUEUE_CURSOR: usize = 1;
 /// Number of queues.
 pub const NUM_QUEUES: usize = 2;
-/// Size of each queue, in descriptors (crosvm and QEMU with 3D: 256 for the control queue).
-pub const QUEUE_SIZE: u16 = 256;
+/// Most descriptors of a queue: the most that QEMU gives one (`VIRTQUEUE_MAX_SIZE`). Every connection that waits for an
+/// event takes one.
+pub const QUEUE_SIZE: u16 = 1024;
 
 /// Feature bit: contexts and capsets. Linux names it after the first of these.
 pub const F_VIRGL: u32 = 0;

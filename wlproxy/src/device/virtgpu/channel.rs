@@ -112,24 +112,33 @@ impl Virtgpu {
         if room.min(query) < PAGE_SIZE as usize {
             return Err(MALFORMED);
         }
-        let connected =
-            |context: &&Context| matches!(context.link, Link::Opening(..) | Link::Open(_));
-        let connected = self.contexts.values().filter(connected).count();
-        let of_side = self.side == Side::Client && connected >= crate::device::MAX_CONTEXTS;
-        if of_side || connected >= self.control.size() - self.control.size() / SPARE {
-            return Err(Refusal(message::RESP_ERR_OUT_OF_MEMORY));
-        }
         let Some(context) = self.contexts.get_mut(&id) else { return Err(MALFORMED) };
         if !matches!(context.link, Link::None) {
             return Err(MALFORMED);
         }
-        self.opening = self.opening.wrapping_add(1);
-        context.link = Link::Opening(self.opening, Flow::default());
         context.query_ring = command.query_ring;
         context.channel_ring = command.channel_ring;
         context.room = room;
+        if self.has_all_connections() {
+            // Linux tells a program nothing of a refusal, so it polls.
+            self.hang_up(id);
+            return Err(Refusal(message::RESP_ERR_OUT_OF_MEMORY));
+        }
+        self.opening = self.opening.wrapping_add(1);
+        if let Some(context) = self.contexts.get_mut(&id) {
+            context.link = Link::Opening(self.opening, Flow::default());
+        }
         self.opener.open(target, self.answers.answer(self.opening));
         Ok(())
+    }
+
+    /// Whether there are as many connections as there may be, those counted that wait for their stream.
+    fn has_all_connections(&self) -> bool {
+        let is_connected =
+            |context: &&Context| matches!(context.link, Link::Opening(..) | Link::Open(_));
+        let connected = self.contexts.values().filter(is_connected).count();
+        let of_side = self.side == Side::Client && connected >= crate::device::MAX_CONTEXTS;
+        of_side || connected >= self.control.size() - self.control.size() / SPARE
     }
 
     /// The stream that was asked for by `request` is there, or isn't.

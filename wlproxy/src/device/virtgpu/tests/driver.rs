@@ -327,7 +327,11 @@ impl Driver {
 
     /// What the channel ring of a context holds.
     pub(super) fn event(&self, id: u32) -> Event {
-        let bytes = self.read(place(channel_ring(id)), 0x1_0000);
+        self.event_at(place(channel_ring(id)))
+    }
+
+    pub(super) fn event_at(&self, address: u64) -> Event {
+        let bytes = self.read(address, 0x1_0000);
         match bytes[0] {
             command::RECEIVE => {
                 let transfer = Transfer::parse(&bytes).unwrap();

@@ -93,12 +93,18 @@ fn idle_contexts_never_use_the_queue_up() {
         let id = connected + 1;
         assert_eq!(driver.create_context(id, 5), OK);
         for ring in [2 * id, 2 * id + 1] {
-            // All in one place: nothing is written there.
+            // All in one place.
             assert_eq!(driver.guest_blob(ring, &[(place(0), 4096)]), OK);
         }
         match driver.init(id, 1) {
             OK => connected += 1,
-            code => break code,
+            code => {
+                // Who was refused hears of it.
+                let slot = driver.poll(id);
+                assert_eq!(driver.header(slot).unwrap().kind, OK);
+                assert_eq!(driver.event_at(place(0)), HANG_UP);
+                break code;
+            }
         }
         streams.push(driver.open(Role::Main));
     };
