@@ -8,15 +8,11 @@ use crate::binaries::binary;
 use crate::leak::{self, Count, Kept, MARKER};
 use crate::process::{Process, output};
 use crate::wait::{PATIENCE, until};
-use crate::{Client, Compositor, Image, Kind, Leaks, Puppet, Raw, Sway};
-use nix::poll::{PollFd, PollFlags, poll};
-use nix::sys::signal::Signal;
+use crate::{Client, Compositor, Image, Kind, Leaks, Puppet, Raw, Sway, Vm};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{Read, Write};
-use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -81,16 +77,6 @@ pub struct Desk {
     compositor: Compositor,
     baseline: Option<Leaks>,
     folder: TempDir,
-}
-
-/// A client VM: a `guest-agent run` whose only child waits for the test.
-#[derive(Debug)]
-pub struct Vm {
-    process: Process,
-    folder: PathBuf,
-    stats: PathBuf,
-    /// The process of its worker, when the baseline was taken.
-    worker: Option<u32>,
 }
 
 impl Desk {
@@ -579,46 +565,6 @@ impl Drop for Desk {
             self.show_logs();
             panic!("{}", wrong.join("; "));
         }
-    }
-}
-
-impl Vm {
-    /// The agent starts its child when its socket takes connections, and the child answers what it is told.
-    fn ready(&mut self) {
-        self.tell("?");
-    }
-
-    /// Tells the child a line; the line that it answers.
-    fn tell(&mut self, line: &str) -> String {
-        let child = self.process.child();
-        let told = writeln!(child.stdin.as_mut().expect("piped"), "{line}");
-        let output = child.stdout.as_mut().expect("piped");
-        let mut answer = Vec::new();
-        while answer.last() != Some(&b'\n') {
-            let mut byte = [0];
-            let mut poll_fds = [PollFd::new(output.as_fd(), PollFlags::POLLIN)];
-            let in_time = poll(&mut poll_fds, PATIENCE.as_millis() as u16) == Ok(1);
-            let heard = told.is_ok() && in_time && output.read_exact(&mut byte).is_ok();
-            assert!(heard, "guest-agent run never served its child, or has ended");
-            answer.extend(byte);
-        }
-        String::from_utf8_lossy(&answer).trim_end().to_owned()
-    }
-
-    /// One number of what the agent counts, such as "copied_bytes".
-    pub fn stats(&self, key: &str) -> u64 {
-        let _ = fs::remove_file(&self.stats);
-        self.process.signal(Signal::SIGUSR1);
-        let stats: Value = until("the agent's stats", || {
-            // Until it is all there.
-            serde_json::from_slice(&fs::read(&self.stats).ok()?).ok()
-        });
-        stats[key].as_u64().unwrap_or_else(|| panic!("no {key} in {stats}"))
-    }
-
-    /// The agent.
-    pub fn process(&mut self) -> &mut Process {
-        &mut self.process
     }
 }
 

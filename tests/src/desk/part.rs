@@ -1,10 +1,10 @@
 //! Killing a part of a desk, and having it again.
 
-use super::{Desk, Vm};
+use super::Desk;
 use crate::leak::LEAVING;
 use crate::process::Process;
 use crate::wait::until;
-use crate::{Count, Totals};
+use crate::{Count, Totals, Vm};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::time::Instant;
