@@ -6,9 +6,10 @@ pub use part::Part;
 
 use crate::binaries::binary;
 use crate::leak::{self, Count, Kept, MARKER};
+use crate::machine::{Channel, Machine};
 use crate::process::{Process, output};
 use crate::wait::{PATIENCE, until};
-use crate::{Client, Compositor, Image, Kind, Leaks, Puppet, Raw, Sway, Vm};
+use crate::{Client, Compositor, Display, Image, Kind, Leaks, Puppet, Raw, Sway, Vm};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,6 +18,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::Arc;
 use tempfile::TempDir;
 
 /// How a client reaches the compositor.
@@ -26,13 +28,6 @@ pub enum Way {
     Direct,
     /// It runs in the client VM "work".
     Through,
-}
-
-/// Where a client connects.
-#[derive(Debug, Clone)]
-pub struct Display {
-    /// The Wayland socket.
-    pub socket: PathBuf,
 }
 
 /// What a desk consists of.
@@ -70,8 +65,11 @@ impl Default for Plan {
 pub struct Desk {
     way: Way,
     plan: Plan,
+    channel: Channel,
     extras: Vec<Process>,
     vms: BTreeMap<String, Vm>,
+    /// Where the compositor runs.
+    gui: Arc<dyn Machine>,
     serve: Option<Process>,
     proxy: Option<Process>,
     compositor: Compositor,
@@ -143,13 +141,22 @@ impl Desk {
             fs::create_dir(folder.path().join(name)).expect("a fresh folder");
         }
         let marker = folder.path().to_str().expect("a temporary path is text").to_owned();
-        let (gui, logs) = (folder.path().join("gui"), folder.path().join("logs"));
-        let compositor = Compositor::new(plan.compositor, &gui, &logs, &marker, plan.debug);
+        let channel = Channel::chosen();
+        let way = if plan.vms.is_empty() { Way::Direct } else { Way::Through };
+        let is_in_vm = way == Way::Through && plan.compositor_vm;
+        // Otherwise it is on the host, and so is what runs in a VM of this channel.
+        let of_gui = if is_in_vm { channel } else { Channel::Process };
+        let gui = of_gui.machine(device(&folder, "gui"));
+        let (place, logs) = (folder.path().join("gui"), folder.path().join("logs"));
+        let compositor =
+            Compositor::new(plan.compositor, gui.clone(), &place, &logs, &marker, plan.debug);
         Self {
-            way: if plan.vms.is_empty() { Way::Direct } else { Way::Through },
+            way,
             plan,
+            channel,
             extras: Vec::new(),
             vms: BTreeMap::new(),
+            gui,
             serve: None,
             proxy: None,
             compositor,
@@ -178,8 +185,9 @@ impl Desk {
         fs::create_dir_all(&folder).expect("our own folder");
         let mut command = self.command(binary("guest-agent"));
         command.env("XDG_RUNTIME_DIR", folder);
-        command.arg("serve").arg("--channel").arg(channel(&self.gui_channel()));
+        command.arg("serve").arg("--channel").arg(self.gui.channel());
         command.arg("--compositor").arg(socket).args(arguments);
+        let command = self.gui.inside(command);
         self.serve = Some(Process::spawn("serve", command, &self.logs(), false));
     }
 
@@ -195,11 +203,13 @@ impl Desk {
 
     /// The same with another child, which has to answer each line with a line and to end with its stdin.
     pub fn start_vm_with(&mut self, name: &str, child: &str) {
-        let (mut command, folder) = self.agent(name);
+        let machine = self.machine(name);
+        let (mut command, folder) = self.agent(name, &*machine);
         let stats = folder.join("stats.json");
         command.args(["--socket", "wayland-0", "--stats"]).arg(&stats).args(["--", child]);
+        let command = machine.inside(command);
         let process = Process::spawn(&format!("run-{name}"), command, &self.logs(), true);
-        self.vms.insert(name.to_owned(), Vm { process, folder, stats, worker: None });
+        self.vms.insert(name.to_owned(), Vm { machine, process, folder, stats, worker: None });
     }
 
     /// Ends a client VM.
@@ -210,19 +220,26 @@ impl Desk {
 
     /// Runs an application in a client VM that isn't running, as its only one; how `guest-agent run` ended.
     pub fn run(&mut self, name: &str, application: &[&str]) -> ExitStatus {
-        let (mut command, _) = self.agent(name);
+        let machine = self.machine(name);
+        let (mut command, _) = self.agent(name, &*machine);
         command.arg("--").args(application);
+        let command = machine.inside(command);
         Process::spawn(&format!("run-{name}"), command, &self.logs(), false).wait()
     }
 
-    /// `guest-agent run` in a client VM, and the VM's XDG_RUNTIME_DIR.
-    fn agent(&self, name: &str) -> (Command, PathBuf) {
+    /// A client VM.
+    fn machine(&self, name: &str) -> Arc<dyn Machine> {
+        self.channel.machine(self.channel(name))
+    }
+
+    /// `guest-agent run` for a client VM, to be run in it, and the VM's XDG_RUNTIME_DIR.
+    fn agent(&self, name: &str, machine: &dyn Machine) -> (Command, PathBuf) {
         let folder = self.path(&format!("vm-{name}"));
         fs::create_dir_all(&folder).expect("our own folder");
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("our own folder");
         let mut command = self.command(binary("guest-agent"));
         command.env("XDG_RUNTIME_DIR", &folder);
-        command.arg("run").arg("--channel").arg(channel(&self.channel(name)));
+        command.arg("run").arg("--channel").arg(machine.channel());
         (command, folder)
     }
 
@@ -256,7 +273,7 @@ impl Desk {
         let kept = |vm: &mut Vm| {
             let worker = vm.worker.filter(|_| vm.process.running())?;
             let allocations = vm.stats("allocations") as usize;
-            Some(Kept { agent: vm.process.id(), worker, allocations })
+            Some(Kept { agent: vm.holder(), worker, allocations })
         };
         self.vms.values_mut().filter_map(kept).collect()
     }
@@ -292,12 +309,13 @@ impl Desk {
 
     /// The compositor's own socket.
     pub fn direct(&self) -> Display {
-        Display { socket: self.compositor.socket().to_owned() }
+        Display::new(&self.gui, self.compositor.socket())
     }
 
     /// The socket in a client VM.
     pub fn through(&self, vm: &str) -> Display {
-        Display { socket: self.vms[vm].folder.join("wayland-0") }
+        let Vm { machine, folder, .. } = &self.vms[vm];
+        Display::new(machine, &folder.join("wayland-0"))
     }
 
     /// The vhost-user socket of the compositor VM.
@@ -307,7 +325,7 @@ impl Desk {
 
     /// The vhost-user socket of a VM.
     pub fn channel(&self, vm: &str) -> PathBuf {
-        self.path(&format!("host/{vm}.sock"))
+        device(&self.folder, vm)
     }
 
     /// Tells the child in a client VM a line; the line that it answers.
@@ -322,15 +340,21 @@ impl Desk {
 
     /// The processes of ours that are on the way: each VM's agent and worker, and `serve`.
     pub fn ours(&self) -> Vec<(String, u32)> {
-        let agents = self.vms.values().map(|vm| &vm.process).chain(&self.serve);
-        let mut ours: Vec<_> =
-            agents.map(|process| (process.name().to_owned(), process.id())).collect();
+        let mut ours = self.agents();
         let gui = self.plan.compositor_vm.then_some("gui");
         for vm in self.vms.keys().map(String::as_str).chain(gui) {
             let id = u32::try_from(self.status(vm, "pid")).expect("a process id");
             ours.push((format!("worker-{vm}"), id));
         }
         ours
+    }
+
+    /// The agents, by name, and the processes that hold what they hold.
+    fn agents(&self) -> Vec<(String, u32)> {
+        let name = |process: &Process| process.name().to_owned();
+        let runs = self.vms.values().map(|vm| (name(&vm.process), vm.holder()));
+        let serve = self.serve.iter().map(|serve| (name(serve), self.gui.holder(serve)));
+        runs.chain(serve).collect()
     }
 
     /// Plugs in one more output, with a scale of 2, on the right of the first.
@@ -425,10 +449,9 @@ impl Desk {
     /// If not all of the desk can be counted.
     pub fn leaks(&self) -> Leaks {
         let leaks = Leaks::baseline(self.folder.path());
-        let vms = self.vms.values().map(|vm| &vm.process);
-        let others = [&self.proxy, &self.serve].into_iter().flatten();
-        for process in vms.chain(others).chain([self.compositor.process()]) {
-            let (name, id) = (process.name(), process.id());
+        let proxy = self.proxy.iter().map(|proxy| ("wlproxy".to_owned(), proxy.id()));
+        let compositor = ("compositor".to_owned(), self.gui.holder(self.compositor.process()));
+        for (name, id) in self.agents().into_iter().chain(proxy).chain([compositor]) {
             assert!(
                 leaks.counts(id),
                 "{name} (process {id}) has ended, or /proc/{id}/environ or /proc/{id}/fd can't be read: root without \
@@ -460,9 +483,8 @@ impl Desk {
     /// Starts an unmodified application on `display`. It is killed at the end, or by [`Desk::close`].
     pub fn app(&mut self, display: &Display, name: &str, arguments: &[&str]) {
         let mut command = self.command(name);
-        command.args(arguments).env("WAYLAND_DISPLAY", &display.socket);
-        command.env("XDG_RUNTIME_DIR", display.socket.parent().expect("a socket lies somewhere"));
-        self.adopt(name, command, false);
+        command.args(arguments);
+        self.adopt(name, display.command(command), false);
     }
 
     /// Starts `command`, which belongs to this desk; `piped`: with pipes as stdin and stdout.
@@ -568,6 +590,7 @@ impl Drop for Desk {
     }
 }
 
-fn channel(socket: &Path) -> String {
-    format!("process:{}", socket.display())
+/// The vhost-user socket of a VM of the desk in `folder`.
+fn device(folder: &TempDir, vm: &str) -> PathBuf {
+    folder.path().join(format!("host/{vm}.sock"))
 }

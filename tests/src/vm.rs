@@ -1,5 +1,6 @@
 //! A client VM of a desk.
 
+use crate::machine::Machine;
 use crate::process::Process;
 use crate::wait::{PATIENCE, until};
 use nix::poll::{PollFd, PollFlags, poll};
@@ -9,10 +10,12 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A client VM: a `guest-agent run` whose only child waits for the test.
 #[derive(Debug)]
 pub struct Vm {
+    pub(crate) machine: Arc<dyn Machine>,
     pub(crate) process: Process,
     /// Its XDG_RUNTIME_DIR.
     pub(crate) folder: PathBuf,
@@ -47,13 +50,19 @@ impl Vm {
 
     /// One number of what the agent counts, such as "copied_bytes".
     pub fn stats(&self, key: &str) -> u64 {
-        let _ = fs::remove_file(&self.stats);
+        let path = self.machine.reach(&self.stats);
+        let _ = fs::remove_file(&path);
         self.process.signal(Signal::SIGUSR1);
         let stats: Value = until("the agent's stats", || {
             // Until it is all there.
-            serde_json::from_slice(&fs::read(&self.stats).ok()?).ok()
+            serde_json::from_slice(&fs::read(&path).ok()?).ok()
         });
         stats[key].as_u64().unwrap_or_else(|| panic!("no {key} in {stats}"))
+    }
+
+    /// The process that holds what the agent holds.
+    pub(crate) fn holder(&self) -> u32 {
+        self.machine.holder(&self.process)
     }
 
     /// The agent.
