@@ -10,6 +10,7 @@ use crate::machine::{Channel, Machine};
 use crate::process::{Process, output};
 use crate::wait::{PATIENCE, until};
 use crate::{Client, Compositor, Display, Image, Kind, Leaks, Puppet, Raw, Sway, Vm};
+use guest_agent::channel::process::Options;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -60,12 +61,23 @@ impl Default for Plan {
     }
 }
 
+/// Which VMs the test plays itself, as [`Puppet`]s.
+///
+/// Those stand on the host's devices, over `process` whatever the channel of the others is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ByHand {
+    None,
+    Compositor,
+    All,
+}
+
 /// One of everything. Ends all of it when dropped, and then fails the test if something is left.
 #[derive(Debug)]
 pub struct Desk {
     way: Way,
     plan: Plan,
     channel: Channel,
+    by_hand: ByHand,
     extras: Vec<Process>,
     vms: BTreeMap<String, Vm>,
     /// Where the compositor runs.
@@ -100,22 +112,24 @@ impl Desk {
         desk
     }
 
-    /// wlproxy and client VMs, but nobody behind [`Desk::gui_channel`]: the test itself plays `serve`.
+    /// wlproxy and client VMs; the test starts `serve` later.
     pub fn without_serve(plan: Plan) -> Self {
-        let mut desk = Self::compositor_only(plan);
-        desk.start_proxy();
-        desk.plan.vms.iter().for_each(|vm| desk.start_vm(vm));
-        desk
+        Self::compositor_only(plan).with_client_vms()
+    }
+
+    /// wlproxy and client VMs; the test itself plays the compositor VM or, behind a `serve` on the host, the compositor.
+    pub fn gui_by_hand(plan: Plan) -> Self {
+        Self::make(plan, ByHand::Compositor).with_compositor().with_client_vms()
     }
 
     /// wlproxy and nothing in any VM: the test itself plays them all, as [`Puppet`]s.
     ///
     /// At the end there has to be what there was after each of them had come and gone once.
     pub fn host_only(plan: Plan) -> Self {
-        let mut desk = Self::compositor_only(plan);
+        let mut desk = Self::make(plan, ByHand::All).with_compositor();
         desk.start_proxy();
         for name in desk.plan.vms.iter().copied().chain(["gui"]) {
-            drop(Puppet::start(&desk.channel(name)));
+            drop(desk.puppet(name));
             until("the end of a VM", || (desk.status(name, "frontends") == 0).then_some(()));
         }
         desk.warm_up();
@@ -125,13 +139,26 @@ impl Desk {
 
     /// Nothing of `plan` but its compositor; the test starts the rest, in whatever order.
     pub fn compositor_only(plan: Plan) -> Self {
-        let mut desk = Self::nothing(plan);
-        desk.compositor.start();
-        desk
+        Self::nothing(plan).with_compositor()
+    }
+
+    fn with_compositor(mut self) -> Self {
+        self.compositor.start();
+        self
+    }
+
+    fn with_client_vms(mut self) -> Self {
+        self.start_proxy();
+        self.plan.vms.iter().for_each(|vm| self.start_vm(vm));
+        self
     }
 
     /// Nothing of `plan`: the test starts it all, in whatever order.
     pub fn nothing(plan: Plan) -> Self {
+        Self::make(plan, ByHand::None)
+    }
+
+    fn make(plan: Plan, by_hand: ByHand) -> Self {
         let folder =
             tempfile::Builder::new().prefix("wlp").tempdir_in("/tmp").expect("/tmp is writable");
         // The compositor may run as somebody else, and has to pass through.
@@ -143,7 +170,7 @@ impl Desk {
         let marker = folder.path().to_str().expect("a temporary path is text").to_owned();
         let channel = Channel::chosen();
         let way = if plan.vms.is_empty() { Way::Direct } else { Way::Through };
-        let is_in_vm = way == Way::Through && plan.compositor_vm;
+        let is_in_vm = way == Way::Through && plan.compositor_vm && by_hand == ByHand::None;
         // Otherwise it is on the host, and so is what runs in a VM of this channel.
         let of_gui = if is_in_vm { channel } else { Channel::Process };
         let gui = of_gui.machine(device(&folder, "gui"));
@@ -154,6 +181,7 @@ impl Desk {
             way,
             plan,
             channel,
+            by_hand,
             extras: Vec::new(),
             vms: BTreeMap::new(),
             gui,
@@ -227,9 +255,25 @@ impl Desk {
         Process::spawn(&format!("run-{name}"), command, &self.logs(), false).wait()
     }
 
+    /// A VM that the test plays itself.
+    pub fn puppet(&self, name: &str) -> Puppet {
+        self.puppet_with(name, Options::default())
+    }
+
+    /// The same with a driver like `options`.
+    pub fn puppet_with(&self, name: &str, options: Options) -> Puppet {
+        let is_by_hand = match self.by_hand {
+            ByHand::None => false,
+            ByHand::Compositor => name == "gui",
+            ByHand::All => true,
+        };
+        assert!(is_by_hand, "{name} isn't played by hand on this desk");
+        Puppet::start(&device(&self.folder, name), options)
+    }
+
     /// A client VM.
     fn machine(&self, name: &str) -> Arc<dyn Machine> {
-        self.channel.machine(self.channel(name))
+        self.channel.machine(device(&self.folder, name))
     }
 
     /// `guest-agent run` for a client VM, to be run in it, and the VM's XDG_RUNTIME_DIR.
@@ -316,16 +360,6 @@ impl Desk {
     pub fn through(&self, vm: &str) -> Display {
         let Vm { machine, folder, .. } = &self.vms[vm];
         Display::new(machine, &folder.join("wayland-0"))
-    }
-
-    /// The vhost-user socket of the compositor VM.
-    pub fn gui_channel(&self) -> PathBuf {
-        self.channel("gui")
-    }
-
-    /// The vhost-user socket of a VM.
-    pub fn channel(&self, vm: &str) -> PathBuf {
-        device(&self.folder, vm)
     }
 
     /// Tells the child in a client VM a line; the line that it answers.
