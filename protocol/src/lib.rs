@@ -6,6 +6,7 @@
 //! | [`virtio_wl`] | commands and events of the virtio_wl device |
 //! | [`wl0`] | the ioctls of `/dev/wl0`, a guest's side of that device |
 //! | [`accept`] | hello, records and answers of a main context |
+//! | [`report`] | what an agent tells of its own numbers |
 //! | [`limits`] | every bound that both sides of a channel have to agree on |
 //!
 //! Nothing here does I/O, reads a clock or contains unsafe code.
@@ -14,6 +15,7 @@
 
 pub mod accept;
 pub mod limits;
+pub mod report;
 pub mod virtio_wl;
 pub mod wayland;
 pub mod wl0;
