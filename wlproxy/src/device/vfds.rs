@@ -7,7 +7,7 @@ use super::opener::Opened;
 use super::pipe::{Direction, Pipe};
 use super::poller::{Poller, Watched};
 use super::window::{MapError, Window};
-use crate::counters::Counters;
+use crate::counters::{Counters, Reporter};
 use nix::sys::epoll::EpollFlags;
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -28,6 +28,10 @@ const CROWDED: usize = MAX_VFDS / 2;
 /// bring, and a guest that closes nothing, until a client that does what all do is ended.
 const FEW: usize = 2 * MAX_FDS;
 
+/// Most contexts of one VM for the reports of its agents. One agent serves a whole session; but a user may as well start
+/// one around each application, and has a few dozen of those at a time.
+const MAX_REPORTERS: usize = 64;
+
 /// Most streams that are closed and still have something to write. Each holds at most
 /// [`wlproxy_protocol::limits::MAX_QUEUED`] bytes; beyond this the oldest is cut off.
 const MAX_LINGERING: usize = 64;
@@ -44,6 +48,8 @@ pub(super) enum Vfd {
     Allocation(Allocation),
     /// One end of a pipe.
     Pipe(Pipe),
+    /// A context over which an agent reports; `None` when that is over.
+    Reports(Option<Reporter>),
 }
 
 /// Why a vfd was not made or can't be sent.
@@ -151,6 +157,16 @@ impl Vfds {
         Ok(())
     }
 
+    /// Makes context `id` for an agent's reports. `false` if there are [`MAX_REPORTERS`].
+    pub(super) fn add_reports(&mut self, id: u32) -> bool {
+        let reports = self.table.values().filter(|vfd| matches!(vfd, Vfd::Reports(_)));
+        let has_room = reports.count() < MAX_REPORTERS;
+        if has_room {
+            self.insert(id, Vfd::Reports(Some(self.counters.reporter())));
+        }
+        has_room
+    }
+
     /// Makes pipe `id`.
     pub(super) fn add_pipe(&mut self, id: u32, direction: Direction) -> io::Result<()> {
         let pipe = Pipe::new(direction, &self.poller, id.into())?;
@@ -229,7 +245,7 @@ impl Vfds {
 
     fn sendable(&self, id: u32) -> Result<OwnedFd, VfdError> {
         let fd: BorrowedFd<'_> = match self.table.get(&id).ok_or(VfdError::Unknown)? {
-            Vfd::Context(_) => return Err(VfdError::NotSendable),
+            Vfd::Context(_) | Vfd::Reports(_) => return Err(VfdError::NotSendable),
             Vfd::Allocation(allocation) => allocation.as_fd(),
             Vfd::Pipe(pipe) => pipe.remote().ok_or(VfdError::NotSendable)?,
         };
@@ -261,7 +277,7 @@ impl Vfds {
                     self.window.release(lease);
                 }
             }
-            Vfd::Pipe(_) => {}
+            Vfd::Pipe(_) | Vfd::Reports(_) => {}
         }
         true
     }
@@ -305,7 +321,7 @@ impl Vfds {
                 Ok(context.watch(may_read)?)
             }
             Some(Vfd::Pipe(pipe)) => Ok(pipe.watch(may_read)?),
-            Some(Vfd::Allocation(_)) | None => Ok(()),
+            Some(Vfd::Allocation(_) | Vfd::Reports(_)) | None => Ok(()),
         }
     }
 
@@ -316,7 +332,7 @@ impl Vfds {
             Vfd::Allocation(allocation) => {
                 self.counters.allocation_bytes.add(allocation.own_bytes())
             }
-            Vfd::Pipe(_) => {}
+            Vfd::Pipe(_) | Vfd::Reports(_) => {}
         }
         let before = self.table.insert(id, vfd);
         debug_assert!(before.is_none(), "vfd {id:#x} made twice");
@@ -329,7 +345,7 @@ impl Vfds {
             Vfd::Allocation(allocation) => {
                 self.counters.allocation_bytes.sub(allocation.own_bytes())
             }
-            Vfd::Pipe(_) => {}
+            Vfd::Pipe(_) | Vfd::Reports(_) => {}
         }
     }
 }

@@ -28,6 +28,7 @@ use std::time::Instant;
 use transfer::Flow;
 use wlproxy_protocol::accept::Token;
 use wlproxy_protocol::limits::{IN_BUFFER, MAX_FDS, MAX_SEND_ACCEPTED};
+use wlproxy_protocol::report;
 use wlproxy_protocol::virtio_wl::{
     F_TRANS_FLAGS, HOST_ID, Header, QUEUE_SIZE, Transfer, Vfd as VfdMessage, VfdNew, VfdTransfer,
     flags, legacy_flags, message, read,
@@ -72,6 +73,14 @@ impl From<VfdError> for Refusal {
             VfdError::Map(_) => message::RESP_ERR,
         })
     }
+}
+
+/// What a name stands for.
+enum Named {
+    /// A stream that somebody else has.
+    Stream(Target),
+    /// An agent's reports.
+    Reports,
 }
 
 /// The device in one run of its rings.
@@ -228,10 +237,13 @@ impl VirtioWl {
             message::VFD_NEW => self.new_allocation(&bytes),
             message::VFD_NEW_PIPE => self.new_pipe(&bytes),
             message::VFD_NEW_CTX => return self.new_context(&bytes, reply, Some(Target::Default)),
-            message::VFD_NEW_CTX_NAMED => {
-                let target = self.named(&bytes);
-                return self.new_context(&bytes, reply, target);
-            }
+            message::VFD_NEW_CTX_NAMED => match self.named(&bytes) {
+                Some(Named::Reports) => self.new_reports(&bytes),
+                Some(Named::Stream(target)) => {
+                    return self.new_context(&bytes, reply, Some(target));
+                }
+                None => return self.new_context(&bytes, reply, None),
+            },
             message::VFD_SEND => match Transfer::parse(&bytes) {
                 Some(transfer) => return self.send(&transfer, reply),
                 None => Err(Refusal(message::RESP_ERR)),
@@ -300,11 +312,25 @@ impl VirtioWl {
         Ok(self.announcement(id, message::RESP_VFD_NEW)?)
     }
 
-    /// What a name stands for: only the compositor VM knows tokens.
-    fn named(&self, bytes: &[u8]) -> Option<Target> {
+    /// What a name stands for: only the compositor VM knows tokens, and only client VMs have something to report.
+    fn named(&self, bytes: &[u8]) -> Option<Named> {
         let command = prefix(bytes, offset_of!(VfdNew, rest)).ok()?;
-        let token = Token::from_name(&command.name)?;
-        (self.side == Side::Compositor).then_some(Target::Accepted(token))
+        match self.side {
+            Side::Client => (command.name == report::NAME).then_some(Named::Reports),
+            Side::Compositor => {
+                Token::from_name(&command.name).map(Target::Accepted).map(Named::Stream)
+            }
+        }
+    }
+
+    /// A context that ends here: nobody else is asked for it.
+    fn new_reports(&mut self, bytes: &[u8]) -> Result<VfdNew, Refusal> {
+        let command = prefix(bytes, size_of::<VfdMessage>())?;
+        let id = self.new_id(command.id)?;
+        if !self.vfds.add_reports(id) {
+            return Err(Refusal(message::RESP_OUT_OF_MEMORY));
+        }
+        Ok(self.announcement(id, message::RESP_VFD_NEW)?)
     }
 
     fn new_context(&mut self, bytes: &[u8], reply: Reply, target: Option<Target>) {
@@ -385,7 +411,9 @@ impl VirtioWl {
                 // The window takes nothing whose size isn't a u32.
                 return Ok(VfdNew { pfn, size: size as u32, flags, ..new });
             }
-            Vfd::Context(_) => (flags::READ | flags::WRITE, legacy_flags::CONTROL),
+            Vfd::Context(_) | Vfd::Reports(_) => {
+                (flags::READ | flags::WRITE, legacy_flags::CONTROL)
+            }
             Vfd::Pipe(pipe) => match pipe.direction() {
                 Direction::Read => (flags::READ, 0),
                 Direction::Write => (flags::WRITE, legacy_flags::WRITE),

@@ -1,6 +1,7 @@
 mod driver;
 mod hostile;
 mod link;
+mod reports;
 mod trace;
 mod visits;
 mod wayland;

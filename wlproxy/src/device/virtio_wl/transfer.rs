@@ -1,6 +1,7 @@
 //! Bytes in both directions, and who has to wait for what.
 
 use super::{Refusal, VirtioWl};
+use crate::counters::Reporter;
 use crate::device::context::End;
 use crate::device::flow::{Incoming, Sent};
 use crate::device::in_ring::Taker;
@@ -12,6 +13,7 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 use wlproxy_protocol::limits::{MAX_FDS, MAX_RECV};
+use wlproxy_protocol::report::Report;
 use wlproxy_protocol::virtio_wl::{Header, Transfer, Vfd as VfdMessage, message};
 use wlproxy_protocol::wayland::Batch;
 
@@ -76,6 +78,7 @@ impl VirtioWl {
         let carries_fds = match self.vfds.get(transfer.id) {
             None => return Err(Refusal(message::RESP_INVALID_ID)),
             Some(Vfd::Context(_)) => !transfer.bytes.is_empty(),
+            Some(Vfd::Reports(_)) => false,
             Some(Vfd::Pipe(pipe)) if pipe.direction() == Direction::Write => false,
             Some(Vfd::Pipe(_) | Vfd::Allocation(_)) => {
                 return Err(Refusal(message::RESP_INVALID_TYPE));
@@ -106,6 +109,7 @@ impl VirtioWl {
                 context.send(bytes, fds, taken)
             }
             Some(Vfd::Pipe(pipe)) => Ok(pipe.send(bytes)),
+            Some(Vfd::Reports(reporter)) => take_report(reporter.as_mut(), bytes),
             Some(Vfd::Allocation(_)) | None => Ok(Sent::Done),
         };
         self.trace(id, None);
@@ -201,7 +205,7 @@ impl VirtioWl {
             let sent = match self.vfds.get_mut(id) {
                 Some(Vfd::Context(context)) => context.flush(),
                 Some(Vfd::Pipe(pipe)) => pipe.flush(),
-                Some(Vfd::Allocation(_)) | None => return,
+                Some(Vfd::Allocation(_) | Vfd::Reports(_)) | None => return,
             };
             if let Some(flow) = self.flows.get_mut(&id) {
                 flow.since = self.turns;
@@ -229,7 +233,7 @@ impl VirtioWl {
         let read = match self.vfds.get_mut(id) {
             Some(Vfd::Context(context)) => context.read(&mut batch),
             Some(Vfd::Pipe(pipe)) => Ok(pipe.read()),
-            Some(Vfd::Allocation(_)) | None => return,
+            Some(Vfd::Allocation(_) | Vfd::Reports(_)) | None => return,
         };
         let now = Instant::now();
         self.trace(id, None);
@@ -322,6 +326,10 @@ impl VirtioWl {
                 pipe.finish();
                 (None, None)
             }
+            Some(Vfd::Reports(reporter)) => {
+                *reporter = None;
+                (None, None)
+            }
             Some(Vfd::Allocation(_)) | None => return,
         };
         tracing::warn!(vm = self.vm, connection, vfd = id, "a stream ends: {end}");
@@ -344,7 +352,7 @@ impl VirtioWl {
         self.take_buffers();
         let taker = match self.vfds.get(id) {
             Some(Vfd::Pipe(_)) => Taker::Pipe,
-            Some(Vfd::Context(_) | Vfd::Allocation(_)) | None => Taker::Context,
+            Some(Vfd::Context(_) | Vfd::Reports(_) | Vfd::Allocation(_)) | None => Taker::Context,
         };
         while let Some(flow) = self.flows.get_mut(&id)
             && let Some(pending) = flow.pending.front()
@@ -417,6 +425,14 @@ impl Held {
             Self::Flushing(_) | Self::Close(_) => 0,
         }
     }
+}
+
+/// Each SEND is one report, and the last one counts.
+fn take_report(reporter: Option<&mut Reporter>, bytes: &[u8]) -> Result<Sent, End> {
+    if let Some(reporter) = reporter {
+        reporter.tell(Report::decode(bytes)?);
+    }
+    Ok(Sent::Done)
 }
 
 /// Splits bytes and their vfds into messages: at most [`MAX_FDS`] vfds each, none later than the bytes they go with.
