@@ -32,6 +32,8 @@ use vfd::Kind;
 use virtio_bindings::bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use vmm::Vmm;
 use wlproxy_protocol::accept::{Token, Way, Ways};
+use wlproxy_protocol::limits::CONTEXT_NAME;
+use wlproxy_protocol::report;
 use wlproxy_protocol::virtio_wl::{F_TRANS_FLAGS, F_USE_SHMEM, Header, VfdNew, flags, message};
 
 /// What the VM's driver is like.
@@ -218,6 +220,13 @@ impl ProcessChannel {
         result.map(|()| (VfdId(id), answer))
     }
 
+    fn open_named(&mut self, name: [u8; CONTEXT_NAME]) -> Result<VfdId, Error> {
+        let header = Header::new(message::VFD_NEW_CTX_NAMED);
+        let flags = flags::READ | flags::WRITE;
+        let new = VfdNew { header, flags, name, ..VfdNew::default() };
+        Ok(self.create(Kind::Context, new)?.0)
+    }
+
     /// After an operation: tells the device of its buffers, and the caller of events.
     fn after(&mut self) -> Result<(), Error> {
         let mut result = self.kick();
@@ -255,10 +264,11 @@ impl Channel for ProcessChannel {
                 "a virtio_wl device doesn't open streams by {way:?}"
             )));
         }
-        let header = Header::new(message::VFD_NEW_CTX_NAMED);
-        let flags = flags::READ | flags::WRITE;
-        let new = VfdNew { header, flags, name: token.to_name(), ..VfdNew::default() };
-        Ok(self.create(Kind::Context, new)?.0)
+        self.open_named(token.to_name())
+    }
+
+    fn open_reports(&mut self) -> Result<VfdId, Error> {
+        self.open_named(report::NAME)
     }
 
     fn allocate(&mut self, size: u64) -> Result<Allocation, Error> {

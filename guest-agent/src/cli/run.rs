@@ -306,6 +306,7 @@ impl State {
             }
             self.wait(events, Some(left))?;
         }
+        self.turn(Run::report);
         Ok(())
     }
 

@@ -6,4 +6,5 @@ mod channel;
 mod drivers;
 mod flow;
 mod hostile;
+mod reports;
 mod reset;
