@@ -39,7 +39,7 @@ struct State {
 }
 
 impl Requests {
-    /// Has what passes over this connection be written to `reader`, after a first line of JSON. Gives it back if no
+    /// Has what passes over this connection be written to `reader`, after a line of JSON. Gives it back if no
     /// device runs, or too many ask.
     pub fn push(&self, connection: u64, reader: UnixStream) -> Result<(), UnixStream> {
         let mut state = self.state();
@@ -136,10 +136,8 @@ impl Traces {
         if lines.is_empty() {
             return;
         }
-        let (vm, now) = (&self.vm, milliseconds());
-        let text = lines.iter().map(|line| {
-            format!("[{now}] client VM {vm}, connection {connection}: {line}\n").into_bytes()
-        });
+        let now = milliseconds();
+        let text = lines.iter().map(|line| format!("[{now}] {line}\n").into_bytes());
         let text: Vec<Vec<u8>> = text.collect();
         for key in self.of(connection) {
             if let Some(trace) = self.all.get_mut(&key) {

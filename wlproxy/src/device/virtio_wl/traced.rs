@@ -1,7 +1,7 @@
 //! Connections that somebody reads along.
 
 use super::VirtioWl;
-use crate::ask::{self, Refusal, Tracing};
+use crate::ask::{self, Begins, Refusal};
 use crate::device::vfds::Vfd;
 use nix::sys::epoll::EpollFlags;
 use std::os::unix::net::UnixStream;
@@ -14,7 +14,7 @@ impl VirtioWl {
             let refusal = Refusal::line(format!("VM {vm} has no connection {connection}"));
             return self.traces.add(connection, reader, &refusal, true);
         }
-        let greeting = ask::line(&Tracing { trace: vm.clone(), connection });
+        let greeting = ask::line(&Begins { begins: connection });
         self.traces.add(connection, reader, &greeting, false);
         self.set_traced(connection);
     }
