@@ -8,7 +8,7 @@
 use crate::channel::{Channel, Error, Event, VfdId};
 use crate::connection::{Connection, Link, Role, Step};
 use crate::pump::Progress;
-use crate::world::{CHANNEL, World};
+use crate::world::{CHANNEL, REST_END, World};
 use nix::sys::epoll::{EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::collections::{HashMap, VecDeque};
@@ -170,6 +170,7 @@ impl Agent {
                 match event.data() {
                     CHANNEL => self.dispatch_channel(others)?,
                     OUTER => self.outer = true,
+                    REST_END => self.end_rest(),
                     key if key == self.again_key => drop(self.again.read()),
                     key => {
                         if let Some(connection) = self.connections.get_mut(&key) {
@@ -185,6 +186,16 @@ impl Agent {
             if count < EVENTS {
                 return Ok(());
             }
+        }
+    }
+
+    /// Lets connections go on whose streams were stuck.
+    fn end_rest(&mut self) {
+        self.world.end_rest();
+        let all = self.connections.iter_mut();
+        let rested = all.filter_map(|(&key, connection)| connection.end_rest().then_some(key));
+        for key in rested.collect::<Vec<u64>>() {
+            self.wake(key);
         }
     }
 
