@@ -13,6 +13,7 @@
 
 mod deadline;
 mod driver;
+mod duplicate;
 mod ram;
 mod ring;
 mod vfd;
@@ -21,6 +22,7 @@ mod window;
 
 use super::{Allocation, Arrived, Channel, Error, Event, PipeEnd, Received, Sent, VfdId};
 use driver::{Answer, Driver, Features};
+use duplicate::duplicate;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use ram::Ram;
@@ -83,7 +85,7 @@ impl ProcessChannel {
         let ram = Arc::new(Ram::new(driver::RAM_SIZE).map_err(lost)?);
         let vmm = Vmm::connect(socket, &options, ram.clone())?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(lost)?;
-        let call = vmm::duplicate(vmm.call()).map_err(lost)?;
+        let call = duplicate(vmm.call()).map_err(lost)?;
         epoll.add(&call, EpollEvent::new(EpollFlags::EPOLLIN, CALL)).map_err(lost)?;
         let hang_up = EpollEvent::new(EpollFlags::EPOLLRDHUP, CONNECTION);
         epoll.add(vmm.connection(), hang_up).map_err(lost)?;
