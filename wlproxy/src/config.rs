@@ -16,6 +16,7 @@
 //! window = "8 GiB"                         # address space for allocations: a power of two
 //! ```
 
+mod check;
 mod error;
 mod keys;
 mod window;
@@ -125,7 +126,7 @@ impl Config {
     pub fn parse(text: &str, path: &Path, xdg_runtime_dir: Option<&Path>) -> Result<Self, Error> {
         let place = Place { path, text };
         let tables = DeTable::parse(text).map_err(|error| place.no_toml(&error))?;
-        keys::check(&place, tables.get_ref())?;
+        check::check(&place, tables.get_ref())?;
         let document = Document::deserialize(Deserializer::from(tables))
             .map_err(|error| place.no_toml(&error))?;
         let runtime_dir = runtime_dir(&place, document.runtime_dir, xdg_runtime_dir)?;
