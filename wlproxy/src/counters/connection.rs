@@ -1,6 +1,6 @@
 //! What a worker counts of one connection.
 
-use super::Counter;
+use crate::counter::Counter;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::ops::Deref;

@@ -1,6 +1,6 @@
 //! What the agents of a VM have told of themselves, which nobody can check.
 
-use super::Counter;
+use crate::counter::Counter;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wlproxy_protocol::report::Report;
