@@ -7,7 +7,7 @@
 //! | [`serve`] | one frontend connection from its start to its end |
 //! | `backend` | the vhost-user backend: features, configuration, when the rings run |
 //! | `virtio_wl` | a dialect: commands of that device to calls of the model, and back |
-//! | `vfds` | the model: the table of vfds |
+//! | `vfds` | the model: the table of vfds; `vfd_error` is why there is none |
 //! | `context`, `allocation`, `pipe` | the kinds of vfds; `flow` is what contexts and pipes have in common |
 //! | `arrival` | what becomes of an fd that came over a context |
 //! | `window` | which memory is mapped where; `ranges` is its free room, `frontend` who maps it |
@@ -48,6 +48,7 @@ mod ranges;
 mod ring;
 pub mod serve;
 pub mod trace;
+mod vfd_error;
 mod vfds;
 mod virtio_wl;
 mod window;

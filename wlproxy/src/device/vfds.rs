@@ -1,12 +1,13 @@
 //! The model of a device: contexts, allocations and pipes, by id. Every dialect works on this.
 
 use super::allocation::Allocation;
-use super::arrival::{Arrival, MAX_COPY};
+use super::arrival::Arrival;
 use super::context::{Context, End};
 use super::opener::Opened;
 use super::pipe::{Direction, Pipe};
 use super::poller::{Poller, Watched};
-use super::window::{MapError, Window};
+use super::vfd_error::VfdError;
+use super::window::Window;
 use crate::counters::{Counters, Reporter};
 use nix::sys::epoll::EpollFlags;
 use std::collections::{HashMap, VecDeque};
@@ -50,40 +51,6 @@ pub(super) enum Vfd {
     Pipe(Pipe),
     /// A context over which an agent reports; `None` when that is over.
     Reports(Option<Reporter>),
-}
-
-/// Why a vfd was not made or can't be sent.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum VfdError {
-    /// No vfd has this id.
-    #[error("no vfd has this id")]
-    Unknown,
-    /// It can't be sent.
-    #[error("a context can't be sent, nor can a pipe twice")]
-    NotSendable,
-    /// [`MAX_VFDS`].
-    #[error("the VM has {MAX_VFDS} vfds already")]
-    TooMany,
-    /// [`CROWDED`] and [`FEW`].
-    #[error(
-        "the VM has {CROWDED} vfds or more, and {0} of those that came over this context are not closed"
-    )]
-    Hog(usize),
-    /// That is no size for an allocation.
-    #[error("an allocation can't have this size")]
-    Size,
-    /// It is nothing that crosses between VMs.
-    #[error("it is {0}")]
-    Kind(&'static str),
-    /// It would be copied.
-    #[error("a file of more than {MAX_COPY} bytes is not copied")]
-    TooLong,
-    /// It is not in the window.
-    #[error(transparent)]
-    Map(#[from] MapError),
-    /// The worker is out of memory or fds.
-    #[error(transparent)]
-    Io(#[from] io::Error),
 }
 
 /// All vfds of a device in one run of its rings.
@@ -133,8 +100,8 @@ impl Vfds {
     }
 
     /// Whether there is room for another one.
-    pub(super) fn has_room(&self) -> bool {
-        self.table.len() < MAX_VFDS
+    pub(super) fn check_room(&self) -> Result<(), VfdError> {
+        if self.table.len() < MAX_VFDS { Ok(()) } else { Err(VfdError::TooMany(MAX_VFDS)) }
     }
 
     /// How many contexts there are.
@@ -176,12 +143,10 @@ impl Vfds {
 
     /// Makes a vfd of an fd that came over a context, under an id of the host's. Memory is not mapped yet.
     pub(super) fn adopt(&mut self, fd: OwnedFd, context: u32) -> Result<u32, VfdError> {
-        if !self.has_room() {
-            return Err(VfdError::TooMany);
-        }
+        self.check_room()?;
         let brought = self.brought.get(&context).copied().unwrap_or(0);
         if self.table.len() >= CROWDED && brought >= FEW {
-            return Err(VfdError::Hog(brought));
+            return Err(VfdError::Hog { vfds: self.table.len(), brought });
         }
         let arrival = match self.table.get(&context) {
             Some(Vfd::Context(of)) if of.is_link() => Arrival::of_compositor(fd, context)?,

@@ -17,7 +17,8 @@ use super::pipe::Direction;
 use super::poller::{Poller, RETRY, Waker};
 use super::ring::{Chain, Reply, Ring};
 use super::trace::{self, Traces};
-use super::vfds::{Vfd, VfdError, Vfds};
+use super::vfd_error::VfdError;
+use super::vfds::{Vfd, Vfds};
 use super::{MAX_CONTEXTS, Options, Side};
 use nix::sys::epoll::EpollFlags;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -64,10 +65,10 @@ impl From<VfdError> for Refusal {
         Self(match error {
             VfdError::Unknown => message::RESP_INVALID_ID,
             VfdError::NotSendable | VfdError::Kind(_) => message::RESP_INVALID_TYPE,
-            VfdError::TooMany
-            | VfdError::Hog(_)
+            VfdError::TooMany(_)
+            | VfdError::Hog { .. }
             | VfdError::Size
-            | VfdError::TooLong
+            | VfdError::TooLong(_)
             | VfdError::Map(MapError::Full)
             | VfdError::Io(_) => message::RESP_OUT_OF_MEMORY,
             VfdError::Map(_) => message::RESP_ERR,
@@ -275,9 +276,7 @@ impl VirtioWl {
         if id == 0 || id >= HOST_ID || taken {
             return Err(Refusal(message::RESP_INVALID_ID));
         }
-        if !self.vfds.has_room() {
-            return Err(VfdError::TooMany.into());
-        }
+        self.vfds.check_room()?;
         Ok(id)
     }
 
