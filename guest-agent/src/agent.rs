@@ -131,8 +131,9 @@ impl Agent {
     /// As [`Agent::dispatch`], but waits first, up to `timeout`, until there is something to do.
     pub fn wait(&mut self, others: &mut Vec<Event>, timeout: EpollTimeout) -> Result<(), Error> {
         self.outer = false;
+        self.strange.clear();
         for round in 0..MAX_ROUNDS {
-            if round > 0 && self.ready.is_empty() {
+            if round > 0 && self.ready.is_empty() && self.world.fresh.is_empty() {
                 // If there is more already, the epoll set tells.
                 return Ok(());
             }
