@@ -196,7 +196,10 @@ impl ProcessChannel {
             match self.driver.reserve(kind) {
                 Some(id) => break id,
                 None if self.driver.is_closing() => self.wait(deadline)?,
-                None => return Err(Error::OutOfMemory),
+                None => {
+                    self.after()?;
+                    return Err(Error::OutOfMemory);
+                }
             }
         };
         new.id = id;
@@ -312,8 +315,7 @@ impl Channel for ProcessChannel {
         if self.lost.is_none() {
             self.driver.close(vfd.0);
             // A failure is kept for the next dispatch.
-            let kicked = self.kick();
-            let _ = self.keep(kicked);
+            let _ = self.after();
         }
     }
 }

@@ -128,6 +128,11 @@ impl Fake {
         self.state.lock().unwrap().closed.clone()
     }
 
+    /// Lets the device do nothing until the guard is dropped.
+    pub(super) fn freeze(&self) -> impl Sized + use<'_> {
+        self.state.lock().unwrap()
+    }
+
     /// Bytes that were sent into pipes.
     pub(super) fn written(&self) -> Vec<u8> {
         self.state.lock().unwrap().written.clone()
@@ -232,6 +237,10 @@ impl Fake {
         match bytes {
             b"hold" => {
                 state.recv(id, &[], b"held");
+                state.held.push(place);
+                return None;
+            }
+            b"keep" => {
                 state.held.push(place);
                 return None;
             }
