@@ -10,8 +10,9 @@ use super::virtio_wl::VirtioWl;
 use super::window::Window;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use vhost::vhost_user::message::VhostUserShMemConfig;
 use vhost::vhost_user::{Backend as Channel, VhostUserProtocolFeatures, VhostUserVirtioFeatures};
@@ -38,6 +39,8 @@ pub(super) struct Backend {
     poller: Poller,
     /// The vring worker's, and between its turns a visitor's.
     device: Mutex<Option<(Run, VirtioWl)>>,
+    /// Whether the vring worker waits for it.
+    wanted: AtomicBool,
     /// This backend, for its neighbours.
     itself: Weak<Self>,
 }
@@ -55,6 +58,7 @@ impl Backend {
             ended: AtomicBool::new(false),
             poller,
             device: Mutex::new(None),
+            wanted: AtomicBool::new(false),
             itself: itself.clone(),
         }))
     }
@@ -192,7 +196,9 @@ impl VhostUserBackend for Backend {
         _thread: usize,
     ) -> io::Result<()> {
         let _alarm = Alarm(&self.options);
+        self.wanted.store(true, Ordering::SeqCst);
         let mut device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
+        self.wanted.store(false, Ordering::SeqCst);
         if self.ended.load(Ordering::SeqCst) {
             *device = None;
             return Err(io::ErrorKind::ConnectionAborted.into());
@@ -226,15 +232,18 @@ impl VhostUserBackend for Backend {
 
 impl Host for Backend {
     fn visit(&self) {
-        let mut device = match self.device.try_lock() {
-            Ok(device) => device,
-            Err(TryLockError::Poisoned(device)) => device.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
-        };
+        // A visitor may come again and again, and locks aren't fair.
+        if self.wanted.load(Ordering::SeqCst) {
+            return;
+        }
+        // Nor is a device visited whose own thread has panicked.
+        let Ok(mut device) = self.device.try_lock() else { return };
         let Some((_, device)) = device.as_mut().filter(|(run, _)| !run.is_over()) else { return };
-        let _alarm = Alarm(&self.options);
         let mut events = Vec::new();
         self.poller.ready_for_others(&mut events);
-        device.visited(&events);
+        // What goes wrong here is this device's, and the visitor goes on.
+        if panic::catch_unwind(AssertUnwindSafe(|| device.visited(&events))).is_err() {
+            (self.options.on_panic)();
+        }
     }
 }

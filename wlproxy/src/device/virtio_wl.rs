@@ -23,10 +23,8 @@ use super::{MAX_CONTEXTS, Options, Side};
 use nix::sys::epoll::EpollFlags;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::mem::offset_of;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
-use transfer::Flow;
+use transfer::{Came, Flow};
 use wlproxy_protocol::accept::Token;
 use wlproxy_protocol::limits::{IN_BUFFER, MAX_FDS, MAX_SEND_ACCEPTED};
 use wlproxy_protocol::report;
@@ -34,7 +32,6 @@ use wlproxy_protocol::virtio_wl::{
     F_TRANS_FLAGS, HOST_ID, Header, QUEUE_SIZE, Transfer, Vfd as VfdMessage, VfdNew, VfdTransfer,
     flags, legacy_flags, message, read,
 };
-use wlproxy_protocol::wayland::Batch;
 
 /// Longest command that is taken: a SEND with everything in it.
 const MAX_COMMAND: usize = size_of::<VfdTransfer>() + 4 * MAX_FDS + MAX_SEND_ACCEPTED;
@@ -110,8 +107,8 @@ pub(super) struct VirtioWl {
     presence: Option<Presence>,
     /// Somebody else's thread is here, which must not wait for the frontend.
     visited: bool,
-    /// What a visitor read and brings fds, by vfd: it is for the vring worker to map.
-    unmapped: VecDeque<(u32, Batch<OwnedFd>, Instant)>,
+    /// What a visitor read and left, by vfd: it is for the vring worker, which may wait for the frontend.
+    left: VecDeque<(u32, Came)>,
 }
 
 impl VirtioWl {
@@ -147,7 +144,7 @@ impl VirtioWl {
             waker,
             presence,
             visited: false,
-            unmapped: VecDeque::new(),
+            left: VecDeque::new(),
         }
     }
 
@@ -155,7 +152,7 @@ impl VirtioWl {
     pub(super) fn turn(&mut self, events: &[(u64, EpollFlags)]) {
         self.turns += 1;
         self.in_budget = QUEUE_SIZE;
-        self.map_arrived();
+        self.take_in_left();
         // Before commands: those may give an id to another vfd, and the events are of the old one.
         for &(key, flags) in events {
             if key == RETRY {
@@ -194,6 +191,7 @@ impl VirtioWl {
             }
         }
         self.deliver();
+        self.out.signal();
         self.r#in.signal();
         self.visited = false;
     }

@@ -52,6 +52,21 @@ struct Pending {
     read: Option<Instant>,
 }
 
+/// What one read brought.
+pub(super) struct Came {
+    batch: Batch<OwnedFd>,
+    end: Option<Ending>,
+    read: Instant,
+}
+
+/// Why nothing comes after it.
+enum Ending {
+    /// The other side is gone.
+    HangUp,
+    /// Something was wrong.
+    Fault(End),
+}
+
 impl VirtioWl {
     /// SEND: answered at once, or held until the other side takes the bytes.
     pub(super) fn send(&mut self, transfer: &Transfer<'_>, reply: Reply) {
@@ -224,10 +239,12 @@ impl VirtioWl {
 
     fn may_read(&self, id: u32) -> bool {
         self.flows.get(&id).is_none_or(|flow| flow.pending.is_empty())
-            && self.unmapped.iter().all(|&(of, ..)| of != id)
+            && self.left.iter().all(|&(of, _)| of != id)
     }
 
     /// Reads once, and delivers what came or puts it in front of the guest's door.
+    ///
+    /// A visitor leaves memory, which has to be mapped, and ends, after which some may have to be unmapped.
     fn receive(&mut self, id: u32) {
         let mut batch = Batch::default();
         let read = match self.vfds.get_mut(id) {
@@ -235,36 +252,41 @@ impl VirtioWl {
             Some(Vfd::Pipe(pipe)) => Ok(pipe.read()),
             Some(Vfd::Allocation(_) | Vfd::Reports(_)) | None => return,
         };
-        let now = Instant::now();
-        self.trace(id, None);
-        let result = match read {
+        let end = match read {
             Ok(Incoming::Nothing) => return,
-            Ok(Incoming::Batch(batch)) if self.visited && !batch.fds.is_empty() => {
-                self.unmapped.push_back((id, batch, now));
-                return self.waker.wake();
+            Ok(Incoming::Batch(all)) => {
+                batch = all;
+                None
             }
-            Ok(Incoming::Batch(batch)) => self.queue(id, batch, now),
-            Ok(Incoming::HangUp) => {
-                self.trace(id, Some("the other side has hung up"));
-                self.hang_up(id);
-                Ok(())
-            }
-            Err(end) => self.queue(id, batch, now).and(Err(end)),
+            Ok(Incoming::HangUp) => Some(Ending::HangUp),
+            Err(end) => Some(Ending::Fault(end)),
         };
-        if let Err(end) = result {
-            self.end(id, &end);
+        let came = Came { batch, end, read: Instant::now() };
+        self.trace(id, None);
+        if self.visited && (came.end.is_some() || !came.batch.fds.is_empty()) {
+            self.left.push_back((id, came));
+            return self.waker.wake();
         }
-        self.place(id);
+        self.take_in(id, came);
     }
 
     /// Goes on with what a visitor left.
-    pub(super) fn map_arrived(&mut self) {
-        for (id, batch, read) in std::mem::take(&mut self.unmapped) {
-            if let Err(end) = self.queue(id, batch, read) {
-                self.end(id, &end);
-            }
-            self.place(id);
+    pub(super) fn take_in_left(&mut self) {
+        for (id, came) in std::mem::take(&mut self.left) {
+            self.take_in(id, came);
         }
+    }
+
+    fn take_in(&mut self, id: u32, came: Came) {
+        match (self.queue(id, came.batch, came.read), came.end) {
+            (Err(end), _) | (Ok(()), Some(Ending::Fault(end))) => self.end(id, &end),
+            (Ok(()), Some(Ending::HangUp)) => {
+                self.trace(id, Some("the other side has hung up"));
+                self.hang_up(id);
+            }
+            (Ok(()), None) => {}
+        }
+        self.place(id);
     }
 
     /// Makes messages of what came: each arrived fd is announced, then the bytes follow with their ids.
