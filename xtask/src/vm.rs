@@ -6,7 +6,11 @@
 
 mod cpio;
 mod image;
+mod machine;
 mod modules;
+mod setup;
+mod shell;
+mod test;
 mod trees;
 
 use crate::progress::Progress;
@@ -25,6 +29,10 @@ pub(crate) struct Options {
 enum Command {
     /// Makes all that VMs are started with, if it is missing, and tells where it is
     Make,
+    /// Boots one VM, and gives a root shell on its console, with the current build in /usr/local/bin
+    Shell(shell::Options),
+    /// Boots VMs, and tests what is done with them
+    Test(test::Options),
 }
 
 /// Runs the command.
@@ -37,5 +45,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             }
             Ok(())
         }
+        Command::Shell(options) => shell::run(options),
+        Command::Test(options) => test::run(options),
     }
 }

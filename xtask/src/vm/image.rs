@@ -42,6 +42,8 @@ pub(super) struct Images {
     pub(super) initrd: PathBuf,
     /// A file system, ext4, that is mounted read-only.
     pub(super) userland: PathBuf,
+    /// Where each VM that runs has a folder.
+    pub(super) rooms: PathBuf,
 }
 
 impl Images {
@@ -71,6 +73,7 @@ impl Images {
             kernel: only(&kernel_tree.join("boot"), "vmlinuz-")?,
             initrd,
             userland,
+            rooms: folder.join("rooms"),
         })
     }
 }

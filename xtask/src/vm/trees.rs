@@ -36,6 +36,10 @@ pub(super) const USERLAND: Suite = Suite {
         "grep",
         "grim",
         "gtk-3-examples",
+        "hostname",
+        "less",
+        // The locale C.UTF-8.
+        "libc-bin",
         "ncurses-base",
         "procps",
         "sed",

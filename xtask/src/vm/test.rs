@@ -1,0 +1,215 @@
+//! `cargo xtask vm test`: what is done with VMs, in VMs.
+//!
+//! For now it tests the VMs themselves.
+
+use super::image::Images;
+use super::machine::{Machine, USER};
+use super::setup::{Accel, Program, Room, Setup, build};
+use crate::demo::picture::Picture;
+use crate::family;
+use crate::progress::Progress;
+use crate::supervisor::Supervisor;
+use crate::{demo, root};
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use nix::sys::signal::Signal;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Options of `cargo xtask vm test`.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Who runs the VMs' instructions
+    #[arg(long, value_enum, default_value_t = Accel::Tcg)]
+    accel: Accel,
+}
+
+/// How long a script of a test may take. The slowest takes two seconds, without KVM and alone.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What is copied out whole, in bytes.
+const BULK: usize = 1 << 20;
+
+/// The screen of the picture, in pixels.
+const SCREEN: (u32, u32) = (800, 600);
+
+/// More than the height of a window's title, in pixels.
+const TITLE: i64 = 30;
+
+/// Starts sway, and foot in it.
+const SWAY: &str = "\
+export WLR_BACKENDS=headless WLR_RENDERER=pixman WLR_LIBINPUT_NO_DEVICES=1
+cat >/tmp/sway.conf <<'END'
+output * resolution 800x600 background #204060 solid_color
+exec foot -- sh -c 'echo; echo A window in a VM; exec sleep infinity'
+END
+exec sway -c /tmp/sway.conf
+";
+
+/// Runs the command.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let mut progress = Progress::new();
+    let images = Images::ensure(&mut progress)?;
+    let programs = build(&mut progress)?;
+    let logs = root().join("target/vm/logs");
+    let _ = fs::remove_dir_all(&logs);
+    fs::create_dir_all(&logs).with_context(|| format!("can't make {}", logs.display()))?;
+    let mut supervisor = Supervisor::new(None, &logs, progress)?;
+    let mut bench = Bench { images, programs, accel: options.accel, supervisor: &mut supervisor };
+    let tested = bench.test();
+    let tested = tested.map_err(|error| supervisor.explain(error));
+    if tested.is_err() {
+        supervisor.progress.failed();
+    }
+    supervisor.progress.stage("stopping the VMs");
+    let stopped = supervisor.stop();
+    if stopped.is_ok() {
+        supervisor.progress.done();
+    }
+    supervisor.progress.say(&format!("consoles: {}", logs.display()));
+    tested.and(stopped).map_err(demo::tell_logs)
+}
+
+struct Bench<'a> {
+    images: Images,
+    programs: Vec<Program>,
+    accel: Accel,
+    supervisor: &'a mut Supervisor,
+}
+
+impl Bench<'_> {
+    fn test(&mut self) -> Result<()> {
+        self.stage("booting two VMs");
+        let begin = Instant::now();
+        let (mut one, mut two) = (self.start("one")?, self.start("two")?);
+        one.boot(self.supervisor)?;
+        two.boot(self.supervisor)?;
+        let seconds = begin.elapsed().as_secs_f32();
+        self.supervisor.progress.detail(&format!("{seconds:.1} s"));
+
+        self.stage("each VM is itself");
+        self.names(&mut one)?;
+        self.names(&mut two)?;
+        self.stage("exit statuses come out");
+        self.statuses(&mut one)?;
+        self.stage("1 MiB comes out as it is, and it is of the current build");
+        self.bulk(&mut one)?;
+        self.stage("what isn't there is waited for, and what goes on is started");
+        self.waiting(&mut one)?;
+        self.stage("a window on a compositor in a VM, and a picture of it");
+        self.picture(&mut one)?;
+        self.stage("a VM that is killed is told, leaves nothing, and nobody else notices");
+        self.killed(two, &mut one)?;
+        self.supervisor.progress.done();
+        Ok(())
+    }
+
+    fn stage(&mut self, name: &str) {
+        self.supervisor.progress.stage(name);
+    }
+
+    fn start(&mut self, name: &str) -> Result<Machine> {
+        let setup =
+            Setup { name: name.to_owned(), accel: self.accel, device: None, terminal: None };
+        Machine::start(&setup, &self.images, &self.programs, self.supervisor)
+    }
+
+    /// What a script writes, as text.
+    fn text(&mut self, vm: &mut Machine, uid: u32, script: &str) -> Result<String> {
+        let bytes = vm.check(self.supervisor, uid, script, DEADLINE)?;
+        Ok(String::from_utf8(bytes)?.trim().to_owned())
+    }
+
+    fn names(&mut self, vm: &mut Machine) -> Result<()> {
+        let name = self.text(vm, 0, "cat /proc/sys/kernel/hostname")?;
+        ensure!(name == vm.name(), "the VM {} calls itself {name}", vm.name());
+        let user = self.text(vm, USER, "id -un; cd; pwd; echo $XDG_RUNTIME_DIR")?;
+        ensure!(user == "user\n/home/user\n/run/user/1000", "the user is {user:?}");
+        Ok(())
+    }
+
+    fn statuses(&mut self, vm: &mut Machine) -> Result<()> {
+        for (script, status) in [("true", 0), ("exit 7", 7), ("kill -9 $$", 128 + 9)] {
+            let output = vm.run(self.supervisor, 0, script, DEADLINE)?;
+            ensure!(output.status == status, "{script} had status {}", output.status);
+        }
+        let output = vm.run(self.supervisor, 0, "echo good; echo bad >&2", DEADLINE)?;
+        ensure!(output.stdout == b"good\n" && output.stderr == b"bad\n", "it wrote {output:?}");
+        Ok(())
+    }
+
+    fn bulk(&mut self, vm: &mut Machine) -> Result<()> {
+        for (name, path) in &self.programs {
+            let script = format!("head -c {BULK} /usr/local/bin/{name}");
+            let found = vm.check(self.supervisor, 0, &script, DEADLINE)?;
+            let built = fs::read(path)?;
+            let built = &built[..built.len().min(BULK)];
+            let differs = found.iter().zip(built).position(|(a, b)| a != b);
+            ensure!(
+                found == built,
+                "{name}: {} of {} bytes came, the first that differs is {differs:?}",
+                found.len(),
+                built.len()
+            );
+        }
+        self.text(vm, 0, "guest-agent --version")?;
+        Ok(())
+    }
+
+    fn waiting(&mut self, vm: &mut Machine) -> Result<()> {
+        let supervisor = &mut *self.supervisor;
+        vm.background(supervisor, USER, "sleeper", "echo tired; exec sleep infinity")?;
+        let short = Duration::from_millis(50);
+        let Err(error) = vm.wait_for(supervisor, "/tmp/never", "sleeper", short) else {
+            bail!("what isn't there was found");
+        };
+        ensure!(format!("{error:#}").contains("tired"), "the log isn't told: {error:#}");
+        vm.background(supervisor, USER, "maker", "mkfifo /tmp/made")?;
+        vm.wait_for(supervisor, "/tmp/made", "maker", DEADLINE)
+    }
+
+    fn picture(&mut self, vm: &mut Machine) -> Result<()> {
+        vm.background(self.supervisor, USER, "sway", SWAY)?;
+        vm.wait_for(self.supervisor, "/run/user/1000/wayland-1", "sway", DEADLINE)?;
+        let path = self.picture_path();
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let grim = "WAYLAND_DISPLAY=wayland-1 grim -";
+            fs::write(&path, vm.check(self.supervisor, USER, grim, DEADLINE)?)?;
+            let picture = Picture::read(&path)?;
+            let size = (picture.width, picture.height);
+            let mut text = picture.all();
+            text.y += TITLE;
+            text.height -= TITLE;
+            if size == SCREEN && picture.shows_content(text) {
+                return Ok(());
+            }
+            if Instant::now() >= end {
+                let log = self.text(vm, 0, "tail /run/log/sway")?;
+                bail!("{}: {size:?} pixels show no window; sway says:\n{log}", path.display());
+            }
+        }
+    }
+
+    fn picture_path(&self) -> PathBuf {
+        root().join("target/vm/test.png")
+    }
+
+    fn killed(&mut self, mut vm: Machine, other: &mut Machine) -> Result<()> {
+        let name = vm.name().to_owned();
+        ensure!(Room::new(&self.images.rooms, &name).is_err(), "there could be two VMs {name}");
+        let processes = family::descendants().len();
+        self.supervisor.signal(&name, Signal::SIGKILL)?;
+        let Err(error) = vm.run(self.supervisor, 0, "sleep infinity", DEADLINE) else {
+            bail!("a script ended by itself");
+        };
+        let told = format!("{error:#}");
+        ensure!(told.contains(&name), "whose end it was isn't told: {told}");
+        vm.kill(self.supervisor)?;
+        let left = family::descendants().len();
+        ensure!(left == processes - 1, "of {processes} processes {left} are left");
+        Room::new(&self.images.rooms, &name)?;
+        self.names(other)
+    }
+}
