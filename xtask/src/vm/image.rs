@@ -191,3 +191,60 @@ fn beside(image: &Path, end: &str) -> PathBuf {
     name.push(end);
     name.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    /// Whether it was made now.
+    fn make(image: &Path, recipe: &str, content: &str) -> Result<bool> {
+        let mut called = false;
+        made(image, recipe, &mut Progress::quiet(), |new| {
+            called = true;
+            if content == "broken" {
+                fs::write(new, "half")?;
+                bail!("broken");
+            }
+            Ok(fs::write(new, content)?)
+        })
+        .map(|()| called)
+    }
+
+    #[test]
+    fn an_image_is_made_when_it_is_missing_or_of_something_else() {
+        let dir = TempDir::new().unwrap();
+        let image = dir.path().join("image");
+        assert!(make(&image, "one", "1").unwrap());
+        assert!(!make(&image, "one", "2").unwrap());
+        assert!(make(&image, "two", "2").unwrap());
+        fs::remove_file(&image).unwrap();
+        assert!(make(&image, "two", "3").unwrap());
+        assert_eq!(fs::read_to_string(&image).unwrap(), "3");
+    }
+
+    #[test]
+    fn half_an_image_is_not_taken_for_a_whole_one() {
+        let dir = TempDir::new().unwrap();
+        let image = dir.path().join("image");
+        assert!(make(&image, "one", "broken").is_err());
+        assert!(!image.exists());
+        assert!(make(&image, "one", "1").unwrap());
+        assert!(make(&image, "two", "broken").is_err());
+        assert_eq!(fs::read_to_string(&image).unwrap(), "1");
+        assert!(make(&image, "two", "2").unwrap());
+    }
+
+    #[test]
+    fn a_tree_becomes_a_file_system() {
+        let dir = TempDir::new().unwrap();
+        let (tree, image) = (dir.path().join("tree"), dir.path().join("image"));
+        fs::create_dir_all(tree.join("usr/bin")).unwrap();
+        fs::write(tree.join("usr/bin/it"), vec![1; 100_000]).unwrap();
+        make_file_system(&tree, &image).unwrap();
+        let content = fs::read(&image).unwrap();
+        // ext4(5): 1024 bytes in, a superblock with this at 0x38.
+        assert_eq!(content[1024 + 0x38..][..2], [0x53, 0xef]);
+        assert!(content.windows(100_000).any(|bytes| bytes.iter().all(|&byte| byte == 1)));
+    }
+}

@@ -199,3 +199,56 @@ const PROFILE: &str = "PS1='\\u@\\h:\\w\\$ '\n";
 fn quoted(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    fn images() -> Images {
+        Images {
+            qemu: "/vm/qemu".into(),
+            kernel: "/vm/vmlinuz".into(),
+            initrd: "/vm/initrd".into(),
+            userland: "/v,m/userland".into(),
+            rooms: "/vm/rooms".into(),
+        }
+    }
+
+    fn setup() -> Setup {
+        Setup { name: "work".to_owned(), accel: Accel::Tcg, device: None, terminal: None }
+    }
+
+    #[test]
+    fn commas_in_paths_are_not_taken_for_ends() {
+        let setup = Setup { device: Some("/run/a,b.sock".into()), ..setup() };
+        let line = setup.arguments(&images()).join(" ");
+        assert!(line.contains("file=/v,,m/userland -device"), "{line}");
+        assert!(line.contains("path=/run/a,,b.sock -device vhost-user-test-device-pci"), "{line}");
+    }
+
+    #[test]
+    fn the_console_is_a_shells_or_the_log_and_then_there_is_a_runner() {
+        let terminal = Terminal { kind: "xterm".to_owned(), size: Some((24, 80)) };
+        let shell = Setup { terminal: Some(terminal), ..setup() };
+        let line = shell.arguments(&images()).join(" ");
+        assert!(line.contains(" vm_name=work vm_shell=1 TERM=xterm vm_rows=24 vm_columns=80"));
+        assert!(!line.contains(wlproxy_runner::PORT), "{line}");
+        let line = setup().arguments(&images()).join(" ");
+        assert!(line.contains(wlproxy_runner::PORT) && !line.contains("vm_shell"), "{line}");
+    }
+
+    #[test]
+    fn one_name_is_one_vm() {
+        let dir = TempDir::new().unwrap();
+        let room = Room::new(dir.path(), "work").unwrap();
+        let error = Room::new(dir.path(), "work").unwrap_err();
+        assert!(format!("{error:#}").contains("a VM work runs already"), "{error:#}");
+        Room::new(dir.path(), "gui-2").unwrap();
+        drop(room);
+        Room::new(dir.path(), "work").unwrap();
+        for name in ["", "..", "a/b", "A", "-v", "a b"] {
+            assert!(Room::new(dir.path(), name).is_err(), "{name}");
+        }
+    }
+}
