@@ -19,6 +19,9 @@ pub(super) const USER: u32 = 1000;
 /// How long a VM may take to its first answer. Without KVM and alone it takes 8 seconds.
 const BOOT_DEADLINE: Duration = Duration::from_secs(120);
 
+/// How long it may take to do what takes no time.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+
 /// Most output of one script, in bytes.
 const MAX_OUTPUT: usize = 64 << 20;
 
@@ -146,7 +149,7 @@ impl Machine {
     ) -> Result<()> {
         let (name, script) = (name.to_owned(), script.to_owned());
         self.send(&Request::Start { uid, name, script })?;
-        match self.answer(supervisor, "start of a script", BOOT_DEADLINE)? {
+        match self.answer(supervisor, "start of a script", ANSWER_DEADLINE)? {
             Answer::Exit(0) => Ok(()),
             other => Err(self.unexpected(&other)),
         }
@@ -163,10 +166,11 @@ impl Machine {
         let milliseconds = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX);
         self.send(&Request::Wait { milliseconds, path: path.to_owned() })?;
         // The VM waits itself; this is for when it doesn't even do that.
-        match self.answer(supervisor, path, deadline + BOOT_DEADLINE)? {
+        match self.answer(supervisor, path, deadline + ANSWER_DEADLINE)? {
             Answer::Exit(0) => Ok(()),
             Answer::Exit(_) => {
-                let log = self.run(supervisor, 0, &format!("tail /run/log/{who}"), deadline)?;
+                let log =
+                    self.run(supervisor, 0, &format!("tail /run/log/{who}"), ANSWER_DEADLINE)?;
                 let log = String::from_utf8_lossy(&log.stdout).into_owned();
                 let seconds = deadline.as_secs_f32();
                 bail!("{}: no {path} after {seconds} s; {who} says:\n{log}", self.name)

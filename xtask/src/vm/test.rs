@@ -7,14 +7,21 @@ use super::machine::{Machine, USER};
 use super::setup::{Accel, Program, Room, Setup, build};
 use crate::demo::picture::Picture;
 use crate::family;
+use crate::part::end_with_caller;
 use crate::progress::Progress;
-use crate::supervisor::Supervisor;
+use crate::supervisor::{Step, Supervisor};
 use crate::{demo, root};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use nix::sys::signal::Signal;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::env;
 use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::process::{ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Options of `cargo xtask vm test`.
@@ -99,6 +106,8 @@ impl Bench<'_> {
         self.waiting(&mut one)?;
         self.stage("a window on a compositor in a VM, and a picture of it");
         self.picture(&mut one)?;
+        self.stage("a shell on a console, whose VM ends with it");
+        self.shell()?;
         self.stage("a VM that is killed is told, leaves nothing, and nobody else notices");
         self.killed(two, &mut one)?;
         self.supervisor.progress.done();
@@ -159,14 +168,15 @@ impl Bench<'_> {
 
     fn waiting(&mut self, vm: &mut Machine) -> Result<()> {
         let supervisor = &mut *self.supervisor;
-        vm.background(supervisor, USER, "sleeper", "echo tired; exec sleep infinity")?;
+        let sleeper = "echo tired; mkfifo /tmp/there; exec sleep infinity";
+        vm.background(supervisor, USER, "sleeper", sleeper)?;
+        vm.wait_for(supervisor, "/tmp/there", "sleeper", DEADLINE)?;
         let short = Duration::from_millis(50);
         let Err(error) = vm.wait_for(supervisor, "/tmp/never", "sleeper", short) else {
             bail!("what isn't there was found");
         };
         ensure!(format!("{error:#}").contains("tired"), "the log isn't told: {error:#}");
-        vm.background(supervisor, USER, "maker", "mkfifo /tmp/made")?;
-        vm.wait_for(supervisor, "/tmp/made", "maker", DEADLINE)
+        Ok(())
     }
 
     fn picture(&mut self, vm: &mut Machine) -> Result<()> {
@@ -194,6 +204,51 @@ impl Bench<'_> {
 
     fn picture_path(&self) -> PathBuf {
         root().join("target/vm/test.png")
+    }
+
+    /// `cargo xtask vm shell`, with a pipe for a terminal.
+    fn shell(&mut self) -> Result<()> {
+        let processes = family::descendants().len();
+        let mut command = Command::new(env::current_exe()?);
+        command.args(["vm", "shell", "three", "--plain", "--accel", &self.accel.to_string()]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let log = root().join("target/vm/logs/three.log");
+        command.stderr(fs::File::create(&log)?);
+        end_with_caller(&mut command);
+        let mut child = command.spawn().context("can't run the shell")?;
+        let (mut stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        let (stdin, mut stdout) = (stdin.as_mut().expect("piped"), stdout.expect("piped"));
+        let mut said = String::new();
+        self.read_until(&mut stdout, &mut said, "root@three:~# ")?;
+        // The terminal echoes what is typed; only the shell makes 42 of it.
+        stdin.write_all(b"echo it is $((6 * 7))\n")?;
+        self.read_until(&mut stdout, &mut said, "it is 42")?;
+        kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGTERM)?;
+        let status = child.wait()?;
+        let code = 128 + Signal::SIGTERM as i32;
+        ensure!(status.code() == Some(code), "when it was told to stop, it ended with {status}");
+        let left = family::descendants().len();
+        ensure!(left == processes, "of a shell {} processes are left", left - processes);
+        Ok(())
+    }
+
+    fn read_until(&mut self, from: &mut ChildStdout, said: &mut String, text: &str) -> Result<()> {
+        let mut bytes = vec![0; 4096];
+        while !said.contains(text) {
+            let wake = from.as_fd();
+            let ready = || {
+                let mut fds = [PollFd::new(wake, PollFlags::POLLIN)];
+                Ok(match poll(&mut fds, PollTimeout::ZERO)? {
+                    0 => Step::Waiting("three".to_owned()),
+                    _ => Step::Done(()),
+                })
+            };
+            self.supervisor.wait_for(text, &["three"], DEADLINE, &[wake], ready)?;
+            let length = from.read(&mut bytes)?;
+            ensure!(length > 0, "the shell ended before it said {text:?}; it said: {said}");
+            said.push_str(&String::from_utf8_lossy(&bytes[..length]));
+        }
+        Ok(())
     }
 
     fn killed(&mut self, mut vm: Machine, other: &mut Machine) -> Result<()> {
