@@ -6,7 +6,7 @@ pub(crate) mod picture;
 mod rooms;
 mod scene;
 mod show;
-mod sway;
+pub(crate) mod sway;
 
 use crate::failure::Failure;
 use crate::progress::Progress;

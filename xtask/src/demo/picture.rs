@@ -71,11 +71,6 @@ impl Picture {
         self.colours(rect) >= MIN_COLOURS
     }
 
-    /// All of it.
-    pub(crate) fn all(&self) -> Rect {
-        Rect { x: 0, y: 0, width: self.width.into(), height: self.height.into() }
-    }
-
     /// The colour in the upper left corner, where no window is.
     pub(crate) fn corner(&self) -> Option<[u8; 3]> {
         self.pixels.first().copied()

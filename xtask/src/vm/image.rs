@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Changes when images are made otherwise.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The modules that a VM loads, before those that need them in ways that they don't tell: ext4 asks for crc32c by name.
 const MODULES: &[&str] = &[
@@ -23,6 +23,13 @@ const MODULES: &[&str] = &[
     "ext4",
     "overlay",
     "virtio_gpu",
+];
+
+/// Programs of the userland, each with a folder in which it makes one file of many: GTK finds no icons without the kinds
+/// of files, and some clients end without the schemas of their settings.
+const FINISHING: &[(&str, &str)] = &[
+    ("usr/bin/update-mime-database", "usr/share/mime"),
+    ("usr/lib/x86_64-linux-gnu/glib-2.0/glib-compile-schemas", "usr/share/glib-2.0/schemas"),
 ];
 
 /// How many bytes of a file system there are for each 16 of its files: blocks are whole, and there are inodes.
@@ -62,6 +69,7 @@ impl Images {
         let (kernel_tree, userland_tree) = (folder.join(KERNEL.tree), folder.join(USERLAND.tree));
         let userland = folder.join("userland.ext4");
         made(&userland, &recipe(&[&userland_tree])?, progress, |new| {
+            finish(&userland_tree)?;
             make_file_system(&userland_tree, new)
         })?;
         let initrd = folder.join("initrd.cpio");
@@ -109,6 +117,24 @@ fn made(
     fs::rename(&new, image).with_context(|| format!("can't make {}", image.display()))?;
     fs::write(&told, recipe).with_context(|| format!("can't write {}", told.display()))?;
     progress.done();
+    Ok(())
+}
+
+/// Makes in the tree of the userland what its packages make when they are installed, as far as something misses it.
+/// The tree's own programs do that, with its libraries.
+fn finish(tree: &Path) -> Result<()> {
+    let libraries = tree.join("usr/lib/x86_64-linux-gnu");
+    for (program, folder) in FINISHING {
+        let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
+        command.arg("--library-path").arg(&libraries).arg(tree.join(program));
+        let output = command.arg(tree.join(folder)).stdin(Stdio::null()).output();
+        let output =
+            output.with_context(|| format!("can't run {program} of {}", tree.display()))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("{program} failed ({}): {}", output.status, said.trim());
+        }
+    }
     Ok(())
 }
 

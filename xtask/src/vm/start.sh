@@ -17,10 +17,6 @@ chown 1000:1000 /run/user/1000 /home/user
 chmod 666 /dev/dri/* 2>/dev/null
 busybox hostname "$vm_name"
 busybox ip link set lo up
-# What packages make when they are installed, and weren't.
-lib=/usr/lib/x86_64-linux-gnu
-$lib/glib-2.0/glib-compile-schemas /usr/share/glib-2.0/schemas
-$lib/gdk-pixbuf-2.0/gdk-pixbuf-query-loaders --update-cache
 
 if [ -n "$vm_shell" ]; then
     export HOME=/root XDG_RUNTIME_DIR=/run/user/0 LANG=C.UTF-8

@@ -6,6 +6,7 @@ use super::image::Images;
 use super::machine::{Machine, USER};
 use super::setup::{Accel, Program, Room, Setup, build};
 use crate::demo::picture::Picture;
+use crate::demo::sway::Rect;
 use crate::family;
 use crate::part::end_with_caller;
 use crate::progress::Progress;
@@ -44,14 +45,30 @@ const SCREEN: (u32, u32) = (800, 600);
 /// More than the height of a window's title, in pixels.
 const TITLE: i64 = 30;
 
-/// Starts sway, and foot in it.
+/// How many windows SWAY shows, all of the same size beside each other.
+const COLUMNS: i64 = 4;
+
+/// Starts sway, and clients of several kinds in it.
 const SWAY: &str = "\
+export SWAYSOCK=$XDG_RUNTIME_DIR/sway.sock
 export WLR_BACKENDS=headless WLR_RENDERER=pixman WLR_LIBINPUT_NO_DEVICES=1
 cat >/tmp/sway.conf <<'END'
 output * resolution 800x600 background #204060 solid_color
+exec gtk3-demo
+exec weston-simple-shm
+exec weston-flower
 exec foot -- sh -c 'echo; echo A window in a VM; exec sleep infinity'
 END
 exec sway -c /tmp/sway.conf
+";
+
+/// Waits for their windows, then makes a file.
+const WINDOWS: &str = "\
+export SWAYSOCK=$XDG_RUNTIME_DIR/sway.sock
+for app in gtk3-demo simple-shm flower foot; do
+    until swaymsg -t get_tree | grep -q '\"app_id\": \".*'$app; do sleep 0.1; done
+done
+exec mkfifo /tmp/windows
 ";
 
 /// Runs the command.
@@ -76,6 +93,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     supervisor.progress.say(&format!("consoles: {}", logs.display()));
     tested.and(stopped).map_err(demo::tell_logs)
+}
+
+/// Where the windows of SWAY are.
+fn columns() -> impl Iterator<Item = Rect> {
+    let (width, height) = (i64::from(SCREEN.0) / COLUMNS, i64::from(SCREEN.1) - TITLE);
+    (0..COLUMNS).map(move |column| Rect { x: column * width, y: TITLE, width, height })
 }
 
 struct Bench<'a> {
@@ -104,7 +127,7 @@ impl Bench<'_> {
         self.bulk(&mut one)?;
         self.stage("what isn't there is waited for, and what goes on is started");
         self.waiting(&mut one)?;
-        self.stage("a window on a compositor in a VM, and a picture of it");
+        self.stage("windows on a compositor in a VM, and a picture of them");
         self.picture(&mut one)?;
         self.stage("a shell on a console, whose VM ends with it");
         self.shell()?;
@@ -182,27 +205,29 @@ impl Bench<'_> {
     fn picture(&mut self, vm: &mut Machine) -> Result<()> {
         vm.background(self.supervisor, USER, "sway", SWAY)?;
         vm.wait_for(self.supervisor, "/run/user/1000/wayland-1", "sway", DEADLINE)?;
-        let path = self.picture_path();
+        vm.background(self.supervisor, USER, "windows", WINDOWS)?;
+        vm.wait_for(self.supervisor, "/tmp/windows", "sway", DEADLINE)?;
+        let path = Self::picture_path();
         let end = Instant::now() + DEADLINE;
         loop {
             let grim = "WAYLAND_DISPLAY=wayland-1 grim -";
             fs::write(&path, vm.check(self.supervisor, USER, grim, DEADLINE)?)?;
             let picture = Picture::read(&path)?;
             let size = (picture.width, picture.height);
-            let mut text = picture.all();
-            text.y += TITLE;
-            text.height -= TITLE;
-            if size == SCREEN && picture.shows_content(text) {
+            if size == SCREEN && columns().all(|column| picture.shows_content(column)) {
                 return Ok(());
             }
             if Instant::now() >= end {
                 let log = self.text(vm, 0, "tail /run/log/sway")?;
-                bail!("{}: {size:?} pixels show no window; sway says:\n{log}", path.display());
+                bail!(
+                    "{}: {size:?} pixels don't show all windows; sway says:\n{log}",
+                    path.display()
+                );
             }
         }
     }
 
-    fn picture_path(&self) -> PathBuf {
+    fn picture_path() -> PathBuf {
         root().join("target/vm/test.png")
     }
 

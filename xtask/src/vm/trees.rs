@@ -37,6 +37,7 @@ pub(super) const USERLAND: Suite = Suite {
         "grim",
         "gtk-3-examples",
         "hostname",
+        "kmod",
         "less",
         // The locale C.UTF-8.
         "libc-bin",
