@@ -95,6 +95,14 @@ impl Room {
     }
 }
 
+impl Drop for Room {
+    fn drop(&mut self) {
+        for file in [INITRD, RUNNER_SOCKET] {
+            let _ = fs::remove_file(self.path.join(file));
+        }
+    }
+}
+
 impl Setup {
     /// Writes the VM's initial RAM disk into its room: the part that doesn't change, and what is ours.
     pub(super) fn write_initrd(
@@ -118,7 +126,7 @@ impl Setup {
         let mut bytes = fs::read(&images.initrd)
             .with_context(|| format!("can't read {}", images.initrd.display()))?;
         bytes.extend(cpio.finish());
-        fs::write(room.path.join("initrd"), bytes).context("can't write the VM's initial RAM disk")
+        fs::write(room.path.join(INITRD), bytes).context("can't write the VM's initial RAM disk")
     }
 
     /// What QEMU gets, to run in the VM's room.
@@ -139,7 +147,7 @@ impl Setup {
         add(&["-object", &format!("memory-backend-memfd,id=memory,size={memory},share=on")]);
         add(&["-machine", "q35,memory-backend=memory"]);
         add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
-        add(&["-kernel", &images.kernel.display().to_string(), "-initrd", "initrd"]);
+        add(&["-kernel", &images.kernel.display().to_string(), "-initrd", INITRD]);
         add(&["-append", &self.command_line()]);
         let userland = quoted(&images.userland);
         add(&["-drive", &format!("if=none,id=userland,format=raw,readonly=on,file={userland}")]);
@@ -183,6 +191,9 @@ impl Setup {
         ("QEMU_MODULE_DIR".to_owned(), modules.display().to_string())
     }
 }
+
+/// The initial RAM disk, in a VM's room.
+const INITRD: &str = "initrd";
 
 /// Where the host waits for the runner's port, in a VM's room.
 pub(super) const RUNNER_SOCKET: &str = "runner.sock";
@@ -245,7 +256,9 @@ mod tests {
         let error = Room::new(dir.path(), "work").unwrap_err();
         assert!(format!("{error:#}").contains("a VM work runs already"), "{error:#}");
         Room::new(dir.path(), "gui-2").unwrap();
+        fs::write(room.path.join(INITRD), "").unwrap();
         drop(room);
+        assert!(!dir.path().join("work").join(INITRD).exists());
         Room::new(dir.path(), "work").unwrap();
         for name in ["", "..", "a/b", "A", "-v", "a b"] {
             assert!(Room::new(dir.path(), name).is_err(), "{name}");
