@@ -174,10 +174,11 @@ impl Setup {
 
     /// The kernel's. What it doesn't know is the first process's environment.
     fn command_line(&self) -> String {
-        let mut line = "console=ttyS0 panic=-1 quiet mitigations=off".to_owned();
+        let mut line = "console=ttyS0 panic=-1 mitigations=off".to_owned();
         line.push_str(&format!(" vm_name={}", self.name));
         if let Some(Terminal { kind, size }) = &self.terminal {
-            line.push_str(&format!(" vm_shell=1 TERM={kind}"));
+            // In a log the kernel may say what it does.
+            line.push_str(&format!(" quiet vm_shell=1 TERM={kind}"));
             if let Some((rows, columns)) = size {
                 line.push_str(&format!(" vm_rows={rows} vm_columns={columns}"));
             }
@@ -243,7 +244,9 @@ mod tests {
         let terminal = Terminal { kind: "xterm".to_owned(), size: Some((24, 80)) };
         let shell = Setup { terminal: Some(terminal), ..setup() };
         let line = shell.arguments(&images()).join(" ");
-        assert!(line.contains(" vm_name=work vm_shell=1 TERM=xterm vm_rows=24 vm_columns=80"));
+        assert!(
+            line.contains(" vm_name=work quiet vm_shell=1 TERM=xterm vm_rows=24 vm_columns=80")
+        );
         assert!(!line.contains(wlproxy_runner::PORT), "{line}");
         let line = setup().arguments(&images()).join(" ");
         assert!(line.contains(wlproxy_runner::PORT) && !line.contains("vm_shell"), "{line}");
