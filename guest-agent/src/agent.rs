@@ -8,7 +8,7 @@
 use crate::channel::{Channel, Error, Event, VfdId};
 use crate::connection::{Connection, Link, Role, Step};
 use crate::pump::Progress;
-use crate::world::{CHANNEL, World};
+use crate::world::{CHANNEL, REST_END, World};
 use nix::sys::epoll::{EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::collections::{HashMap, VecDeque};
@@ -131,8 +131,9 @@ impl Agent {
     /// As [`Agent::dispatch`], but waits first, up to `timeout`, until there is something to do.
     pub fn wait(&mut self, others: &mut Vec<Event>, timeout: EpollTimeout) -> Result<(), Error> {
         self.outer = false;
+        self.strange.clear();
         for round in 0..MAX_ROUNDS {
-            if round > 0 && self.ready.is_empty() {
+            if round > 0 && self.ready.is_empty() && self.world.fresh.is_empty() {
                 // If there is more already, the epoll set tells.
                 return Ok(());
             }
@@ -170,6 +171,7 @@ impl Agent {
                 match event.data() {
                     CHANNEL => self.dispatch_channel(others)?,
                     OUTER => self.outer = true,
+                    REST_END => self.end_rest(),
                     key if key == self.again_key => drop(self.again.read()),
                     key => {
                         if let Some(connection) = self.connections.get_mut(&key) {
@@ -185,6 +187,16 @@ impl Agent {
             if count < EVENTS {
                 return Ok(());
             }
+        }
+    }
+
+    /// Lets connections go on whose streams were stuck.
+    fn end_rest(&mut self) {
+        self.world.end_rest();
+        let all = self.connections.iter_mut();
+        let rested = all.filter_map(|(&key, connection)| connection.end_rest().then_some(key));
+        for key in rested.collect::<Vec<u64>>() {
+            self.wake(key);
         }
     }
 

@@ -129,6 +129,14 @@ pub trait Channel {
     /// Opens the stream that a record announced. The caller then sends the token.
     fn open(&mut self, way: Way, token: Token) -> Result<VfdId, Error>;
 
+    /// Opens the context for this agent's [reports](wlproxy_protocol::report).
+    ///
+    /// Whoever is on the other side may know nothing of reports: that is an error like any other, and what a channel
+    /// says that has no such context.
+    fn open_reports(&mut self) -> Result<VfdId, Error> {
+        Err(Error::NotFound)
+    }
+
     /// Asks for memory of at least `size` bytes, zeroed. `size` must not be 0.
     fn allocate(&mut self, size: u64) -> Result<Allocation, Error>;
 

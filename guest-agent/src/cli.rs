@@ -44,7 +44,10 @@ The application gets a Wayland socket of its own in WAYLAND_DISPLAY. What it dra
 compositor VM sees as well; only what has changed is copied. The exit status is that of the application, or 128 and \
 the number of the signal that ended it. SIGTERM, SIGINT and SIGHUP are passed on to it.
 
-Without an application, the socket is for all that the VM's session starts, until one of these signals.";
+Without an application, the socket is for all that the VM's session starts, until one of these signals.
+
+The host is told how many frames were committed, and how many bytes of buffers were damaged and copied; wlproxy-status(1) \
+shows that.";
 
 const SERVE: &str = "\
 In the compositor VM: bring the clients of other VMs to the compositor of this one.

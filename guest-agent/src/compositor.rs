@@ -120,15 +120,20 @@ impl Compositor {
     /// A new connection to it, for a client of the VM `vm`, whose number is `connection`. Doesn't wait.
     ///
     /// # Errors
-    /// Of the kind of what connect(2) says, if nobody listens. A client that can't be tagged isn't taken without.
+    /// Of the kind of what connect(2) says, if nobody listens. A client that can't be tagged isn't taken without; if it
+    /// can't be for want of fds in flight, that is like a full queue.
     pub fn client(&mut self, vm: &str, connection: u64) -> io::Result<(UnixStream, Option<Door>)> {
         let Some(manager) = &self.state.manager else {
             return Ok((wlproxy_unix::connect(&self.socket)?, None));
         };
         // What is to be said has room then, since it is less than the connection's buffer takes (4 KiB).
         flushed(self.queue.flush())?;
-        let (stream, door) = tag::connect(manager, &self.queue.handle(), vm, connection)
-            .map_err(|error| io::Error::other(format!("it can't be tagged: {error}")))?;
+        let tagged = tag::connect(manager, &self.queue.handle(), vm, connection);
+        let (stream, door) = tagged.map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => error,
+            // Of another kind it would say something of the compositor.
+            _ => io::Error::other(format!("it can't be tagged: {error}")),
+        })?;
         match flushed(self.queue.flush()) {
             // The rest goes when the compositor reads.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

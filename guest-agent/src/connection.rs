@@ -134,12 +134,16 @@ pub(crate) struct Connection {
     may_read: bool,
     /// Whether the local peer has shut its side: what a read finds then is never the last of it.
     is_shut: bool,
+    /// The local stream was stuck a moment ago. Trying again at once would be no use, and each failure makes the socket
+    /// tell that it is writable.
+    rests: bool,
 }
 
 impl Connection {
     pub(crate) fn new(name: String, link: Link, context: VfdId, role: Box<dyn Role>) -> Self {
         let (life, context) = (Life::Open, Some(context));
-        Self { name, link, context, role, life, may_read: true, is_shut: false }
+        let (may_read, is_shut, rests) = (true, false, false);
+        Self { name, link, context, role, life, may_read, is_shut, rests }
     }
 
     /// The local socket is ready: it is watched edge-triggered, so this is told once.
@@ -191,8 +195,7 @@ impl Connection {
             Err(_) => true,
             Ok(sent) => sent,
         };
-        // A local peer that can't be written to is gone.
-        let written = self.link.local.flush().unwrap_or(true);
+        let written = self.write(world);
         // Who wasn't read for want of room won't tell again that there is something.
         let more = remote && !self.link.is_local_behind() || local && !self.link.is_remote_behind();
         let step = match self.life {
@@ -206,6 +209,21 @@ impl Connection {
             self.hang_up(world);
         }
         Ok(step)
+    }
+
+    /// Writes what the local peer takes. `true` if nothing is left: a local peer that can't be written to is gone.
+    fn write(&mut self, world: &World) -> bool {
+        if self.rests {
+            return false;
+        }
+        let written = self.link.local.flush().unwrap_or(true);
+        self.rests = !written && self.link.local.is_stuck() && world.rest().is_ok();
+        written
+    }
+
+    /// The rest is over. Whether there was one.
+    pub(crate) fn end_rest(&mut self) -> bool {
+        std::mem::take(&mut self.rests)
     }
 
     /// Sends what the channel takes. `true` if nothing is left, or the context is closed.

@@ -2,6 +2,7 @@
 
 mod activation;
 mod client;
+mod reporter;
 mod socket;
 
 use crate::agent::Agent;
@@ -10,9 +11,11 @@ use crate::connection::Link;
 use crate::outbox::Outbox;
 use client::Client;
 use nix::sys::epoll::EpollTimeout;
+use reporter::Reporter;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 use wlproxy_unix::Stream;
 
 pub use socket::{Socket, SocketError};
@@ -21,12 +24,13 @@ pub use socket::{Socket, SocketError};
 pub struct Run {
     agent: Agent,
     clients: u64,
+    reporter: Reporter,
 }
 
 impl Run {
     /// Brings clients to the host over `channel`. `clients` is how many there were before, on an earlier channel.
     pub fn new(channel: Box<dyn Channel>, clients: u64) -> io::Result<Self> {
-        Ok(Self { agent: Agent::new(channel)?, clients })
+        Ok(Self { agent: Agent::new(channel)?, clients, reporter: Reporter::default() })
     }
 
     /// Becomes readable when [`Run::dispatch`] has something to do.
@@ -78,7 +82,8 @@ impl Run {
         Ok(())
     }
 
-    /// Does what there is to do, without blocking. Fails only with [`Error::Lost`].
+    /// Does what there is to do, without blocking, and tells the host what has changed in the numbers, four times a
+    /// second at most. Fails only with [`Error::Lost`].
     pub fn dispatch(&mut self) -> Result<(), Error> {
         self.wait(EpollTimeout::ZERO)
     }
@@ -90,16 +95,52 @@ impl Run {
 
     /// As [`Run::dispatch`], but waits first, up to `timeout`, until there is something to do.
     pub fn wait(&mut self, timeout: EpollTimeout) -> Result<(), Error> {
-        self.agent.wait(&mut Vec::new(), timeout)?;
+        let timeout = match self.report_due() {
+            Some(due) => earlier(timeout, due.saturating_duration_since(Instant::now())),
+            None => timeout,
+        };
+        let mut others = Vec::new();
+        self.agent.wait(&mut others, timeout)?;
         self.agent.take_strange();
-        Ok(())
+        let Self { agent, reporter, .. } = self;
+        others.into_iter().try_for_each(|event| reporter.event(event, &mut agent.world))?;
+        reporter.turn(&mut agent.world, Instant::now)
     }
+
+    /// When to call [`Run::dispatch`] though nothing may happen until then: the host hasn't got the last numbers. Who
+    /// has no timer does without it, and the host gets them with those after them.
+    pub fn report_due(&self) -> Option<Instant> {
+        self.reporter.due(&self.agent.world.stats)
+    }
+
+    /// Tells the host the last numbers, since no others will follow. Fails only with [`Error::Lost`].
+    pub fn report(&mut self) -> Result<(), Error> {
+        self.reporter.tell(&mut self.agent.world, Instant::now())
+    }
+}
+
+/// The shorter of both, in whole milliseconds: rounded down, the last one would be spent in waits of no time at all.
+fn earlier(timeout: EpollTimeout, other: Duration) -> EpollTimeout {
+    let other = EpollTimeout::try_from(other.as_nanos().div_ceil(1_000_000));
+    let other = other.unwrap_or(EpollTimeout::MAX);
+    if timeout.is_none() { other } else { timeout.min(other) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::channel::fake::Fake;
+
+    #[test]
+    fn a_wait_is_as_long_as_the_shorter() {
+        let millis = |n: u16| EpollTimeout::from(n);
+        let other = Duration::from_micros(1500);
+        for (timeout, expected) in [(0, 0), (1, 1), (2, 2), (3, 2)] {
+            assert_eq!(earlier(millis(timeout), other), millis(expected));
+        }
+        assert_eq!(earlier(EpollTimeout::NONE, other), millis(2));
+        assert_eq!(earlier(EpollTimeout::NONE, Duration::MAX), EpollTimeout::MAX);
+    }
 
     #[test]
     fn who_is_not_taken_may_be_later_unless_the_host_refuses() {

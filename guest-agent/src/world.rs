@@ -11,16 +11,22 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::stat::{SFlag, fstat, makedev};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::unistd::pipe2;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 use wlproxy_protocol::limits::PAGE_SIZE;
 
-/// The key of the channel in the epoll set. Connections and pumps count from one.
+/// The key of the channel in the epoll set. Connections and pumps count on from [`REST_END`].
 pub(crate) const CHANNEL: u64 = 0;
+
+/// The key of the timer that tells when stuck streams have rested.
+pub(crate) const REST_END: u64 = 1;
 
 /// Most pipes that are pumped at once on one account. A desktop has a handful; each holds an fd and a vfd. One more ends
 /// the oldest.
@@ -30,6 +36,10 @@ const MAX_PUMPS: usize = 64;
 /// and our device leaves 72 of a ring's to unread pipes (`wlproxy`, `in_ring.rs`): the rest is for those that are read. One
 /// more ends the oldest of the account that has most of them.
 const MAX_STUCK: usize = 64;
+
+/// How long a stream that is stuck rests. Short beside a person's patience, long beside the cost of a look at all
+/// connections.
+const REST: Duration = Duration::from_millis(10);
 
 /// Device number of `/dev/null` (Linux, `Documentation/admin-guide/devices.txt`).
 const NULL: u64 = makedev(1, 3);
@@ -55,6 +65,8 @@ pub struct World {
     /// One page that stands for every pool without a buffer.
     placeholder: Option<Mapped>,
     epoll: Epoll,
+    /// Is due when stuck streams have rested.
+    rest: TimerFd,
     /// Pumps, oldest first, and on whose account they are.
     pumps: BTreeMap<u64, (Pump, String)>,
     pipe_keys: HashMap<VfdId, u64>,
@@ -68,6 +80,11 @@ impl World {
     pub fn new(channel: Box<dyn Channel>) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(channel.poll_fd(), EpollEvent::new(EpollFlags::EPOLLIN, CHANNEL))?;
+        let rest = TimerFd::new(
+            ClockId::CLOCK_MONOTONIC,
+            TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC,
+        )?;
+        epoll.add(&rest, EpollEvent::new(EpollFlags::EPOLLIN, REST_END))?;
         Ok(Self {
             channel,
             memory: Recycler::default(),
@@ -75,9 +92,10 @@ impl World {
             constants: Constants::default(),
             placeholder: None,
             epoll,
+            rest,
             pumps: BTreeMap::new(),
             pipe_keys: HashMap::new(),
-            last_key: CHANNEL,
+            last_key: REST_END,
             fresh: Vec::new(),
         })
     }
@@ -96,6 +114,21 @@ impl World {
             | EpollFlags::EPOLLET;
         self.epoll.add(fd, EpollEvent::new(flags, self.last_key))?;
         Ok(self.last_key)
+    }
+
+    /// Lets a stream rest that [is stuck](wlproxy_unix::Stream::is_stuck): what it waits for, no fd tells of.
+    pub(crate) fn rest(&self) -> io::Result<()> {
+        if self.rest.get()?.is_none() {
+            let end = Expiration::OneShot(TimeSpec::from_duration(REST));
+            self.rest.set(end, TimerSetTimeFlags::empty())?;
+        }
+        Ok(())
+    }
+
+    /// The rest is over.
+    pub(crate) fn end_rest(&self) {
+        // The only error is that it isn't.
+        let _ = self.rest.wait();
     }
 
     /// The pump that uses this vfd.

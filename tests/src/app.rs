@@ -164,10 +164,9 @@ impl App {
         command.envs(self.suite.into_iter().flat_map(Suite::environment));
         command.args(&self.command[1..]).current_dir(&home);
         command.env("HOME", &home).env("XDG_RUNTIME_DIR", &home);
-        command.env("WAYLAND_DISPLAY", &display.socket).env("WAYLAND_DEBUG", "1");
-        command.envs(self.environment.iter().copied());
+        command.env("WAYLAND_DEBUG", "1").envs(self.environment.iter().copied());
         let name = format!("{}-{way}", self.name);
-        let process = Process::spawn(&name, command, &desk.logs(), false);
+        let process = Process::spawn(&name, display.command(command), &desk.logs(), false);
         Running { app: self, process, sway: desk.sway(), window: None, place: (0, 0), home }
     }
 }

@@ -1,5 +1,6 @@
 //! An unmodified compositor without a screen: sway or weston, drawing by pixman.
 
+use crate::machine::Machine;
 use crate::process::{Process, output};
 use crate::sway::Sway;
 use crate::wait::{PATIENCE, until};
@@ -12,6 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 /// Size of the only output, in pixels.
 pub(crate) const WIDTH: u32 = 800;
@@ -45,6 +47,8 @@ pub enum Kind {
 /// A compositor, running or not.
 #[derive(Debug)]
 pub struct Compositor {
+    /// Where it runs.
+    machine: Arc<dyn Machine>,
     /// None before the first start.
     process: Option<Process>,
     starts: u32,
@@ -62,7 +66,14 @@ impl Compositor {
     /// One with `folder` as its XDG_RUNTIME_DIR, that isn't started.
     ///
     /// `debug`: its log gets every message that it receives and sends. weston's always does.
-    pub fn new(kind: Kind, folder: &Path, logs: &Path, marker: &str, debug: bool) -> Self {
+    pub(crate) fn new(
+        kind: Kind,
+        machine: Arc<dyn Machine>,
+        folder: &Path,
+        logs: &Path,
+        marker: &str,
+        debug: bool,
+    ) -> Self {
         fs::create_dir(folder).expect("a fresh folder");
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).expect("our own folder");
         let socket = match kind {
@@ -73,10 +84,10 @@ impl Compositor {
             let logs = logs.join("outer");
             fs::create_dir(&logs).expect("a fresh folder");
             let folder = folder.with_extension("outer");
-            Box::new(Self::new(Kind::Sway, &folder, &logs, marker, false))
+            Box::new(Self::new(Kind::Sway, machine.clone(), &folder, &logs, marker, false))
         });
         let (folder, logs, marker) = (folder.to_owned(), logs.to_owned(), marker.to_owned());
-        Self { process: None, starts: 0, kind, folder, logs, marker, debug, socket, outer }
+        Self { machine, process: None, starts: 0, kind, folder, logs, marker, debug, socket, outer }
     }
 
     /// Starts it, again if it was killed before, and waits until it serves clients and its own ones are up.
@@ -85,14 +96,14 @@ impl Compositor {
             outer.start();
         }
         self.spawn();
-        let (kind, socket) = (self.kind, self.socket.clone());
+        let (kind, display) = (self.kind, Display::new(&self.machine, &self.socket));
         let process = self.process_mut();
         until("the compositor's socket", || {
             assert!(process.running(), "the compositor ended: {}", process.log());
-            UnixStream::connect(&socket).ok()
+            UnixStream::connect(&display.socket).ok()
         });
         // It listens before it is all there: sway would forget a SIGTERM that comes before its event loop runs.
-        Raw::connect(&Display { socket }).sync();
+        Raw::connect(&display).sync();
         if kind == Kind::Weston {
             until("weston's own clients", || {
                 let log = process.log();
@@ -130,6 +141,7 @@ impl Compositor {
             1 => "compositor".to_owned(),
             more => format!("compositor-{more}"),
         };
+        let command = self.machine.inside(command);
         self.process = Some(Process::spawn(&name, command, &self.logs, false));
     }
 
@@ -139,11 +151,16 @@ impl Compositor {
         self.process_mut().wait();
         if matches!(self.kind, Kind::Sway | Kind::Newer(_)) {
             // It takes another path for its control socket if there is one already.
-            fs::remove_file(self.folder.join(IPC)).expect("sway's control socket");
+            fs::remove_file(self.ipc()).expect("sway's control socket");
         }
     }
 
-    /// Its Wayland socket.
+    /// sway's control socket.
+    fn ipc(&self) -> PathBuf {
+        self.machine.reach(&self.folder.join(IPC))
+    }
+
+    /// Its Wayland socket, where it runs.
     pub fn socket(&self) -> &Path {
         &self.socket
     }
@@ -166,7 +183,7 @@ impl Compositor {
     /// The version of the libwayland-server that it runs with: `(21, 0)` is 1.21.0.
     ///
     /// # Panics
-    /// If the name of the library's file doesn't tell.
+    /// If the name of the library's file doesn't tell, or it runs in a VM that is more than a process.
     pub fn libwayland(&self) -> (u32, u32) {
         const FILE: &str = "/libwayland-server.so.0.";
         let maps = fs::read_to_string(format!("/proc/{}/maps", self.process().id()));
@@ -187,7 +204,7 @@ impl Compositor {
     /// If it isn't sway.
     pub fn sway(&self) -> Sway {
         assert_ne!(self.kind, Kind::Weston);
-        Sway::connect(&self.folder.join(IPC))
+        Sway::connect(&self.ipc())
     }
 
     /// The compositor whose windows are its outputs, if there is one.
@@ -222,7 +239,7 @@ impl Compositor {
         let mut grim = Command::new("grim");
         grim.args(options).args(["-t", "ppm", "-"]);
         grim.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        grim.env("WAYLAND_DISPLAY", &self.socket).env("XDG_RUNTIME_DIR", &self.folder);
+        let mut grim = Display::new(&self.machine, &self.socket).command(grim);
         Image::from_ppm(&output(&mut grim, PATIENCE)).expect("grim writes a PPM")
     }
 }

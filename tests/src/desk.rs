@@ -6,21 +6,20 @@ pub use part::Part;
 
 use crate::binaries::binary;
 use crate::leak::{self, Count, Kept, MARKER};
+use crate::machine::{Channel, Machine};
 use crate::process::{Process, output};
 use crate::wait::{PATIENCE, until};
-use crate::{Client, Compositor, Image, Kind, Leaks, Puppet, Raw, Sway};
-use nix::poll::{PollFd, PollFlags, poll};
-use nix::sys::signal::Signal;
+use crate::{Client, Compositor, Display, Image, Kind, Leaks, Puppet, Raw, Sway, Vm};
+use guest_agent::channel::process::Options;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{Read, Write};
-use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::Arc;
 use tempfile::TempDir;
 
 /// How a client reaches the compositor.
@@ -30,13 +29,6 @@ pub enum Way {
     Direct,
     /// It runs in the client VM "work".
     Through,
-}
-
-/// Where a client connects.
-#[derive(Debug, Clone)]
-pub struct Display {
-    /// The Wayland socket.
-    pub socket: PathBuf,
 }
 
 /// What a desk consists of.
@@ -69,28 +61,32 @@ impl Default for Plan {
     }
 }
 
+/// Which VMs the test plays itself, as [`Puppet`]s.
+///
+/// Those stand on the host's devices, over `process` whatever the channel of the others is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ByHand {
+    None,
+    Compositor,
+    All,
+}
+
 /// One of everything. Ends all of it when dropped, and then fails the test if something is left.
 #[derive(Debug)]
 pub struct Desk {
     way: Way,
     plan: Plan,
+    channel: Channel,
+    by_hand: ByHand,
     extras: Vec<Process>,
     vms: BTreeMap<String, Vm>,
+    /// Where the compositor runs.
+    gui: Arc<dyn Machine>,
     serve: Option<Process>,
     proxy: Option<Process>,
     compositor: Compositor,
     baseline: Option<Leaks>,
     folder: TempDir,
-}
-
-/// A client VM: a `guest-agent run` whose only child waits for the test.
-#[derive(Debug)]
-pub struct Vm {
-    process: Process,
-    folder: PathBuf,
-    stats: PathBuf,
-    /// The process of its worker, when the baseline was taken.
-    worker: Option<u32>,
 }
 
 impl Desk {
@@ -116,22 +112,24 @@ impl Desk {
         desk
     }
 
-    /// wlproxy and client VMs, but nobody behind [`Desk::gui_channel`]: the test itself plays `serve`.
+    /// wlproxy and client VMs; the test starts `serve` later.
     pub fn without_serve(plan: Plan) -> Self {
-        let mut desk = Self::compositor_only(plan);
-        desk.start_proxy();
-        desk.plan.vms.iter().for_each(|vm| desk.start_vm(vm));
-        desk
+        Self::compositor_only(plan).with_client_vms()
+    }
+
+    /// wlproxy and client VMs; the test itself plays the compositor VM or, behind a `serve` on the host, the compositor.
+    pub fn gui_by_hand(plan: Plan) -> Self {
+        Self::make(plan, ByHand::Compositor).with_compositor().with_client_vms()
     }
 
     /// wlproxy and nothing in any VM: the test itself plays them all, as [`Puppet`]s.
     ///
     /// At the end there has to be what there was after each of them had come and gone once.
     pub fn host_only(plan: Plan) -> Self {
-        let mut desk = Self::compositor_only(plan);
+        let mut desk = Self::make(plan, ByHand::All).with_compositor();
         desk.start_proxy();
         for name in desk.plan.vms.iter().copied().chain(["gui"]) {
-            drop(Puppet::start(&desk.channel(name)));
+            drop(desk.puppet(name));
             until("the end of a VM", || (desk.status(name, "frontends") == 0).then_some(()));
         }
         desk.warm_up();
@@ -141,13 +139,26 @@ impl Desk {
 
     /// Nothing of `plan` but its compositor; the test starts the rest, in whatever order.
     pub fn compositor_only(plan: Plan) -> Self {
-        let mut desk = Self::nothing(plan);
-        desk.compositor.start();
-        desk
+        Self::nothing(plan).with_compositor()
+    }
+
+    fn with_compositor(mut self) -> Self {
+        self.compositor.start();
+        self
+    }
+
+    fn with_client_vms(mut self) -> Self {
+        self.start_proxy();
+        self.plan.vms.iter().for_each(|vm| self.start_vm(vm));
+        self
     }
 
     /// Nothing of `plan`: the test starts it all, in whatever order.
     pub fn nothing(plan: Plan) -> Self {
+        Self::make(plan, ByHand::None)
+    }
+
+    fn make(plan: Plan, by_hand: ByHand) -> Self {
         let folder =
             tempfile::Builder::new().prefix("wlp").tempdir_in("/tmp").expect("/tmp is writable");
         // The compositor may run as somebody else, and has to pass through.
@@ -157,13 +168,23 @@ impl Desk {
             fs::create_dir(folder.path().join(name)).expect("a fresh folder");
         }
         let marker = folder.path().to_str().expect("a temporary path is text").to_owned();
-        let (gui, logs) = (folder.path().join("gui"), folder.path().join("logs"));
-        let compositor = Compositor::new(plan.compositor, &gui, &logs, &marker, plan.debug);
+        let channel = Channel::chosen();
+        let way = if plan.vms.is_empty() { Way::Direct } else { Way::Through };
+        let is_in_vm = way == Way::Through && plan.compositor_vm && by_hand == ByHand::None;
+        // Otherwise it is on the host, and so is what runs in a VM of this channel.
+        let of_gui = if is_in_vm { channel } else { Channel::Process };
+        let gui = of_gui.machine(device(&folder, "gui"));
+        let (place, logs) = (folder.path().join("gui"), folder.path().join("logs"));
+        let compositor =
+            Compositor::new(plan.compositor, gui.clone(), &place, &logs, &marker, plan.debug);
         Self {
-            way: if plan.vms.is_empty() { Way::Direct } else { Way::Through },
+            way,
             plan,
+            channel,
+            by_hand,
             extras: Vec::new(),
             vms: BTreeMap::new(),
+            gui,
             serve: None,
             proxy: None,
             compositor,
@@ -192,8 +213,9 @@ impl Desk {
         fs::create_dir_all(&folder).expect("our own folder");
         let mut command = self.command(binary("guest-agent"));
         command.env("XDG_RUNTIME_DIR", folder);
-        command.arg("serve").arg("--channel").arg(channel(&self.gui_channel()));
+        command.arg("serve").arg("--channel").arg(self.gui.channel());
         command.arg("--compositor").arg(socket).args(arguments);
+        let command = self.gui.inside(command);
         self.serve = Some(Process::spawn("serve", command, &self.logs(), false));
     }
 
@@ -209,11 +231,13 @@ impl Desk {
 
     /// The same with another child, which has to answer each line with a line and to end with its stdin.
     pub fn start_vm_with(&mut self, name: &str, child: &str) {
-        let (mut command, folder) = self.agent(name);
+        let machine = self.machine(name);
+        let (mut command, folder) = self.agent(name, &*machine);
         let stats = folder.join("stats.json");
         command.args(["--socket", "wayland-0", "--stats"]).arg(&stats).args(["--", child]);
+        let command = machine.inside(command);
         let process = Process::spawn(&format!("run-{name}"), command, &self.logs(), true);
-        self.vms.insert(name.to_owned(), Vm { process, folder, stats, worker: None });
+        self.vms.insert(name.to_owned(), Vm { machine, process, folder, stats, worker: None });
     }
 
     /// Ends a client VM.
@@ -224,19 +248,42 @@ impl Desk {
 
     /// Runs an application in a client VM that isn't running, as its only one; how `guest-agent run` ended.
     pub fn run(&mut self, name: &str, application: &[&str]) -> ExitStatus {
-        let (mut command, _) = self.agent(name);
+        let machine = self.machine(name);
+        let (mut command, _) = self.agent(name, &*machine);
         command.arg("--").args(application);
+        let command = machine.inside(command);
         Process::spawn(&format!("run-{name}"), command, &self.logs(), false).wait()
     }
 
-    /// `guest-agent run` in a client VM, and the VM's XDG_RUNTIME_DIR.
-    fn agent(&self, name: &str) -> (Command, PathBuf) {
+    /// A VM that the test plays itself.
+    pub fn puppet(&self, name: &str) -> Puppet {
+        self.puppet_with(name, Options::default())
+    }
+
+    /// The same with a driver like `options`.
+    pub fn puppet_with(&self, name: &str, options: Options) -> Puppet {
+        let is_by_hand = match self.by_hand {
+            ByHand::None => false,
+            ByHand::Compositor => name == "gui",
+            ByHand::All => true,
+        };
+        assert!(is_by_hand, "{name} isn't played by hand on this desk");
+        Puppet::start(&device(&self.folder, name), options)
+    }
+
+    /// A client VM.
+    fn machine(&self, name: &str) -> Arc<dyn Machine> {
+        self.channel.machine(device(&self.folder, name))
+    }
+
+    /// `guest-agent run` for a client VM, to be run in it, and the VM's XDG_RUNTIME_DIR.
+    fn agent(&self, name: &str, machine: &dyn Machine) -> (Command, PathBuf) {
         let folder = self.path(&format!("vm-{name}"));
         fs::create_dir_all(&folder).expect("our own folder");
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("our own folder");
         let mut command = self.command(binary("guest-agent"));
         command.env("XDG_RUNTIME_DIR", &folder);
-        command.arg("run").arg("--channel").arg(channel(&self.channel(name)));
+        command.arg("run").arg("--channel").arg(machine.channel());
         (command, folder)
     }
 
@@ -270,7 +317,7 @@ impl Desk {
         let kept = |vm: &mut Vm| {
             let worker = vm.worker.filter(|_| vm.process.running())?;
             let allocations = vm.stats("allocations") as usize;
-            Some(Kept { agent: vm.process.id(), worker, allocations })
+            Some(Kept { agent: vm.holder(), worker, allocations })
         };
         self.vms.values_mut().filter_map(kept).collect()
     }
@@ -306,22 +353,13 @@ impl Desk {
 
     /// The compositor's own socket.
     pub fn direct(&self) -> Display {
-        Display { socket: self.compositor.socket().to_owned() }
+        Display::new(&self.gui, self.compositor.socket())
     }
 
     /// The socket in a client VM.
     pub fn through(&self, vm: &str) -> Display {
-        Display { socket: self.vms[vm].folder.join("wayland-0") }
-    }
-
-    /// The vhost-user socket of the compositor VM.
-    pub fn gui_channel(&self) -> PathBuf {
-        self.channel("gui")
-    }
-
-    /// The vhost-user socket of a VM.
-    pub fn channel(&self, vm: &str) -> PathBuf {
-        self.path(&format!("host/{vm}.sock"))
+        let Vm { machine, folder, .. } = &self.vms[vm];
+        Display::new(machine, &folder.join("wayland-0"))
     }
 
     /// Tells the child in a client VM a line; the line that it answers.
@@ -336,15 +374,21 @@ impl Desk {
 
     /// The processes of ours that are on the way: each VM's agent and worker, and `serve`.
     pub fn ours(&self) -> Vec<(String, u32)> {
-        let agents = self.vms.values().map(|vm| &vm.process).chain(&self.serve);
-        let mut ours: Vec<_> =
-            agents.map(|process| (process.name().to_owned(), process.id())).collect();
+        let mut ours = self.agents();
         let gui = self.plan.compositor_vm.then_some("gui");
         for vm in self.vms.keys().map(String::as_str).chain(gui) {
             let id = u32::try_from(self.status(vm, "pid")).expect("a process id");
             ours.push((format!("worker-{vm}"), id));
         }
         ours
+    }
+
+    /// The agents, by name, and the processes that hold what they hold.
+    fn agents(&self) -> Vec<(String, u32)> {
+        let name = |process: &Process| process.name().to_owned();
+        let runs = self.vms.values().map(|vm| (name(&vm.process), vm.holder()));
+        let serve = self.serve.iter().map(|serve| (name(serve), self.gui.holder(serve)));
+        runs.chain(serve).collect()
     }
 
     /// Plugs in one more output, with a scale of 2, on the right of the first.
@@ -439,10 +483,9 @@ impl Desk {
     /// If not all of the desk can be counted.
     pub fn leaks(&self) -> Leaks {
         let leaks = Leaks::baseline(self.folder.path());
-        let vms = self.vms.values().map(|vm| &vm.process);
-        let others = [&self.proxy, &self.serve].into_iter().flatten();
-        for process in vms.chain(others).chain([self.compositor.process()]) {
-            let (name, id) = (process.name(), process.id());
+        let proxy = self.proxy.iter().map(|proxy| ("wlproxy".to_owned(), proxy.id()));
+        let compositor = ("compositor".to_owned(), self.gui.holder(self.compositor.process()));
+        for (name, id) in self.agents().into_iter().chain(proxy).chain([compositor]) {
             assert!(
                 leaks.counts(id),
                 "{name} (process {id}) has ended, or /proc/{id}/environ or /proc/{id}/fd can't be read: root without \
@@ -474,9 +517,8 @@ impl Desk {
     /// Starts an unmodified application on `display`. It is killed at the end, or by [`Desk::close`].
     pub fn app(&mut self, display: &Display, name: &str, arguments: &[&str]) {
         let mut command = self.command(name);
-        command.args(arguments).env("WAYLAND_DISPLAY", &display.socket);
-        command.env("XDG_RUNTIME_DIR", display.socket.parent().expect("a socket lies somewhere"));
-        self.adopt(name, command, false);
+        command.args(arguments);
+        self.adopt(name, display.command(command), false);
     }
 
     /// Starts `command`, which belongs to this desk; `piped`: with pipes as stdin and stdout.
@@ -582,46 +624,7 @@ impl Drop for Desk {
     }
 }
 
-impl Vm {
-    /// The agent starts its child when its socket takes connections, and the child answers what it is told.
-    fn ready(&mut self) {
-        self.tell("?");
-    }
-
-    /// Tells the child a line; the line that it answers.
-    fn tell(&mut self, line: &str) -> String {
-        let child = self.process.child();
-        let told = writeln!(child.stdin.as_mut().expect("piped"), "{line}");
-        let output = child.stdout.as_mut().expect("piped");
-        let mut answer = Vec::new();
-        while answer.last() != Some(&b'\n') {
-            let mut byte = [0];
-            let mut poll_fds = [PollFd::new(output.as_fd(), PollFlags::POLLIN)];
-            let in_time = poll(&mut poll_fds, PATIENCE.as_millis() as u16) == Ok(1);
-            let heard = told.is_ok() && in_time && output.read_exact(&mut byte).is_ok();
-            assert!(heard, "guest-agent run never served its child, or has ended");
-            answer.extend(byte);
-        }
-        String::from_utf8_lossy(&answer).trim_end().to_owned()
-    }
-
-    /// One number of what the agent counts, such as "copied_bytes".
-    pub fn stats(&self, key: &str) -> u64 {
-        let _ = fs::remove_file(&self.stats);
-        self.process.signal(Signal::SIGUSR1);
-        let stats: Value = until("the agent's stats", || {
-            // Until it is all there.
-            serde_json::from_slice(&fs::read(&self.stats).ok()?).ok()
-        });
-        stats[key].as_u64().unwrap_or_else(|| panic!("no {key} in {stats}"))
-    }
-
-    /// The agent.
-    pub fn process(&mut self) -> &mut Process {
-        &mut self.process
-    }
-}
-
-fn channel(socket: &Path) -> String {
-    format!("process:{}", socket.display())
+/// The vhost-user socket of a VM of the desk in `folder`.
+fn device(folder: &TempDir, vm: &str) -> PathBuf {
+    folder.path().join(format!("host/{vm}.sock"))
 }

@@ -4,6 +4,9 @@
 //! runs the same directly on the compositor and through the path. Nothing here sleeps to synchronise: everything waits
 //! for an event, with [`PATIENCE`] as its deadline.
 //!
+//! What a VM is, `machine.rs` alone knows, and `WLPROXY_TEST_CHANNEL` in the environment chooses: `process`, the only
+//! channel so far that the suite runs over.
+//!
 //! The programs are those of this tree, built first if need be; with `WLPROXY_TEST_PROGRAMS=FOLDER` in the environment
 //! those of `FOLDER`. With `WLPROXY_SLOW=1` some carry more, and take minutes. Needed besides: sway, weston, grim, setpriv
 //! if the tests run as root, the applications that `cargo xtask test` installs, and a [`Suite`] or two.
@@ -16,6 +19,7 @@ mod bystander;
 mod client;
 mod compositor;
 mod desk;
+mod display;
 mod doorway;
 mod exchange;
 mod flood;
@@ -23,6 +27,7 @@ mod footprint;
 mod image;
 mod input;
 mod leak;
+mod machine;
 mod map;
 mod model;
 mod party;
@@ -35,13 +40,15 @@ mod suite;
 mod sway;
 mod tagger;
 mod totals;
+mod vm;
 mod wait;
 
 pub use app::{App, Close, Effect, Step};
 pub use bystander::Bystander;
 pub use client::{Buffer, Client, Output, Pool, Popup, State, Toplevel, memfd, show};
 pub use compositor::{Compositor, Kind};
-pub use desk::{Desk, Display, Part, Plan, Vm, Way};
+pub use desk::{Desk, Part, Plan, Way};
+pub use display::Display;
 pub use doorway::Doorway;
 pub use exchange::{Drag, Exchange, Selection};
 pub use flood::Flood;
@@ -60,4 +67,5 @@ pub use suite::Suite;
 pub use sway::{Sway, Window};
 pub use tagger::{Tag, Tagger};
 pub use totals::Totals;
+pub use vm::Vm;
 pub use wait::{PATIENCE, slow, until};

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Instant;
 use wlproxy_protocol::accept::{Token, Way};
 
-/// A VM on a `process` channel. Dropping it ends the VM.
+/// A VM on a `process` channel; [`Desk::puppet`](crate::Desk::puppet) makes it. Dropping it ends the VM.
 pub struct Puppet {
     name: String,
     /// `None` only while a call is under way.
@@ -18,13 +18,8 @@ pub struct Puppet {
 }
 
 impl Puppet {
-    /// Starts the VM whose device is at `socket`.
-    pub fn start(socket: &Path) -> Self {
-        Self::with(socket, Options::default())
-    }
-
-    /// The same with a driver like `options`.
-    pub fn with(socket: &Path, options: Options) -> Self {
+    /// Starts the VM whose device is at `socket`, with a driver like `options`.
+    pub(crate) fn start(socket: &Path, options: Options) -> Self {
         let name = socket.file_stem().expect("NAME.sock").to_string_lossy().into_owned();
         let mut last = None;
         let channel = until(&format!("the device of {name}"), || {

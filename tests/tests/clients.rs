@@ -275,9 +275,8 @@ fn wev() -> Result<()> {
 /// Runs a tool on `display` to its end; how it ended, and what it said.
 fn run(desk: &mut Desk, display: &Display, name: &str, tool: &[&str]) -> (ExitStatus, String) {
     let mut command = desk.command(tool[0]);
-    command.args(&tool[1..]).env("WAYLAND_DISPLAY", &display.socket);
-    command.env("XDG_RUNTIME_DIR", desk.folder());
-    let process = desk.adopt(name, command, false);
+    command.args(&tool[1..]);
+    let process = desk.adopt(name, display.command(command), false);
     (process.wait(), process.log())
 }
 
@@ -292,8 +291,8 @@ fn wtype_types_everywhere() -> Result<()> {
             for (to, listener) in &ways {
                 let _input = Input::new(&desk.direct())?;
                 let mut command = desk.command("stdbuf");
-                command.args(["-oL", "wev"]).env("WAYLAND_DISPLAY", &listener.socket);
-                command.env("XDG_RUNTIME_DIR", desk.folder()).env("WAYLAND_DEBUG", "1");
+                command.args(["-oL", "wev"]).env("WAYLAND_DEBUG", "1");
+                let command = listener.command(command);
                 let log = desk
                     .adopt(&format!("wev-{from}-{to}-{round}"), command, false)
                     .log_path()

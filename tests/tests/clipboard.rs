@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use wlproxy_tests::{Desk, Dice, Display, Kind, Plan, Suite, until};
 
 /// Much more than any pipe or socket takes at once.
@@ -42,7 +42,7 @@ impl Clipboard {
             let output = File::create(&pasted).expect("a file in our own folder");
             let mut command = self.desk.command(self.tool("wl-paste"));
             command.args(["--no-newline", "--type", kind]).args(self.selection);
-            reach(&mut command, display);
+            let mut command = display.command(command);
             command.stdin(Stdio::null()).stdout(output).stderr(Stdio::null());
             let mut child = command.spawn().expect("wl-paste can be started");
             let status = until("the end of wl-paste", || {
@@ -68,12 +68,6 @@ impl Clipboard {
     fn file(&self, name: &str) -> PathBuf {
         self.desk.folder().join(name)
     }
-}
-
-/// Tells a command where its display is.
-fn reach(command: &mut Command, display: &Display) {
-    command.env("WAYLAND_DISPLAY", &display.socket);
-    command.env("XDG_RUNTIME_DIR", display.socket.parent().expect("a socket lies somewhere"));
 }
 
 /// `size` bytes that nobody can guess.
@@ -148,8 +142,7 @@ fn a_paste_that_is_cut_short_leaves_nothing() {
             let script = "wl-paste --no-newline --type \"$0\" | head -c 1 > /dev/null";
             let mut command = clipboard.desk.command("sh");
             command.args(["-c", script, &kind]);
-            reach(&mut command, to);
-            clipboard.desk.adopt("cut", command, false).wait();
+            clipboard.desk.adopt("cut", to.command(command), false).wait();
         }
     }
     // Killed while somebody may still paste.

@@ -1,8 +1,10 @@
 //! Many clients: at once, and one after the other.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::fs;
+use std::process::Command;
 use std::time::Instant;
-use wlproxy_tests::{Desk, Plan, Raw, Way, footprint};
+use wlproxy_tests::{Desk, Plan, Raw, Way, footprint, until};
 
 /// Memory that 200 idle clients may cost in all of our processes together, in bytes. waypipe takes some 700 MB.
 const MEMORY_OF_200: u64 = 60 << 20;
@@ -73,4 +75,28 @@ fn ten_thousand_in_a_row_leave_fds_and_memory_where_they_were() {
             now >> 10
         );
     }
+}
+
+/// Nobody is forgotten who came while there were no fds left for him.
+#[test]
+fn a_client_is_served_after_its_agent_was_out_of_fds() {
+    let desk = Desk::start(Plan::default());
+    let ours = desk.ours();
+    let (_, agent) = ours.iter().find(|(name, _)| name == "run-work").expect("the agent");
+    let fds = || fs::read_dir(format!("/proc/{agent}/fd")).expect("it runs").count();
+    let limit = fds() + 20;
+    let limited = Command::new("prlimit")
+        .args([format!("--pid={agent}"), format!("--nofile={limit}:{limit}")])
+        .status();
+    assert!(limited.expect("prlimit is part of util-linux").success());
+    let display = desk.through("work");
+    let clients: Vec<_> = (0..60).map(|_| Raw::connect(&display)).collect();
+    // One that sleeps has found that it can take no more.
+    let sleeps = || {
+        let stat = fs::read_to_string(format!("/proc/{agent}/stat")).expect("it runs");
+        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('S'))
+    };
+    until("the agent to be out of fds", || (fds() >= limit && sleeps()).then_some(()));
+    drop(clients);
+    Raw::connect(&display).sync();
 }

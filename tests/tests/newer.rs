@@ -15,9 +15,9 @@ const BUFFER: u32 = 5;
 fn a_wl_shm_that_is_released_before_its_pool() {
     const SIDE: i32 = 16;
     const SIZE: i32 = SIDE * SIDE * 4;
-    let mut desk = Desk::without_serve(Plan::default());
+    let mut desk = Desk::gui_by_hand(Plan::default());
     desk.ready("work");
-    let mut gui = Puppet::start(&desk.gui_channel());
+    let mut gui = desk.puppet("gui");
     let mut door = Doorway::open(&mut gui);
     let mut raw = Raw::connect(&desk.through("work"));
     let record = door.record(&mut gui);
@@ -111,8 +111,8 @@ impl Exchanger {
 #[test]
 fn selections_of_other_protocols() {
     for interface in ["gtk_primary_selection_device_manager", "ext_data_control_manager_v1"] {
-        let mut desk = Desk::without_serve(Plan { vms: &["work", "untrusted"], ..Plan::default() });
-        let mut gui = Puppet::start(&desk.gui_channel());
+        let mut desk = Desk::gui_by_hand(Plan { vms: &["work", "untrusted"], ..Plan::default() });
+        let mut gui = desk.puppet("gui");
         let mut door = Doorway::open(&mut gui);
         desk.ready("work");
         desk.ready("untrusted");

@@ -60,3 +60,35 @@ fn a_connection_is_shown_timed_and_traced() {
     assert!(lines.next().is_none());
     desk.kill_apps();
 }
+
+/// What only the agent can know, the host shows as the agent tells it.
+#[test]
+fn what_an_agent_copies_is_shown_as_its_own_word() {
+    let desk = Desk::new(Way::Through);
+    let mut client = Client::connect(&desk.display()).unwrap();
+    let toplevel = client.toplevel("copied").unwrap();
+    for shade in 0..20 {
+        let buffer = client.buffer(40 + shade, 30);
+        buffer.draw(|_, _| 0xff00_0000 | shade as u32);
+        toplevel.show(&buffer);
+        client.roundtrip().unwrap();
+    }
+    let keys = ["frames", "damaged_bytes", "copied_bytes"];
+    let counted = keys.map(|key| desk.vm("work").stats(key));
+    assert!(counted.iter().all(|&number| number >= 20), "{counted:?}");
+    let shown = |vm: &str, status: &Value| {
+        keys.map(|key| status["vms"][vm]["reported"][key].as_u64().unwrap())
+    };
+    // Nothing happens any more, and still the last numbers arrive.
+    let status = until("the agent's numbers", || {
+        let status = desk.whole_status();
+        (shown("work", &status) == counted).then_some(status)
+    });
+    assert_eq!(status["vms"]["work"]["reported"]["agents"], 1);
+    assert_eq!(shown("gui", &status), [0; 3], "who copies nothing tells nothing");
+    let table = desk.wlproxy(&["status"]).output().unwrap().stdout;
+    let table = String::from_utf8(table).unwrap();
+    let row = table.lines().skip_while(|line| !line.starts_with("told by the VM")).nth(1);
+    let words: Vec<_> = row.expect("a row").split_whitespace().collect();
+    assert_eq!(words[..3], ["work", "1", &counted[0].to_string()], "{table}");
+}

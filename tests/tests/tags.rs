@@ -12,7 +12,7 @@ fn tag(vm: &str, instance: &str) -> Tag {
 
 #[test]
 fn clients_are_tagged_with_their_vm_and_number() {
-    let mut desk = Desk::without_serve(Plan { vms: VMS, ..Plan::default() });
+    let mut desk = Desk::gui_by_hand(Plan { vms: VMS, ..Plan::default() });
     let tagger = Tagger::start();
     desk.start_serve_for(tagger.socket(), &[]);
     let mut clients = Vec::new();
@@ -36,7 +36,7 @@ fn clients_are_tagged_with_their_vm_and_number() {
 /// A client that says nothing costs the compositor no more than its connection.
 #[test]
 fn the_listener_of_a_silent_client_ends() {
-    let mut desk = Desk::without_serve(Plan { vms: &["work"], ..Plan::default() });
+    let mut desk = Desk::gui_by_hand(Plan { vms: &["work"], ..Plan::default() });
     let tagger = Tagger::start();
     desk.start_serve_for(tagger.socket(), &[]);
     desk.ready("work");
@@ -48,7 +48,7 @@ fn the_listener_of_a_silent_client_ends() {
 /// A thousand clients, and nothing is left of their listeners.
 #[test]
 fn many_clients_are_tagged() {
-    let mut desk = Desk::without_serve(Plan { vms: &["work"], ..Plan::default() });
+    let mut desk = Desk::gui_by_hand(Plan { vms: &["work"], ..Plan::default() });
     let tagger = Tagger::start();
     desk.start_serve_for(tagger.socket(), &[]);
     desk.ready("work");
@@ -64,7 +64,7 @@ fn many_clients_are_tagged() {
 
 #[test]
 fn clients_are_not_tagged_if_it_is_switched_off() {
-    let mut desk = Desk::without_serve(Plan::default());
+    let mut desk = Desk::gui_by_hand(Plan::default());
     let tagger = Tagger::start();
     desk.start_serve_for(tagger.socket(), &["--security-context", "off"]);
     desk.ready("work");

@@ -5,15 +5,15 @@
 //! | question | answer |
 //! |---|---|
 //! | `{"ask":"status"}` | the document of [`crate::status`], in one line |
-//! | `{"ask":"trace","vm":"work","connection":3}` | `{"trace":"work","connection":3}`, then what passes, until either side ends |
+//! | `{"ask":"trace","vm":"work","connection":3}` | `{"trace":"work","connection":3}`, then what the VM's worker says: `{"begins":3}`, and what passes, until either side ends |
 //!
 //! `vm` may be left out if the status lists the connection of one client VM.
 //!
-//! A question that can't be answered is: `{"error":"why"}`.
+//! A question that can't be answered is: `{"error":"why"}`. A worker says the same in place of its first line.
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -41,13 +41,20 @@ pub enum Ask {
     },
 }
 
-/// The first line of a trace. The others are for people.
+/// The first line of a trace: wlproxy's own, and so to be believed. A worker faces its VM, and may say anything.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tracing {
     /// The client VM.
     pub trace: String,
     /// The connection.
     pub connection: u64,
+}
+
+/// A worker's first line of a trace. What follows is for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begins {
+    /// The connection. From now on all is written that passes over it.
+    pub begins: u64,
 }
 
 /// The answer that there is none.
@@ -111,13 +118,19 @@ impl Ask {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.write_all(&line(self))?;
         let mut reader = BufReader::new(stream);
-        let mut text = String::new();
-        (&mut reader).take(MAX_LINE).read_line(&mut text)?;
-        if !text.ends_with('\n') {
-            bail!("wlproxy ends just now");
-        }
+        let text = document(&mut reader)?;
         Ok((text, reader))
     }
+}
+
+/// The line that comes next.
+pub(crate) fn document(reader: &mut impl BufRead) -> Result<String> {
+    let mut text = String::new();
+    reader.take(MAX_LINE).read_line(&mut text)?;
+    if !text.ends_with('\n') {
+        bail!("wlproxy ends just now");
+    }
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -27,14 +27,16 @@ Show who is connected to the running wlproxy, and what they hold.
 
 One row per VM: its side, whether its monitor is connected, its contexts and objects, the messages and commits that went \
 through, and the memory that was allocated for it. Then how long commits took from the client VMs to the host and from \
-there to the compositor VM; a row per connection, unless there are many; violations of the protocol, and workers that \
-died. The JSON document has more.";
+there to the compositor VM; what client VMs tell of themselves: frames, and bytes damaged and copied, which nobody can \
+check; a row per connection, unless there are many; violations of the protocol, and workers that died. The JSON document \
+has more.";
 
 const TOP: &str = "\
 Show live who is connected to the running wlproxy, and what they do.
 
-Once a second, requests, events and commits per second of each VM and each connection, the busiest first. It goes on when \
-wlproxy is gone and comes back. q, Esc or Ctrl-C leave it.";
+Once a second, requests, events and commits per second of each VM and each connection, the busiest first; and what client \
+VMs tell of themselves, which nobody can check. It goes on when wlproxy is gone and comes back. q, Esc or Ctrl-C leave \
+it.";
 
 const TRACE: &str = "\
 Show what passes over a client's connection, a line for each message, until it ends or Ctrl-C.

@@ -17,6 +17,7 @@
 //! device = "virtio_wl"                     # or "virtgpu": which device the VM has
 //! ```
 
+mod check;
 mod error;
 mod keys;
 mod window;
@@ -129,7 +130,7 @@ impl Config {
     pub fn parse(text: &str, path: &Path, xdg_runtime_dir: Option<&Path>) -> Result<Self, Error> {
         let place = Place { path, text };
         let tables = DeTable::parse(text).map_err(|error| place.no_toml(&error))?;
-        keys::check(&place, tables.get_ref())?;
+        check::check(&place, tables.get_ref())?;
         let document = Document::deserialize(Deserializer::from(tables))
             .map_err(|error| place.no_toml(&error))?;
         let runtime_dir = runtime_dir(&place, document.runtime_dir, xdg_runtime_dir)?;

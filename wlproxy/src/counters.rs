@@ -1,40 +1,17 @@
 //! What a worker counts of its VM. Read by `wlproxy status`, the demo's table and the tests.
 
 mod connection;
+mod reported;
 
 pub use connection::{Connection, ConnectionSnapshot, MAX_LISTED};
+pub use reported::{ReportedSnapshot, Reporter};
 
+use crate::counter::Counter;
 use crate::histogram::{BUCKETS, Durations, Histogram};
 use connection::Connections;
+use reported::Reported;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// One number that several threads see.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds `n`.
-    pub fn add(&self, n: u64) {
-        self.0.fetch_add(n, Ordering::Relaxed);
-    }
-
-    /// Subtracts `n`: for numbers that tell what there is now.
-    pub fn sub(&self, n: u64) {
-        self.0.fetch_sub(n, Ordering::Relaxed);
-    }
-
-    /// It is `n` now: for numbers that one thread alone tells.
-    pub fn set(&self, n: u64) {
-        self.0.store(n, Ordering::Relaxed);
-    }
-
-    /// The number.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -46,6 +23,7 @@ macro_rules! counters {
             pub commit_in: Histogram,
             /// See [`Snapshot::commit_out`].
             pub commit_out: Histogram,
+            reported: Arc<Reported>,
             connections: Arc<Connections>,
         }
 
@@ -62,6 +40,8 @@ macro_rules! counters {
             /// link's socket to the moment that they were put into the ring. Once for each read: this worker can't tell
             /// which of them has a commit.
             pub commit_out: Durations,
+            /// The VM's own word: what its agents have told. Only those of client VMs tell.
+            pub reported: ReportedSnapshot,
             /// The connections, by number: at most [`MAX_LISTED`], those over which most bytes went.
             pub connections: Vec<ConnectionSnapshot>,
             /// Connections beyond those.
@@ -79,6 +59,7 @@ macro_rules! counters {
                     objects,
                     commit_in: self.commit_in.snapshot(),
                     commit_out: self.commit_out.snapshot(),
+                    reported: self.reported.snapshot(),
                     connections,
                     more_connections,
                 }
@@ -126,6 +107,11 @@ impl Counters {
     /// Counts a connection of its own until it is dropped. `number` is wlproxy's.
     pub fn connection(&self, number: u64) -> Connection {
         Connections::add(&self.connections, number)
+    }
+
+    /// Counts what one more agent tells.
+    pub fn reporter(&self) -> Reporter {
+        Reporter::add(&self.reported)
     }
 }
 

@@ -8,7 +8,7 @@
 //! | `backend` | the vhost-user backend: features, configuration, when the rings run |
 //! | `dialect` | the kinds of devices: what each is to a driver, and how it starts |
 //! | `virtio_wl`, `virtgpu` | the dialects: commands of such a device to calls of the model, and back |
-//! | `vfds` | the model: the table of vfds |
+//! | `vfds` | the model: the table of vfds; `vfd_error` is why there is none |
 //! | `context`, `allocation`, `pipe` | the kinds of vfds; `flow` is what contexts and pipes have in common |
 //! | `arrival` | what becomes of an fd that came over a context |
 //! | `window` | which memory is mapped where; `ranges` is its free room, `frontend` who maps it |
@@ -51,6 +51,7 @@ mod ranges;
 mod ring;
 pub mod serve;
 pub mod trace;
+mod vfd_error;
 mod vfds;
 mod virtgpu;
 mod virtio_wl;

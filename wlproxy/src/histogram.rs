@@ -1,6 +1,6 @@
 //! How long something takes: how often it took how long.
 
-use crate::counters::Counter;
+use crate::counter::Counter;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 

@@ -15,7 +15,7 @@
 //! | [`metrics`] | the same for Prometheus |
 //! | [`device`] | the devices: vhost-user backends |
 //! | [`relay`] | the state machine of a link (pure) |
-//! | [`counters`], [`histogram`] | what a worker counts, and how long things take |
+//! | [`counters`], [`counter`], [`histogram`] | what a worker counts, and how long things take |
 
 #![deny(unsafe_code)]
 
@@ -27,6 +27,7 @@ mod child;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod counter;
 pub mod counters;
 pub mod device;
 #[cfg(test)]

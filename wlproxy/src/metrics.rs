@@ -59,6 +59,16 @@ const METRICS: &[Metric] = metrics! {
     gauge "wlproxy_window_bytes", "Bytes of the VM's window that are mapped.",
         |vm| vm.counters.window_bytes;
     counter "wlproxy_maps_total", "Mappings made in the VM's window.", |vm| vm.counters.maps;
+    gauge "wlproxy_vm_reporting_agents", "Agents that tell numbers of the VM's own.",
+        |vm| vm.counters.reported.agents;
+    counter "wlproxy_vm_reported_frames_total", "wl_surface.commit requests, as the VM itself tells.",
+        |vm| vm.counters.reported.frames;
+    counter "wlproxy_vm_reported_damaged_bytes_total",
+        "Bytes of buffers that clients declared as damaged, as the VM itself tells.",
+        |vm| vm.counters.reported.damaged_bytes;
+    counter "wlproxy_vm_reported_copied_bytes_total",
+        "Bytes of buffers that were copied into shadows, as the VM itself tells.",
+        |vm| vm.counters.reported.copied_bytes;
     gauge "wlproxy_waiting_bytes", "Bytes that wait, at the connections that the status lists.", waiting;
 };
 

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Largest packet, in bytes. The longest message is a snapshot of all counters; with all numbers at their largest it
 /// fits.
-pub const MAX_PACKET: usize = 16 * 1024;
+pub const MAX_PACKET: usize = 20 * 1024;
 
 /// What is wrong with a packet. Its sender is broken or hostile.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,6 @@
 //! One VM's slot in wlproxy: its socket, and its worker while it lives, dies and comes back.
 
+use crate::ask::{self, Tracing};
 use crate::backoff::Backoff;
 use crate::config::Vm;
 use crate::control::{HostControl, MAX_TRACE_ORDERS, Order};
@@ -10,7 +11,9 @@ use crate::sockets::Listening;
 use crate::status::{VmStatus, side_name};
 use anyhow::Result;
 use calloop::RegistrationToken;
-use std::os::fd::BorrowedFd;
+use std::io::Write as _;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
@@ -124,14 +127,20 @@ impl Slot {
         self.vm.side == Side::Client && connections.any(|one| one.connection == connection)
     }
 
-    /// Has the worker write what passes over a connection to `reader`. `Err` tells why it can't.
-    pub fn trace(&mut self, connection: u64, reader: BorrowedFd<'_>) -> Result<(), &'static str> {
+    /// Has the worker write what passes over a connection to `reader`, which doesn't block, after a line that tells whose
+    /// connection it is: that is known here, and a worker could say anything. `Err` tells why it can't.
+    pub fn trace(&mut self, connection: u64, reader: &UnixStream) -> Result<(), &'static str> {
         let Phase::Up { control, .. } = &self.phase else { return Err("its worker is down") };
         if self.traces >= MAX_TRACE_ORDERS {
             return Err("too many ask at once");
         }
+        let line = ask::line(&Tracing { trace: self.vm.name.clone(), connection });
+        // Nothing was written to it before, so whoever reads gets it whole.
+        if !matches!((&*reader).write(&line), Ok(length) if length == line.len()) {
+            return Err("nobody reads");
+        }
         control
-            .send(&Order::Trace { connection }, Some(reader))
+            .send(&Order::Trace { connection }, Some(reader.as_fd()))
             .map_err(|_| "its worker can't be asked now")?;
         self.traces += 1;
         Ok(())

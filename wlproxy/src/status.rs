@@ -2,9 +2,9 @@
 //!
 //! Its fields are a contract with other programs: they may be added to, never changed, unless [`VERSION`] changes too.
 //!
-//! It tells what the host knows. How much of a buffer is damaged and how much was copied isn't there: a client copies in
-//! its own VM, the host never touches a pixel, and what a client VM would say of itself can't be believed. There,
-//! `guest-agent --stats` tells.
+//! It tells what the host knows, and apart from that what VMs tell of themselves. How much of a buffer is damaged and how
+//! much was copied, only they know: a client copies in its own VM, and the host never touches a pixel. Whether it is true,
+//! nobody can check.
 
 pub(crate) mod table;
 

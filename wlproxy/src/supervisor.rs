@@ -20,7 +20,6 @@ use calloop::signals::{Signal, Signals};
 use calloop::{EventLoop, Interest, LoopHandle, Mode, PostAction, RegistrationToken};
 use nix::sys::stat::{Mode as FileMode, umask};
 use sd_notify::NotifyState;
-use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -299,7 +298,7 @@ impl Supervisor {
                 slot.name()
             ));
         }
-        slot.trace(connection, asker.as_fd()).map_err(|why| format!("VM {}: {why}", slot.name()))
+        slot.trace(connection, asker).map_err(|why| format!("VM {}: {why}", slot.name()))
     }
 
     fn status(&self) -> Status {

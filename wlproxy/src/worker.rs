@@ -27,7 +27,7 @@ use vhost::vhost_user::Listener;
 
 /// How often a worker tells what it counts, at most. Short beside a person's patience with `wlproxy status`, long
 /// beside the cost of a packet.
-const REPORT_PERIOD: Duration = Duration::from_millis(250);
+const TELL_PERIOD: Duration = Duration::from_millis(250);
 
 /// Pause after a frontend that could not be served, so that a lasting failure (no fds left) doesn't spin.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -78,16 +78,16 @@ pub fn run(
             device.serve();
         })
         .context("can't start the device's thread")?;
-    let mut report = Report {
+    let mut teller = Teller {
         control: &control,
         counters: &counters,
         sent: Snapshot::default(),
         sent_connected: false,
         traces_taken: 0,
     };
-    let result = listen(&control, &broker, &traces, &mut report);
+    let result = listen(&control, &broker, &traces, &mut teller);
     stop.stop();
-    report.send();
+    teller.send();
     if lost.load(Ordering::Acquire) {
         bail!("a thread of the device panicked");
     }
@@ -133,9 +133,9 @@ fn listen(
     control: &WorkerControl,
     broker: &Broker,
     traces: &trace::Requests,
-    report: &mut Report<'_>,
+    teller: &mut Teller<'_>,
 ) -> Result<()> {
-    let mut due = Instant::now() + REPORT_PERIOD;
+    let mut due = Instant::now() + TELL_PERIOD;
     loop {
         if wait(control, due.saturating_duration_since(Instant::now()))? {
             loop {
@@ -148,7 +148,7 @@ fn listen(
                     }
                     Received::Message(Order::Trace { connection }, Some(fd)) => {
                         start_trace(traces, connection, fd.into());
-                        report.traces_taken += 1;
+                        teller.traces_taken += 1;
                     }
                     Received::Message(Order::Shutdown, None) | Received::Eof => return Ok(()),
                     Received::Message(order, _) => {
@@ -158,10 +158,10 @@ fn listen(
                 }
             }
         }
-        report.send_taken();
+        teller.send_taken();
         if Instant::now() >= due {
-            report.send();
-            due = Instant::now() + REPORT_PERIOD;
+            teller.send();
+            due = Instant::now() + TELL_PERIOD;
         }
     }
 }
@@ -189,7 +189,7 @@ fn rounded_up(timeout: Duration) -> PollTimeout {
 }
 
 /// Tells wlproxy what changed.
-struct Report<'a> {
+struct Teller<'a> {
     control: &'a WorkerControl,
     counters: &'a Counters,
     sent: Snapshot,
@@ -198,8 +198,8 @@ struct Report<'a> {
     traces_taken: usize,
 }
 
-impl Report<'_> {
-    /// Says that traces were taken. What can't be said now is said after the next message, or report.
+impl Teller<'_> {
+    /// Says that traces were taken. What can't be said now is said after the next message, or with the numbers.
     fn send_taken(&mut self) {
         while self.traces_taken > 0 && self.control.send(&Request::TraceTaken, None).is_ok() {
             self.traces_taken -= 1;

@@ -140,6 +140,21 @@ pub(crate) const SUITE: &[Package] = &[Package {
     reason: "lets programs of a newer Debian run with its libraries",
 }];
 
+/// What makes the images of `cargo xtask vm`.
+pub(crate) const VM: &[Package] = &[
+    Package {
+        name: "e2fsprogs",
+        // Where only root has it in its PATH.
+        proofs: &[Exists("/sbin/mke2fs")],
+        reason: "makes the VMs' file system",
+    },
+    Package {
+        name: "xz-utils",
+        proofs: &[Program("xz")],
+        reason: "unpacks the modules of the VMs' kernel",
+    },
+];
+
 /// The packages of simple clients, and what these need.
 const CLIENTS: [&str; 3] = ["weston", "foot", "fonts-dejavu-core"];
 

@@ -2,11 +2,11 @@
 
 mod here;
 mod numbers;
-mod picture;
+pub(crate) mod picture;
 mod rooms;
 mod scene;
 mod show;
-mod sway;
+pub(crate) mod sway;
 
 use crate::failure::Failure;
 use crate::progress::Progress;
@@ -127,7 +127,8 @@ fn programs(progress: &mut Progress) -> Result<(PathBuf, PathBuf)> {
     Ok((build::program(&programs, "wlproxy")?, build::program(&programs, "guest-agent")?))
 }
 
-fn tell_logs(error: anyhow::Error) -> anyhow::Error {
+/// Shows the ends of the logs that a failure names.
+pub(crate) fn tell_logs(error: anyhow::Error) -> anyhow::Error {
     if let Some(failure) = error.downcast_ref::<Failure>() {
         eprint!("{}", failure.log_tails());
     }

@@ -1,4 +1,5 @@
-//! The project's own commands: `cargo xtask demo`, `cargo xtask test`, `cargo xtask dist` and `cargo xtask suite`.
+//! The project's own commands: `cargo xtask demo`, `cargo xtask test`, `cargo xtask dist`, `cargo xtask suite` and
+//! `cargo xtask vm`.
 
 #![deny(unsafe_code)]
 
@@ -14,6 +15,7 @@ mod suite;
 mod supervisor;
 mod table;
 mod test;
+mod vm;
 mod watch;
 
 use clap::{Parser, Subcommand};
@@ -40,6 +42,8 @@ enum Command {
     Dist(dist::Options),
     /// Gets programs of newer Debians, for tests and benchmarks, and tells in which folders they are
     Suite(suite::Options),
+    /// Boots virtual machines with Debian in them, each with the current build inside
+    Vm(vm::Options),
 }
 
 /// The directory of the workspace: where it is now, if cargo tells, not where it was when this was built.
@@ -59,6 +63,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Dist(options) => dist::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Suite(options) => suite::run(&options).map(|()| ExitCode::SUCCESS),
+        Command::Vm(options) => vm::run(&options).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

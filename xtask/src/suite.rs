@@ -17,30 +17,35 @@ use std::env;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+pub(crate) use tree::CONTENTS;
 use tree::Tree;
 
 /// A suite of Debian's, and what is taken from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Suite {
+    /// The name of the tree.
+    pub(crate) tree: &'static str,
     /// Its code name, which doesn't change when it becomes stable.
-    name: &'static str,
+    pub(crate) name: &'static str,
     /// The packages, without what they depend on.
-    packages: &'static [&'static str],
-    /// The programs of these that are run.
-    programs: &'static [&'static str],
+    pub(crate) packages: &'static [&'static str],
+    /// The programs of these that are run on this machine. The other files stay as they are packaged.
+    pub(crate) programs: &'static [&'static str],
     /// What it is needed for.
-    reason: &'static str,
+    pub(crate) reason: &'static str,
 }
 
 /// All of them.
 pub(crate) const SUITES: &[Suite] = &[
     Suite {
+        tree: "trixie",
         name: "trixie",
         packages: &["sway", "foot"],
         programs: &["sway", "foot"],
         reason: "sway 1.10: fractional scales, popups that move, cursor shapes, security contexts",
     },
     Suite {
+        tree: "forky",
         name: "forky",
         packages: &["sway", "foot", "wl-clipboard", "waypipe"],
         programs: &["sway", "foot", "wl-copy", "wl-paste", "waypipe"],
@@ -65,7 +70,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.again {
         suites.iter().try_for_each(|suite| Tree::at(&folder(), suite).forget())?;
     }
-    ensure(&suites, &mut progress)?;
+    ensure(&folder(), &suites, &mut progress)?;
     for suite in suites {
         println!("{}", Tree::at(&folder(), &suite).path().display());
     }
@@ -85,18 +90,17 @@ fn choose(names: &[String]) -> Result<Vec<Suite>> {
 }
 
 /// Where the trees are.
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     crate::root().join("target/suite")
 }
 
-/// Makes the trees that aren't there, or not whole, or not of these packages.
-pub(crate) fn ensure(suites: &[Suite], progress: &mut Progress) -> Result<()> {
-    let folder = folder();
-    let missing = |suite: &&Suite| !Tree::at(&folder, suite).is_whole();
+/// Makes the trees in `folder` that aren't there, or not whole, or not of these packages.
+pub(crate) fn ensure(folder: &Path, suites: &[Suite], progress: &mut Progress) -> Result<()> {
+    let missing = |suite: &&Suite| !Tree::at(folder, suite).is_whole();
     if !suites.iter().any(|suite| missing(&suite)) {
         return Ok(());
     }
-    fs::create_dir_all(&folder).with_context(|| format!("can't make {}", folder.display()))?;
+    fs::create_dir_all(folder).with_context(|| format!("can't make {}", folder.display()))?;
     apt::ensure(apt::SUITE, &folder.join("apt.log"), progress)?;
     // Another one may be making them.
     let lock = File::create(folder.join("lock"))?;
@@ -105,13 +109,16 @@ pub(crate) fn ensure(suites: &[Suite], progress: &mut Progress) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    progress.say("some programs of newer Debians are missing and will be put into target/suite:");
+    progress.say(&format!(
+        "some packages of other Debians are missing and will be put into {}:",
+        folder.strip_prefix(crate::root()).unwrap_or(folder).display()
+    ));
     for suite in &missing {
-        progress.say(&format!("  {:<18} {}", suite.name, suite.reason));
+        progress.say(&format!("  {:<18} {}", suite.tree, suite.reason));
     }
     let mirrors = mirror::of_machine(Path::new("/etc/apt"))?;
     let path = env::var_os("PATH").unwrap_or_default();
-    missing.into_iter().try_for_each(|suite| make(&folder, suite, &mirrors, &path, progress))
+    missing.into_iter().try_for_each(|suite| make(folder, suite, &mirrors, &path, progress))
 }
 
 /// Makes the tree of a suite from the first mirror that has all of it, with the `apt-get` of `path`.
@@ -125,7 +132,7 @@ fn make(
     let tree = Tree::at(folder, suite);
     let mut failures = Vec::new();
     for mirror in mirrors {
-        let log = folder.join(format!("{}.log", suite.name));
+        let log = folder.join(format!("{}.log", suite.tree));
         let log = File::create(&log).with_context(|| format!("can't write {}", log.display()))?;
         let mut apt = apt::AptGet {
             prefix: &[],
@@ -134,7 +141,7 @@ fn make(
             log,
             progress: &mut *progress,
         };
-        match mirror.download(suite, &folder.join(format!("{}.apt", suite.name)), &mut apt) {
+        match mirror.download(suite, &folder.join(format!("{}.apt", suite.tree)), &mut apt) {
             Ok(archives) => return tree.make(&archives, progress),
             Err(error) => {
                 progress.failed();

@@ -116,6 +116,17 @@ impl Supervisor {
         self.part(name)?.signal(signal)
     }
 
+    /// Kills a part, and waits until nothing of it is left. It isn't missed.
+    pub(crate) fn kill(&mut self, name: &str) -> Result<()> {
+        let part = self.parts.iter().position(|part| part.name == name);
+        let part = self.parts.remove(part.ok_or_else(|| anyhow!("no part is called {name}"))?);
+        part.signal_group(Signal::SIGKILL);
+        if self.wait_quietly(KILL_DEADLINE, || part.is_gone()) {
+            return Ok(());
+        }
+        Err(Failure::new(format!("{name} doesn't end when it is killed"), vec![part.log]).into())
+    }
+
     fn part(&self, name: &str) -> Result<&Part> {
         self.parts
             .iter()

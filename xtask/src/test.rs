@@ -24,7 +24,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let dir = crate::root().join("target/xtask");
     fs::create_dir_all(&dir).with_context(|| format!("can't make {}", dir.display()))?;
     apt::ensure(&[apt::DEMO, apt::TESTS].concat(), &dir.join("apt.log"), &mut progress)?;
-    suite::ensure(suite::SUITES, &mut progress)?;
+    suite::ensure(&suite::folder(), suite::SUITES, &mut progress)?;
 
     // The whole-path tests run the programs, so these are built first, of every crate.
     progress.stage("cargo build --workspace --all-targets");

@@ -357,6 +357,42 @@ fn if_one_of_several_vfds_fails_all_are_closed() {
     crate::alone::run("agent::tests::vfds_arrive_where_fds_are_used_up");
 }
 
+/// Uses up the fds that its user may have in flight: [`an_fd_that_can_not_be_sent_now_is_sent_later`] runs it.
+#[test]
+#[ignore = "changes its user and its limits, so it needs a process of its own"]
+fn an_fd_arrives_where_too_many_are_in_flight() {
+    let in_flight = crate::alone::fill_flight();
+    let mut desk = Desk::new();
+    let (peer, context) = desk.passage();
+    let mut peer = Stream::new(peer).unwrap();
+    let memory = desk.fake.arriving_memory(b"pixels");
+    desk.fake.deliver(context, b"keymap", vec![memory]);
+    let mut ready = || {
+        desk.agent.dispatch(&mut Vec::new()).unwrap();
+        let mut fd = [nix::poll::PollFd::new(desk.agent.poll_fd(), nix::poll::PollFlags::POLLIN)];
+        nix::poll::poll(&mut fd, nix::poll::PollTimeout::ZERO).unwrap() > 0
+    };
+    assert!((0..1000).any(|_| !ready()), "it tries again and again");
+    let (mut bytes, mut fds) = (Vec::new(), VecDeque::new());
+    assert_eq!(peer.read(&mut bytes, &mut fds, 100).unwrap(), wlproxy_unix::Read::WouldBlock);
+    assert_eq!(desk.agent.connections(), 1);
+
+    drop(in_flight);
+    // Nothing else happens on this connection.
+    while peer.read(&mut bytes, &mut fds, 100).unwrap() == wlproxy_unix::Read::WouldBlock {
+        let mut fd = [nix::poll::PollFd::new(desk.agent.poll_fd(), nix::poll::PollFlags::POLLIN)];
+        assert_eq!(nix::poll::poll(&mut fd, 10_000u16), Ok(1), "it is never tried again");
+        desk.agent.dispatch(&mut Vec::new()).unwrap();
+    }
+    assert_eq!((&bytes[..], fds.len()), (&b"keymap"[..], 1));
+    assert_eq!(desk.settle(), []);
+}
+
+#[test]
+fn an_fd_that_can_not_be_sent_now_is_sent_later() {
+    crate::alone::run("agent::tests::an_fd_arrives_where_too_many_are_in_flight");
+}
+
 #[test]
 fn events_of_other_vfds_are_handed_on() {
     let mut desk = Desk::new();

@@ -36,6 +36,7 @@ pub(crate) struct State {
     pub(crate) refusals: VecDeque<Error>,
     /// What the next sends fail with.
     pub(crate) send_failures: VecDeque<Error>,
+    pub(crate) takes_reports: bool,
     pub(crate) lost: bool,
     last: u32,
     /// Whether [`Channel::poll_fd`] is readable.
@@ -174,6 +175,10 @@ impl Channel for Fake {
 
     fn open(&mut self, _: Way, _: Token) -> Result<VfdId, Error> {
         self.make(0)
+    }
+
+    fn open_reports(&mut self) -> Result<VfdId, Error> {
+        if self.state.borrow().takes_reports { self.make(0) } else { Err(Error::NotFound) }
     }
 
     fn allocate(&mut self, size: u64) -> Result<Allocation, Error> {

@@ -13,6 +13,7 @@
 
 mod deadline;
 mod driver;
+mod duplicate;
 mod ram;
 mod ring;
 mod vfd;
@@ -21,6 +22,7 @@ mod window;
 
 use super::{Allocation, Arrived, Channel, Error, Event, PipeEnd, Received, Sent, VfdId};
 use driver::{Answer, Driver, Features};
+use duplicate::duplicate;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use ram::Ram;
@@ -32,6 +34,8 @@ use vfd::Kind;
 use virtio_bindings::bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use vmm::Vmm;
 use wlproxy_protocol::accept::{Token, Way, Ways};
+use wlproxy_protocol::limits::CONTEXT_NAME;
+use wlproxy_protocol::report;
 use wlproxy_protocol::virtio_wl::{F_TRANS_FLAGS, F_USE_SHMEM, Header, VfdNew, flags, message};
 
 /// What the VM's driver is like.
@@ -81,7 +85,7 @@ impl ProcessChannel {
         let ram = Arc::new(Ram::new(driver::RAM_SIZE).map_err(lost)?);
         let vmm = Vmm::connect(socket, &options, ram.clone())?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(lost)?;
-        let call = vmm::duplicate(vmm.call()).map_err(lost)?;
+        let call = duplicate(vmm.call()).map_err(lost)?;
         epoll.add(&call, EpollEvent::new(EpollFlags::EPOLLIN, CALL)).map_err(lost)?;
         let hang_up = EpollEvent::new(EpollFlags::EPOLLRDHUP, CONNECTION);
         epoll.add(vmm.connection(), hang_up).map_err(lost)?;
@@ -192,7 +196,10 @@ impl ProcessChannel {
             match self.driver.reserve(kind) {
                 Some(id) => break id,
                 None if self.driver.is_closing() => self.wait(deadline)?,
-                None => return Err(Error::OutOfMemory),
+                None => {
+                    self.after()?;
+                    return Err(Error::OutOfMemory);
+                }
             }
         };
         new.id = id;
@@ -216,6 +223,13 @@ impl ProcessChannel {
         }
         self.after()?;
         result.map(|()| (VfdId(id), answer))
+    }
+
+    fn open_named(&mut self, name: [u8; CONTEXT_NAME]) -> Result<VfdId, Error> {
+        let header = Header::new(message::VFD_NEW_CTX_NAMED);
+        let flags = flags::READ | flags::WRITE;
+        let new = VfdNew { header, flags, name, ..VfdNew::default() };
+        Ok(self.create(Kind::Context, new)?.0)
     }
 
     /// After an operation: tells the device of its buffers, and the caller of events.
@@ -255,10 +269,11 @@ impl Channel for ProcessChannel {
                 "a virtio_wl device doesn't open streams by {way:?}"
             )));
         }
-        let header = Header::new(message::VFD_NEW_CTX_NAMED);
-        let flags = flags::READ | flags::WRITE;
-        let new = VfdNew { header, flags, name: token.to_name(), ..VfdNew::default() };
-        Ok(self.create(Kind::Context, new)?.0)
+        self.open_named(token.to_name())
+    }
+
+    fn open_reports(&mut self) -> Result<VfdId, Error> {
+        self.open_named(report::NAME)
     }
 
     fn allocate(&mut self, size: u64) -> Result<Allocation, Error> {
@@ -300,8 +315,7 @@ impl Channel for ProcessChannel {
         if self.lost.is_none() {
             self.driver.close(vfd.0);
             // A failure is kept for the next dispatch.
-            let kicked = self.kick();
-            let _ = self.keep(kicked);
+            let _ = self.after();
         }
     }
 }

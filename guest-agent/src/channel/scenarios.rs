@@ -9,12 +9,13 @@
 //! | `pipe` | sends `here` and a pipe that can be read, in which `early` stands |
 //! | anything else | sends them back, and the memory that came along, as new vfds |
 //!
-//! The name of [`token`] can be opened, and no other.
+//! The names of [`token`] and of reports can be opened, and no other.
 
 use super::{Arrived, Channel, Error, Event, PipeEnd, Received, Sent, VfdId};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use wlproxy_protocol::accept::{Token, Way, Ways};
 use wlproxy_protocol::limits::{MAX_ALLOCATION, MAX_SEND, PAGE_SIZE};
+use wlproxy_protocol::report::Report;
 use wlproxy_protocol::virtio_wl::QUEUE_SIZE;
 use wlproxy_unix::memory;
 
@@ -101,6 +102,7 @@ macro_rules! test_scenarios {
             an_unread_vfd_is_silent_once_closed
             what_came_before_a_vfd_was_handed_out_is_told_after
             a_record_is_opened_by_its_name
+            reports_have_a_context_of_their_own
         );
     };
     ($labs:expr; $($scenario:ident)*) => {
@@ -232,4 +234,13 @@ pub(crate) fn a_record_is_opened_by_its_name(lab: &mut impl Lab) {
     for way in [Way::DialBack, Way::ChannelType(1)] {
         assert!(matches!(lab.channel().open(way, token()), Err(Error::Refused(_))));
     }
+}
+
+pub(crate) fn reports_have_a_context_of_their_own(lab: &mut impl Lab) {
+    let reports = lab.channel().open_reports().unwrap();
+    let report = Report { frames: 1, ..Report::default() }.encode();
+    lab.send(reports, &report, &[]);
+    assert_eq!(lab.receive(reports).unwrap().0, report);
+    lab.channel().close(reports);
+    lab.context();
 }

@@ -54,6 +54,7 @@ use std::path::Path;
 use std::sync::Arc;
 use wlproxy_protocol::accept::{Token, Way, Ways};
 use wlproxy_protocol::limits::{MAX_FDS, MAX_SEND};
+use wlproxy_protocol::report;
 use wlproxy_protocol::wl0::{NEW_CTX, NEW_PIPE_READ, NEW_PIPE_WRITE, NewIoctl};
 
 /// The device node that the driver makes; it serves one device.
@@ -283,6 +284,10 @@ impl Channel for VirtioWlChannel {
             )));
         }
         self.create(NewIoctl::named(token.to_name()), Kind::Context)
+    }
+
+    fn open_reports(&mut self) -> Result<VfdId, Error> {
+        self.create(NewIoctl::named(report::NAME), Kind::Context)
     }
 
     fn allocate(&mut self, size: u64) -> Result<Allocation, Error> {

@@ -1,6 +1,6 @@
 //! `guest-agent run`.
 
-use super::alarm::after;
+use super::alarm::Alarms;
 use super::export::Export;
 use super::{ChannelSpec, RETRY, Waiting, raise_fd_limit, stats::StatsFile, tell_systemd};
 use crate::channel::Error;
@@ -89,6 +89,7 @@ struct State {
     exit: Option<ExitStatus>,
     waiting: Waiting,
     handle: LoopHandle<'static, State>,
+    alarms: Alarms<State>,
     /// The event loop's own fd: readable when one of its sources is.
     events: OwnedFd,
 }
@@ -131,10 +132,11 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
         exit: None,
         waiting: Waiting::default(),
         handle: handle.clone(),
+        alarms: Alarms::new(&handle)?,
         events: events.as_fd().try_clone_to_owned()?,
     };
     handle.insert_source(signals, |event, _, state| state.signal(&event)).map_err(|e| e.error)?;
-    after(&handle, Duration::ZERO, State::open)?;
+    state.alarms.after(Duration::ZERO, State::open);
     state.announce();
     while state.exit.is_none() && !(state.asked_to_end && state.child.is_none()) {
         state.wait(&mut events, None)?;
@@ -269,9 +271,7 @@ impl State {
         if let Err(error) = work(run) {
             tracing::warn!("{error}; clients are disconnected, and the host is waited for");
             self.stop();
-            if let Err(error) = after(&self.handle, RETRY, Self::open) {
-                tracing::error!("can't wait for the host: {error:#}");
-            }
+            self.alarms.after(RETRY, Self::open);
         }
     }
 
@@ -306,6 +306,7 @@ impl State {
             }
             self.wait(events, Some(left))?;
         }
+        self.turn(Run::report);
         Ok(())
     }
 
@@ -336,7 +337,7 @@ impl State {
     fn pause_accepting(&mut self, why: &dyn Display) {
         let Some(&clients) = self.sources.last() else { return };
         if self.handle.disable(&clients).is_ok() {
-            let _ = after(&self.handle, self.pause, move |state: &mut State| {
+            self.alarms.after(self.pause, move |state: &mut State| {
                 // If the channel was lost meanwhile, the source is gone, and that is right.
                 if state.handle.enable(&clients).is_ok() {
                     state.accept();
@@ -370,7 +371,7 @@ impl State {
                 self.signal_child(kind);
                 if !self.asked_to_end {
                     self.asked_to_end = true;
-                    let _ = after(&self.handle, GRACE, |state: &mut State| {
+                    self.alarms.after(GRACE, |state: &mut State| {
                         state.signal_child(Signal::SIGKILL);
                         None
                     });

@@ -1,6 +1,6 @@
 //! `guest-agent serve`.
 
-use super::alarm::after;
+use super::alarm::{AlarmId, Alarms};
 use super::{ChannelSpec, RETRY, Waiting, raise_fd_limit, stats::StatsFile, tell_systemd};
 use crate::channel::Error;
 use crate::compositor::{Compositor, Watch};
@@ -9,7 +9,7 @@ use crate::stats::Stats;
 use anyhow::{Context, Result, bail};
 use calloop::generic::Generic;
 use calloop::signals::{Signal, Signals};
-use calloop::{EventLoop, Interest, LoopHandle, Mode, PostAction, RegistrationToken};
+use calloop::{EventLoop, Interest, LoopHandle, Mode, PostAction};
 use nix::sys::epoll::EpollTimeout;
 use sd_notify::NotifyState;
 use std::os::fd::{AsFd, OwnedFd};
@@ -55,16 +55,15 @@ struct State {
     /// The compositor, until it is served: it may not have answered yet.
     compositor: Option<Compositor>,
     /// When the compositor is looked for again.
-    next_look: Option<RegistrationToken>,
+    next_look: Option<AlarmId>,
     stats_file: StatsFile,
     /// Numbers of channels that were lost.
     past: Stats,
     serve: Option<Serve>,
     done: bool,
-    /// Why this can't go on, if it can't.
-    failure: Option<anyhow::Error>,
     waiting: Waiting,
     handle: LoopHandle<'static, State>,
+    alarms: Alarms<State>,
     /// The event loop's own fd: readable when one of its sources is.
     events: OwnedFd,
 }
@@ -88,9 +87,9 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
         past: Stats::default(),
         serve: None,
         done: false,
-        failure: None,
         waiting: Waiting::default(),
         handle: handle.clone(),
+        alarms: Alarms::new(&handle)?,
         events: events.as_fd().try_clone_to_owned()?,
     };
     handle
@@ -115,7 +114,7 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
     }
     tell_systemd(&[NotifyState::Stopping]);
     state.stats_file.write(&state.stats());
-    state.failure.map_or(Ok(ExitCode::SUCCESS), Err)
+    Ok(ExitCode::SUCCESS)
 }
 
 fn in_runtime_dir(socket: PathBuf) -> Result<PathBuf> {
@@ -136,8 +135,8 @@ impl State {
 
     /// Connects to the compositor, or waits for its socket.
     fn look(&mut self) {
-        if let Some(timer) = self.next_look.take() {
-            self.handle.remove(timer);
+        if let Some(look) = self.next_look.take() {
+            self.alarms.cancel(look);
         }
         let told = self.watch.arm();
         let tags = self.security_context == SecurityContext::Auto;
@@ -161,17 +160,14 @@ impl State {
     }
 
     fn look_later(&mut self) {
-        let timer = after(&self.handle, RETRY, |state: &mut State| {
+        let look = self.alarms.after(RETRY, |state: &mut State| {
             state.next_look = None;
             if state.is_looking() {
                 state.look();
             }
             None
         });
-        match timer {
-            Ok(timer) => self.next_look = Some(timer),
-            Err(error) => self.fail(error),
-        }
+        self.next_look = Some(look);
     }
 
     /// Waits for the compositor's answer: only then it is ready to serve clients.
@@ -181,12 +177,12 @@ impl State {
         let token = self.handle.insert_source(source, |_, _, state| Ok(state.answered()));
         token.map_err(|e| e.error)?;
         // Most answer within milliseconds, and then there is nothing to say.
-        after(&self.handle, RETRY, |state: &mut State| {
+        self.alarms.after(RETRY, |state: &mut State| {
             if state.compositor.as_ref().is_some_and(|compositor| !compositor.is_complete()) {
                 state.waiting.log("the compositor", &"it hasn't answered yet");
             }
             None
-        })?;
+        });
         self.compositor = Some(compositor);
         Ok(())
     }
@@ -196,9 +192,7 @@ impl State {
         match compositor.dispatch() {
             Ok(()) if !compositor.is_complete() => return PostAction::Continue,
             Ok(()) => {
-                if let Err(error) = after(&self.handle, Duration::ZERO, Self::open) {
-                    self.fail(error);
-                }
+                self.alarms.after(Duration::ZERO, Self::open);
             }
             Err(error) => {
                 self.waiting.log("the compositor", &error);
@@ -285,12 +279,6 @@ impl State {
     fn forget_channel(&mut self) {
         self.past = self.stats().over();
         self.serve = None;
-    }
-
-    /// The event loop takes no more: this can't go on.
-    fn fail(&mut self, error: anyhow::Error) {
-        self.failure = Some(error.context("can't wait for the compositor or the host"));
-        self.done = true;
     }
 
     fn stats(&self) -> Stats {

@@ -9,12 +9,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::pipe2;
 use std::fs::Permissions;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use tempfile::TempDir;
 use wayland_client::QueueHandle;
 use wayland_protocols::wp::security_context::v1::client::wp_security_context_manager_v1::WpSecurityContextManagerV1;
+use wlproxy_unix::Stream;
 
 /// Who has tagged the client, as compositors' rules name it.
 const ENGINE: &str = "wlproxy";
@@ -53,6 +54,7 @@ pub(super) fn connect(
     let stream = wlproxy_unix::connect(&path)?;
     folder.close()?;
     let (hung_up, close) = pipe2(OFlag::O_CLOEXEC)?;
+    try_to_send([listener.as_fd(), hung_up.as_fd()])?;
     let context = manager.create_listener(listener.as_fd(), hung_up.as_fd(), handle, ());
     context.set_sandbox_engine(ENGINE.to_owned());
     context.set_app_id(vm.to_owned());
@@ -60,6 +62,18 @@ pub(super) fn connect(
     context.commit();
     context.destroy();
     Ok((stream, Door { listener, _close: close }))
+}
+
+/// Sends fds to nobody. With too many in flight (unix(7), `ETOOMANYREFS`) that fails, as what would block: it passes. On
+/// the compositor's connection the same failure would be its end, since wayland-client keeps it.
+fn try_to_send(fds: [BorrowedFd<'_>; 2]) -> io::Result<()> {
+    let (ours, _theirs) = UnixStream::pair()?;
+    let mut stream = Stream::new(ours)?;
+    for fd in fds {
+        stream.queue(&[], [fd.try_clone_to_owned()?]);
+    }
+    stream.queue(&[0], []);
+    if stream.flush()? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
 }
 
 /// A directory that nobody else may enter.

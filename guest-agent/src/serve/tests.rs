@@ -21,6 +21,11 @@ struct Mute {
 
 /// Such a compositor with room for `queue` more clients, and who serves it, after hellos.
 fn open(fake: &Fake, queue: i32) -> (Mute, Serve) {
+    open_offering(fake, queue, &[])
+}
+
+/// The same, where the compositor offers what these events of its registry, object 2, say.
+fn open_offering(fake: &Fake, queue: i32, globals: &[u8]) -> (Mute, Serve) {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("wayland-1");
     let listener = UnixListener::bind(&socket).unwrap();
@@ -31,7 +36,7 @@ fn open(fake: &Fake, queue: i32) -> (Mute, Serve) {
     stream.read_exact(&mut [0; 24]).unwrap();
     assert!(!compositor.is_complete());
     let done = [3, 12 << 16, 0, 1, 12 << 16 | 1, 3].map(u32::to_ne_bytes).concat();
-    stream.write_all(&done).unwrap();
+    stream.write_all(&[globals, &done].concat()).unwrap();
     compositor.dispatch().unwrap();
     assert!(compositor.is_complete());
     let mut serve = Serve::new(Box::new(fake.clone())).unwrap();
@@ -126,4 +131,35 @@ fn a_client_that_finds_nobody_is_left_to_the_next_main_context() {
     announce(&fake, &mut serve);
     assert_eq!(answer(&fake), None);
     assert!(!serve.is_open() && fake.open().is_empty());
+}
+
+/// Uses up the fds that its user may have in flight: [`a_client_waits_until_it_can_be_tagged`] runs it.
+#[test]
+#[ignore = "changes its user and its limits, so it needs a process of its own"]
+fn a_client_comes_where_too_many_fds_are_in_flight() {
+    let in_flight = crate::alone::fill_flight();
+    let fake = Fake::new();
+    // wl_registry.global(1, "wp_security_context_manager_v1", 1); the string is 31 bytes long with its end.
+    let mut global = [2, 52 << 16, 1, 31].map(u32::to_ne_bytes).concat();
+    global.extend(b"wp_security_context_manager_v1\0\0");
+    global.extend(1u32.to_ne_bytes());
+    let (compositor, mut serve) = open_offering(&fake, 1, &global);
+    announce(&fake, &mut serve);
+    let pause = serve.pause;
+    dispatch_until(&mut serve, "another try", |serve| serve.pause > pause);
+    assert_eq!((answer(&fake), serve.is_open(), serve.agent().connections()), (None, true, 0));
+
+    drop(in_flight);
+    dispatch_until(&mut serve, "the client", |serve| serve.agent().connections() > 0);
+    assert_eq!(answer(&fake), Some(Answer { token: record().token, outcome: Ok(()) }));
+    assert!(serve.is_open());
+    let mut stream = Stream::new(compositor.serve).unwrap();
+    let (mut bytes, mut fds) = (Vec::new(), Default::default());
+    stream.read(&mut bytes, &mut fds, 4096).unwrap();
+    assert_eq!(fds.len(), 2, "where it listens, and when it doesn't any more");
+}
+
+#[test]
+fn a_client_waits_until_it_can_be_tagged() {
+    crate::alone::run("serve::tests::a_client_comes_where_too_many_fds_are_in_flight");
 }

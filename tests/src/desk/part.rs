@@ -1,6 +1,6 @@
 //! Killing a part of a desk, and having it again.
 
-use super::{Desk, Vm};
+use super::Desk;
 use crate::leak::LEAVING;
 use crate::process::Process;
 use crate::wait::until;
@@ -81,10 +81,9 @@ impl Desk {
     /// Every process of ours: not the compositor, nor clients.
     pub fn our_processes(&self) -> Vec<u32> {
         let workers = self.plan.vms.iter().copied().chain(["gui"]).map(|vm| self.worker(vm));
-        let agents = self.vms.values().map(|Vm { process, .. }| process);
-        let others = [&self.proxy, &self.serve].into_iter().flatten();
-        let processes = agents.chain(others).map(Process::id);
-        processes.chain(workers.map(|id| id.as_raw().cast_unsigned())).collect()
+        let agents = self.agents().into_iter().map(|(_, id)| id);
+        let proxy = self.proxy.iter().map(Process::id);
+        agents.chain(proxy).chain(workers.map(|id| id.as_raw().cast_unsigned())).collect()
     }
 
     /// The process of a VM's worker, once there is one.

@@ -1,13 +1,13 @@
 //! What a worker counts of one connection.
 
-use super::Counter;
+use crate::counter::Counter;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Most connections that a snapshot lists: with all numbers at their largest they take three quarters of a packet
+/// Most connections that a snapshot lists: with all numbers at their largest they take less than two thirds of a packet
 /// ([`crate::packet::MAX_PACKET`]).
 pub const MAX_LISTED: usize = 32;
 

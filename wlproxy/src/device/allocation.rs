@@ -1,6 +1,6 @@
 //! An allocation: memory that the host made, for this VM or for another.
 
-use super::vfds::VfdError;
+use super::vfd_error::VfdError;
 use super::window::Lease;
 use std::fs::File;
 use std::io;

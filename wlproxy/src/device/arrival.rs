@@ -5,7 +5,7 @@
 
 use super::allocation::Allocation;
 use super::pipe::{Direction, Pipe};
-use super::vfds::VfdError;
+use super::vfd_error::VfdError;
 use super::window;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -16,7 +16,7 @@ use std::os::unix::fs::FileExt;
 use wlproxy_unix::memory;
 
 /// Largest file that is copied, in bytes; keymaps and format tables have some 60 KB. `guest-agent` has the same bound.
-pub(super) const MAX_COPY: u64 = 16 << 20;
+const MAX_COPY: u64 = 16 << 20;
 
 /// Device number of `/dev/null` (Linux, `Documentation/admin-guide/devices.txt`).
 const NULL: u64 = makedev(1, 3);
@@ -68,7 +68,7 @@ impl Arrival {
 /// Memory that begins with the file's content. Read, rather than mapped: nobody can take its pages away meanwhile.
 fn copy(file: &File, size: i64) -> Result<Arrival, VfdError> {
     let size = u64::try_from(size).ok().filter(|&size| size <= MAX_COPY);
-    let mut content = vec![0; size.ok_or(VfdError::TooLong)? as usize];
+    let mut content = vec![0; size.ok_or(VfdError::TooLong(MAX_COPY))? as usize];
     file.read_exact_at(&mut content, 0)?;
     Ok(Arrival::Allocation(Allocation::of(&content)?))
 }

@@ -7,8 +7,9 @@ use super::neighbours::{Host, Presence};
 use super::poller::Poller;
 use super::ring::{Memory, Ring, Run, Runs, Vring};
 use std::os::fd::{AsRawFd, RawFd};
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::{io, iter};
 use vhost::vhost_user::message::VhostUserShMemConfig;
@@ -31,6 +32,8 @@ pub(super) struct Backend {
     poller: Poller,
     /// The vring worker's, and between its turns a visitor's.
     device: Mutex<Option<(Run, Box<dyn Device>)>>,
+    /// Whether the vring worker waits for it.
+    wanted: AtomicBool,
     /// This backend, for its neighbours.
     itself: Weak<Self>,
 }
@@ -48,6 +51,7 @@ impl Backend {
             ended: AtomicBool::new(false),
             poller,
             device: Mutex::new(None),
+            wanted: AtomicBool::new(false),
             itself: itself.clone(),
         }))
     }
@@ -186,7 +190,9 @@ impl VhostUserBackend for Backend {
         _thread: usize,
     ) -> io::Result<()> {
         let _alarm = Alarm(&self.options);
+        self.wanted.store(true, Ordering::SeqCst);
         let mut device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
+        self.wanted.store(false, Ordering::SeqCst);
         let mut events = Vec::new();
         // First of all: whoever stops or ends says so and then wakes, and what is woken for is taken here.
         if u64::from(event) == POLLER_EVENT {
@@ -226,15 +232,18 @@ impl VhostUserBackend for Backend {
 
 impl Host for Backend {
     fn visit(&self) {
-        let mut device = match self.device.try_lock() {
-            Ok(device) => device,
-            Err(TryLockError::Poisoned(device)) => device.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
-        };
+        // A visitor may come again and again, and locks aren't fair.
+        if self.wanted.load(Ordering::SeqCst) {
+            return;
+        }
+        // Nor is a device visited whose own thread has panicked.
+        let Ok(mut device) = self.device.try_lock() else { return };
         let Some((_, device)) = device.as_mut().filter(|(run, _)| !run.is_over()) else { return };
-        let _alarm = Alarm(&self.options);
         let mut events = Vec::new();
         self.poller.ready_for_others(&mut events);
-        device.visited(&events);
+        // What goes wrong here is this device's, and the visitor goes on.
+        if panic::catch_unwind(AssertUnwindSafe(|| device.visited(&events))).is_err() {
+            (self.options.on_panic)();
+        }
     }
 }

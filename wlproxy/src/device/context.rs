@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use wlproxy_protocol::accept::Token;
 use wlproxy_protocol::limits::MAX_QUEUED;
+use wlproxy_protocol::report::Malformed;
 use wlproxy_protocol::wayland::Batch;
 use wlproxy_unix::{Read, Stream};
 
@@ -34,6 +35,9 @@ pub(super) enum End {
         "its peer does not read: more than {MAX_QUEUED} bytes or {MAX_QUEUED_FDS} file descriptors wait"
     )]
     Full,
+    /// What an agent told is no report.
+    #[error("{0}")]
+    Report(#[from] Malformed),
     /// A pipe's reader doesn't read, and other pipes wait too.
     #[error("nobody has read from this pipe for the longest time, and too many pipes wait")]
     Unread,

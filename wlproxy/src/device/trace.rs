@@ -5,7 +5,7 @@
 
 use super::poller::{Poller, Waker, Watched};
 use super::vfds::{Vfd, Vfds};
-use crate::ask::{self, Refusal, Tracing};
+use crate::ask::{self, Begins, Refusal};
 use nix::sys::epoll::EpollFlags;
 use std::collections::BTreeMap;
 use std::io;
@@ -40,7 +40,7 @@ struct State {
 }
 
 impl Requests {
-    /// Has what passes over this connection be written to `reader`, after a first line of JSON. Gives it back if no
+    /// Has what passes over this connection be written to `reader`, after a line of JSON. Gives it back if no
     /// device runs, or too many ask.
     pub fn push(&self, connection: u64, reader: UnixStream) -> Result<(), UnixStream> {
         let mut state = self.state();
@@ -106,7 +106,7 @@ impl Traces {
             let refusal = Refusal::line(format!("VM {vm} has no connection {connection}"));
             return self.add(connection, reader, &refusal, true);
         }
-        let greeting = ask::line(&Tracing { trace: vm.clone(), connection });
+        let greeting = ask::line(&Begins { begins: connection });
         self.add(connection, reader, &greeting, false);
         self.set_traced(vfds, connection);
     }
@@ -188,10 +188,8 @@ impl Traces {
         if lines.is_empty() {
             return;
         }
-        let (vm, now) = (&self.vm, milliseconds());
-        let text = lines.iter().map(|line| {
-            format!("[{now}] client VM {vm}, connection {connection}: {line}\n").into_bytes()
-        });
+        let now = milliseconds();
+        let text = lines.iter().map(|line| format!("[{now}] {line}\n").into_bytes());
         let text: Vec<Vec<u8>> = text.collect();
         for key in self.of(connection) {
             if let Some(trace) = self.all.get_mut(&key) {

@@ -1,13 +1,14 @@
 //! The model of a device: contexts, allocations and pipes, by id. Every dialect works on this.
 
 use super::allocation::Allocation;
-use super::arrival::{Arrival, MAX_COPY};
+use super::arrival::Arrival;
 use super::context::{Context, End};
 use super::opener::Opened;
 use super::pipe::{Direction, Pipe};
 use super::poller::{Poller, Watched};
-use super::window::{self, MapError, Window};
-use crate::counters::Counters;
+use super::vfd_error::VfdError;
+use super::window::{self, Window};
+use crate::counters::{Counters, Reporter};
 use nix::sys::epoll::EpollFlags;
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -28,6 +29,10 @@ const CROWDED: usize = MAX_VFDS / 2;
 /// bring, and a guest that closes nothing, until a client that does what all do is ended.
 const FEW: usize = 2 * MAX_FDS;
 
+/// Most contexts of one VM for the reports of its agents. One agent serves a whole session; but a user may as well start
+/// one around each application, and has a few dozen of those at a time.
+const MAX_REPORTERS: usize = 64;
+
 /// Most streams that are closed and still have something to write. Each holds at most
 /// [`wlproxy_protocol::limits::MAX_QUEUED`] bytes; beyond this the oldest is cut off.
 const MAX_LINGERING: usize = 64;
@@ -44,40 +49,8 @@ pub(super) enum Vfd {
     Allocation(Allocation),
     /// One end of a pipe.
     Pipe(Pipe),
-}
-
-/// Why a vfd was not made or can't be sent.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum VfdError {
-    /// No vfd has this id.
-    #[error("no vfd has this id")]
-    Unknown,
-    /// It can't be sent.
-    #[error("a context can't be sent, nor can a pipe twice")]
-    NotSendable,
-    /// [`MAX_VFDS`].
-    #[error("the VM has {MAX_VFDS} vfds already")]
-    TooMany,
-    /// [`CROWDED`] and [`FEW`].
-    #[error(
-        "the VM has {CROWDED} vfds or more, and {0} of those that came over this context are not closed"
-    )]
-    Hog(usize),
-    /// That is no size for an allocation.
-    #[error("an allocation can't have this size")]
-    Size,
-    /// It is nothing that crosses between VMs.
-    #[error("it is {0}")]
-    Kind(&'static str),
-    /// It would be copied.
-    #[error("a file of more than {MAX_COPY} bytes is not copied")]
-    TooLong,
-    /// It is not in the window.
-    #[error(transparent)]
-    Map(#[from] MapError),
-    /// The worker is out of memory or fds.
-    #[error(transparent)]
-    Io(#[from] io::Error),
+    /// A context over which an agent reports; `None` when that is over.
+    Reports(Option<Reporter>),
 }
 
 /// All vfds of a device in one run of its rings.
@@ -127,8 +100,8 @@ impl Vfds {
     }
 
     /// Whether there is room for another one.
-    pub(super) fn has_room(&self) -> bool {
-        self.table.len() < MAX_VFDS
+    pub(super) fn check_room(&self) -> Result<(), VfdError> {
+        if self.table.len() < MAX_VFDS { Ok(()) } else { Err(VfdError::TooMany(MAX_VFDS)) }
     }
 
     /// How many contexts there are.
@@ -151,6 +124,16 @@ impl Vfds {
         Ok(())
     }
 
+    /// Makes context `id` for an agent's reports. `false` if there are [`MAX_REPORTERS`].
+    pub(super) fn add_reports(&mut self, id: u32) -> bool {
+        let reports = self.table.values().filter(|vfd| matches!(vfd, Vfd::Reports(_)));
+        let has_room = reports.count() < MAX_REPORTERS;
+        if has_room {
+            self.insert(id, Vfd::Reports(Some(self.counters.reporter())));
+        }
+        has_room
+    }
+
     /// Makes pipe `id`.
     pub(super) fn add_pipe(&mut self, id: u32, direction: Direction) -> io::Result<()> {
         let pipe = Pipe::new(direction, &self.poller, id.into())?;
@@ -160,12 +143,10 @@ impl Vfds {
 
     /// Makes a vfd of an fd that came over a context, under an id of the host's. Memory is not mapped yet.
     pub(super) fn adopt(&mut self, fd: OwnedFd, context: u32) -> Result<u32, VfdError> {
-        if !self.has_room() {
-            return Err(VfdError::TooMany);
-        }
+        self.check_room()?;
         let brought = self.brought.get(&context).copied().unwrap_or(0);
         if self.table.len() >= CROWDED && brought >= FEW {
-            return Err(VfdError::Hog(brought));
+            return Err(VfdError::Hog { vfds: self.table.len(), brought });
         }
         let arrival = match self.table.get(&context) {
             Some(Vfd::Context(of)) if of.is_link() => Arrival::of_compositor(fd, context)?,
@@ -228,7 +209,7 @@ impl Vfds {
     pub(super) fn length(&self, id: u32) -> Result<u64, VfdError> {
         match self.table.get(&id) {
             Some(Vfd::Allocation(allocation)) => Ok(window::length(allocation.as_fd())?),
-            Some(Vfd::Context(_) | Vfd::Pipe(_)) | None => Err(VfdError::Unknown),
+            Some(Vfd::Context(_) | Vfd::Pipe(_) | Vfd::Reports(_)) | None => Err(VfdError::Unknown),
         }
     }
 
@@ -245,7 +226,7 @@ impl Vfds {
 
     fn sendable(&self, id: u32) -> Result<OwnedFd, VfdError> {
         let fd: BorrowedFd<'_> = match self.table.get(&id).ok_or(VfdError::Unknown)? {
-            Vfd::Context(_) => return Err(VfdError::NotSendable),
+            Vfd::Context(_) | Vfd::Reports(_) => return Err(VfdError::NotSendable),
             Vfd::Allocation(allocation) => allocation.as_fd(),
             Vfd::Pipe(pipe) => pipe.remote().ok_or(VfdError::NotSendable)?,
         };
@@ -277,7 +258,7 @@ impl Vfds {
                     self.window.release(lease);
                 }
             }
-            Vfd::Pipe(_) => {}
+            Vfd::Pipe(_) | Vfd::Reports(_) => {}
         }
         true
     }
@@ -321,7 +302,7 @@ impl Vfds {
                 Ok(context.watch(may_read)?)
             }
             Some(Vfd::Pipe(pipe)) => Ok(pipe.watch(may_read)?),
-            Some(Vfd::Allocation(_)) | None => Ok(()),
+            Some(Vfd::Allocation(_) | Vfd::Reports(_)) | None => Ok(()),
         }
     }
 
@@ -332,7 +313,7 @@ impl Vfds {
             Vfd::Allocation(allocation) => {
                 self.counters.allocation_bytes.add(allocation.own_bytes())
             }
-            Vfd::Pipe(_) => {}
+            Vfd::Pipe(_) | Vfd::Reports(_) => {}
         }
         let before = self.table.insert(id, vfd);
         debug_assert!(before.is_none(), "vfd {id:#x} made twice");
@@ -345,7 +326,7 @@ impl Vfds {
             Vfd::Allocation(allocation) => {
                 self.counters.allocation_bytes.sub(allocation.own_bytes())
             }
-            Vfd::Pipe(_) => {}
+            Vfd::Pipe(_) | Vfd::Reports(_) => {}
         }
     }
 }

@@ -24,7 +24,8 @@ use super::opener::{Answers, Opener};
 use super::poller::{Poller, RETRY, Waker};
 use super::ring::{Chain, Memory, Reply, Ring};
 use super::trace::{self, Traces};
-use super::vfds::{VfdError, Vfds};
+use super::vfd_error::VfdError;
+use super::vfds::Vfds;
 use super::window::MapError;
 use super::{Options, Side};
 use bytemuck::Pod;
@@ -62,9 +63,10 @@ struct Refusal(u32);
 impl From<VfdError> for Refusal {
     fn from(error: VfdError) -> Self {
         Self(match error {
-            VfdError::TooMany | VfdError::Hog(_) | VfdError::TooLong | VfdError::Io(_) => {
-                message::RESP_ERR_OUT_OF_MEMORY
-            }
+            VfdError::TooMany(_)
+            | VfdError::Hog { .. }
+            | VfdError::TooLong(_)
+            | VfdError::Io(_) => message::RESP_ERR_OUT_OF_MEMORY,
             VfdError::Unknown
             | VfdError::NotSendable
             | VfdError::Kind(_)
@@ -291,9 +293,7 @@ impl Virtgpu {
             if image != size {
                 return Err(MALFORMED);
             }
-            if !self.vfds.has_room() {
-                return Err(VfdError::TooMany.into());
-            }
+            self.vfds.check_room()?;
             let vfd = self.vfds.fresh_id();
             self.vfds.add_allocation(vfd, size)?;
             return Ok(vfd);

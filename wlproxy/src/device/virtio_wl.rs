@@ -16,22 +16,21 @@ use super::pipe::Direction;
 use super::poller::{Poller, RETRY, Waker};
 use super::ring::{Chain, Reply, Ring};
 use super::trace::{self, Traces};
-use super::vfds::{Vfd, VfdError, Vfds};
+use super::vfd_error::VfdError;
+use super::vfds::{Vfd, Vfds};
 use super::{MAX_CONTEXTS, Options, Side};
 use nix::sys::epoll::EpollFlags;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::mem::offset_of;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Instant;
-use transfer::Flow;
+use transfer::{Came, Flow};
 use wlproxy_protocol::accept::Token;
 use wlproxy_protocol::limits::{IN_BUFFER, MAX_FDS, MAX_SEND_ACCEPTED};
+use wlproxy_protocol::report;
 use wlproxy_protocol::virtio_wl::{
     F_TRANS_FLAGS, HOST_ID, Header, QUEUE_SIZE, Transfer, Vfd as VfdMessage, VfdNew, VfdTransfer,
     flags, legacy_flags, message, read,
 };
-use wlproxy_protocol::wayland::Batch;
 
 /// Longest command that is taken: a SEND with everything in it.
 const MAX_COMMAND: usize = size_of::<VfdTransfer>() + 4 * MAX_FDS + MAX_SEND_ACCEPTED;
@@ -45,15 +44,23 @@ impl From<VfdError> for Refusal {
         Self(match error {
             VfdError::Unknown => message::RESP_INVALID_ID,
             VfdError::NotSendable | VfdError::Kind(_) => message::RESP_INVALID_TYPE,
-            VfdError::TooMany
-            | VfdError::Hog(_)
+            VfdError::TooMany(_)
+            | VfdError::Hog { .. }
             | VfdError::Size
-            | VfdError::TooLong
+            | VfdError::TooLong(_)
             | VfdError::Map(MapError::Full)
             | VfdError::Io(_) => message::RESP_OUT_OF_MEMORY,
             VfdError::Map(_) => message::RESP_ERR,
         })
     }
+}
+
+/// What a name stands for.
+enum Named {
+    /// A stream that somebody else has.
+    Stream(Target),
+    /// An agent's reports.
+    Reports,
 }
 
 /// The device in one run of its rings.
@@ -82,8 +89,8 @@ pub(super) struct VirtioWl {
     presence: Option<Presence>,
     /// Somebody else's thread is here, which must not wait for the frontend.
     visited: bool,
-    /// What a visitor read and brings fds, by vfd: it is for the vring worker to map.
-    unmapped: VecDeque<(u32, Batch<OwnedFd>, Instant)>,
+    /// What a visitor read and left, by vfd: it is for the vring worker, which may wait for the frontend.
+    left: VecDeque<(u32, Came)>,
 }
 
 impl VirtioWl {
@@ -119,7 +126,7 @@ impl VirtioWl {
             waker,
             presence,
             visited: false,
-            unmapped: VecDeque::new(),
+            left: VecDeque::new(),
         }
     }
 
@@ -158,10 +165,13 @@ impl VirtioWl {
             message::VFD_NEW => self.new_allocation(&bytes),
             message::VFD_NEW_PIPE => self.new_pipe(&bytes),
             message::VFD_NEW_CTX => return self.new_context(&bytes, reply, Some(Target::Default)),
-            message::VFD_NEW_CTX_NAMED => {
-                let target = self.named(&bytes);
-                return self.new_context(&bytes, reply, target);
-            }
+            message::VFD_NEW_CTX_NAMED => match self.named(&bytes) {
+                Some(Named::Reports) => self.new_reports(&bytes),
+                Some(Named::Stream(target)) => {
+                    return self.new_context(&bytes, reply, Some(target));
+                }
+                None => return self.new_context(&bytes, reply, None),
+            },
             message::VFD_SEND => match Transfer::parse(&bytes) {
                 Some(transfer) => return self.send(&transfer, reply),
                 None => Err(Refusal(message::RESP_ERR)),
@@ -193,9 +203,7 @@ impl VirtioWl {
         if id == 0 || id >= HOST_ID || taken {
             return Err(Refusal(message::RESP_INVALID_ID));
         }
-        if !self.vfds.has_room() {
-            return Err(VfdError::TooMany.into());
-        }
+        self.vfds.check_room()?;
         Ok(id)
     }
 
@@ -230,11 +238,25 @@ impl VirtioWl {
         Ok(self.announcement(id, message::RESP_VFD_NEW)?)
     }
 
-    /// What a name stands for: only the compositor VM knows tokens.
-    fn named(&self, bytes: &[u8]) -> Option<Target> {
+    /// What a name stands for: only the compositor VM knows tokens, and only client VMs have something to report.
+    fn named(&self, bytes: &[u8]) -> Option<Named> {
         let command = prefix(bytes, offset_of!(VfdNew, rest)).ok()?;
-        let token = Token::from_name(&command.name)?;
-        (self.side == Side::Compositor).then_some(Target::Accepted(token))
+        match self.side {
+            Side::Client => (command.name == report::NAME).then_some(Named::Reports),
+            Side::Compositor => {
+                Token::from_name(&command.name).map(Target::Accepted).map(Named::Stream)
+            }
+        }
+    }
+
+    /// A context that ends here: nobody else is asked for it.
+    fn new_reports(&mut self, bytes: &[u8]) -> Result<VfdNew, Refusal> {
+        let command = prefix(bytes, size_of::<VfdMessage>())?;
+        let id = self.new_id(command.id)?;
+        if !self.vfds.add_reports(id) {
+            return Err(Refusal(message::RESP_OUT_OF_MEMORY));
+        }
+        Ok(self.announcement(id, message::RESP_VFD_NEW)?)
     }
 
     fn new_context(&mut self, bytes: &[u8], reply: Reply, target: Option<Target>) {
@@ -306,7 +328,9 @@ impl VirtioWl {
                 // The window takes nothing whose size isn't a u32.
                 return Ok(VfdNew { pfn, size: size as u32, flags, ..new });
             }
-            Vfd::Context(_) => (flags::READ | flags::WRITE, legacy_flags::CONTROL),
+            Vfd::Context(_) | Vfd::Reports(_) => {
+                (flags::READ | flags::WRITE, legacy_flags::CONTROL)
+            }
             Vfd::Pipe(pipe) => match pipe.direction() {
                 Direction::Read => (flags::READ, 0),
                 Direction::Write => (flags::WRITE, legacy_flags::WRITE),
@@ -337,7 +361,7 @@ impl Device for VirtioWl {
     fn turn(&mut self, events: &[(u64, EpollFlags)]) {
         self.turns += 1;
         self.in_budget = QUEUE_SIZE;
-        self.map_arrived();
+        self.take_in_left();
         // Before commands: those may give an id to another vfd, and the events are of the old one.
         for &(key, flags) in events {
             if key == RETRY {
@@ -376,6 +400,7 @@ impl Device for VirtioWl {
             }
         }
         self.deliver();
+        self.out.signal();
         self.r#in.signal();
         self.visited = false;
     }

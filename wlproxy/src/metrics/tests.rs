@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::Compositor;
-use crate::counters::{ConnectionSnapshot, Snapshot};
+use crate::counters::{ConnectionSnapshot, ReportedSnapshot, Snapshot};
 use crate::status::CompositorStatus;
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,6 +9,7 @@ fn status() -> Status {
         ConnectionSnapshot { sending_bytes: 5, receiving_bytes: 6, ..Default::default() };
     let counters = Snapshot {
         requests: 12,
+        reported: ReportedSnapshot { agents: 1, frames: 2, damaged_bytes: 3, copied_bytes: 4 },
         commit_in: Durations { buckets: vec![1, 0, 2], total_us: 1_500_000 },
         connections: vec![connection; 2],
         ..Default::default()
@@ -116,6 +117,10 @@ fn the_format_holds_and_the_numbers_are_there() {
     };
     assert_eq!(value("wlproxy_requests_total", "work"), 12.0);
     assert_eq!(value("wlproxy_waiting_bytes", "work"), 22.0);
+    assert_eq!(value("wlproxy_vm_reporting_agents", "work"), 1.0);
+    assert_eq!(value("wlproxy_vm_reported_frames_total", "work"), 2.0);
+    assert_eq!(value("wlproxy_vm_reported_damaged_bytes_total", "work"), 3.0);
+    assert_eq!(value("wlproxy_vm_reported_copied_bytes_total", "work"), 4.0);
     assert_eq!(value("wlproxy_worker_restarts_total", "\"odd\\\n"), 3.0);
     assert_eq!(value("wlproxy_vm_connected", "work"), 1.0);
     assert_eq!(parsed.samples[&("wlproxy_clients_waiting".to_owned(), Vec::new())], 4.0);

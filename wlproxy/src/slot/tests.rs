@@ -1,8 +1,11 @@
 use super::*;
 use crate::backoff::FIRST;
+use crate::control::{Received, WorkerControl, pair};
 use crate::counters::ConnectionSnapshot;
 use calloop::generic::Generic;
 use calloop::{EventLoop, Interest, Mode, PostAction};
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -63,4 +66,49 @@ fn a_connection_that_two_clients_list_is_neither_of_theirs() {
     let both = found(3).unwrap_err();
     assert!(both.contains("work") && both.contains("play") && both.contains("--vm"), "{both}");
     assert!(found(4).unwrap_err().contains("lists no connection 4"));
+}
+
+/// A slot whose worker is the test.
+fn played(vm: Vm, events: &EventLoop<'static, ()>) -> (Slot, WorkerControl) {
+    let mut slot = Slot::new(vm, Instant::now()).unwrap();
+    let (control, worker) = pair().unwrap();
+    let source = Generic::new(Rc::new(control), Interest::READ, Mode::Level);
+    let control = source.get_ref().clone();
+    let watch = |_: calloop::Readiness, _: &mut _, (): &mut ()| Ok(PostAction::Continue);
+    let watch = events.handle().insert_source(source, watch).unwrap();
+    let running = Running::Thread(std::thread::spawn(|| ()));
+    slot.phase = Phase::Up { running, control, watch, since: Instant::now() };
+    (slot, worker)
+}
+
+/// Which VM is traced, the asker has from wlproxy, whatever the worker says.
+#[test]
+fn a_trace_begins_with_what_wlproxy_knows() {
+    let temp = tempfile::tempdir().unwrap();
+    let events = EventLoop::try_new().unwrap();
+    let (mut slot, worker) = played(vm(temp.path(), "work", Side::Client), &events);
+    let (ours, asker) = UnixStream::pair().unwrap();
+    asker.set_nonblocking(true).unwrap();
+    slot.trace(3, &asker).unwrap();
+    let order = worker.receive().unwrap();
+    let Received::Message(Order::Trace { connection: 3 }, Some(reader)) = order else {
+        panic!("{order:?}");
+    };
+    UnixStream::from(reader).write_all(b"{\"trace\":\"gui\",\"connection\":9}\n").unwrap();
+    drop(asker);
+    let lines: Vec<_> = BufReader::new(ours).lines().map(Result::unwrap).collect();
+    assert_eq!(lines[0], r#"{"trace":"work","connection":3}"#);
+    assert_eq!(lines.len(), 2);
+}
+
+#[test]
+fn who_is_not_there_to_read_costs_no_worker_a_trace() {
+    let temp = tempfile::tempdir().unwrap();
+    let events = EventLoop::try_new().unwrap();
+    let (mut slot, worker) = played(vm(temp.path(), "work", Side::Client), &events);
+    let (ours, asker) = UnixStream::pair().unwrap();
+    asker.set_nonblocking(true).unwrap();
+    drop(ours);
+    slot.trace(3, &asker).unwrap_err();
+    assert!(matches!(worker.receive().unwrap(), Received::WouldBlock));
 }

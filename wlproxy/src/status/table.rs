@@ -1,7 +1,7 @@
 //! The document as tables for people, at most 100 columns wide.
 
 use super::{CompositorStatus, Status, VmStatus};
-use crate::counters::ConnectionSnapshot;
+use crate::counters::{ConnectionSnapshot, ReportedSnapshot};
 use crate::histogram::Durations;
 use anyhow::{Context as _, Result};
 use std::fmt::Write as _;
@@ -31,7 +31,9 @@ pub fn table(document: &str, connections: Connections) -> Result<String> {
     let mut text = headline(&status);
     text.push('\n');
     text.push_str(&vms(&status));
-    for paragraph in [hops(&status), links(&status, connections, now), trouble(&status)] {
+    let paragraphs =
+        [hops(&status), told(&status), links(&status, connections, now), trouble(&status)];
+    for paragraph in paragraphs {
         if !paragraph.is_empty() {
             let _ = write!(text, "\n{paragraph}");
         }
@@ -95,6 +97,27 @@ fn hop(name: &str, vm: &VmStatus) -> Option<Vec<String>> {
 pub(crate) fn hop_of(vm: &VmStatus) -> Option<(&'static str, &Durations)> {
     let hops = [("in: from", &vm.counters.commit_in), ("out: to", &vm.counters.commit_out)];
     hops.into_iter().find(|(_, durations)| durations.count() > 0)
+}
+
+/// What client VMs tell of themselves, if they do.
+fn told(status: &Status) -> String {
+    let rows = reported(status).map(|(name, told)| {
+        let mut row = vec![short(name)];
+        row.extend([told.agents, told.frames].map(count));
+        row.extend([told.damaged_bytes, told.copied_bytes].map(bytes));
+        row
+    });
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    render(&["told by the VM", "agents", "frames", "damaged", "copied"], 1, rows.into_iter())
+}
+
+/// The VMs that have told something of themselves, and what.
+pub(crate) fn reported(status: &Status) -> impl Iterator<Item = (&str, &ReportedSnapshot)> {
+    let all = status.vms.iter().map(|(name, vm)| (name.as_str(), &vm.counters.reported));
+    all.filter(|(_, told)| **told != ReportedSnapshot::default())
 }
 
 /// Each client's connection, with what waits for it at the compositor VM's end too.
@@ -273,6 +296,12 @@ mod tests {
             violations: 2,
             commit_in: durations(8),
             connections: vec![connection(3, 1 << 20), connection(4, 0)],
+            reported: ReportedSnapshot {
+                agents: 2,
+                frames: 1234,
+                damaged_bytes: 3 << 30,
+                copied_bytes: 5 << 19,
+            },
             ..Default::default()
         };
         let compositor = CompositorStatus::new(&Compositor::Vm("gui".to_owned()), false);
@@ -297,6 +326,8 @@ mod tests {
             "yes",
             "in: from wwwwwwwwwwwwwww…         5   24 us",
             "out: to gui",
+            "told by the VM    agents  frames  damaged   copied",
+            "w…       2    1234  3.0 GiB  2.5 MiB",
             "2 clients ended for violations",
             "its worker died 4 times",
         ] {
@@ -316,6 +347,13 @@ mod tests {
             (c.contexts, c.objects, c.requests, c.events, c.commits) =
                 (9999, full, full, full, full);
             c.allocation_bytes = 1023 << 30;
+            let absurd = u64::MAX;
+            c.reported = ReportedSnapshot {
+                agents: absurd,
+                frames: absurd,
+                damaged_bytes: absurd,
+                copied_bytes: absurd,
+            };
             for one in &mut c.connections {
                 (one.objects, one.requests, one.events, one.commits) = (65_536, full, full, full);
                 (one.connection, one.sending_bytes) = (full, 1 << 20);

@@ -1,8 +1,8 @@
 //! What wlproxy told last, what it told before, and the rates between.
 
-use crate::counters::ConnectionSnapshot;
+use crate::counters::{ConnectionSnapshot, ReportedSnapshot};
 use crate::status::Status;
-use crate::status::table::clients;
+use crate::status::table::{clients, reported};
 use std::time::Instant;
 
 /// What is known.
@@ -20,6 +20,15 @@ pub(super) struct Rates {
     pub(super) requests: f64,
     pub(super) events: f64,
     pub(super) commits: f64,
+}
+
+/// What a VM tells of itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Told<'a> {
+    pub(super) vm: &'a str,
+    pub(super) numbers: &'a ReportedSnapshot,
+    /// Frames, damaged bytes and copied bytes per second.
+    pub(super) rates: [f64; 3],
 }
 
 /// One client's connection.
@@ -66,7 +75,20 @@ impl Model {
             let counters = &status.vms.get(name)?.counters;
             Some([counters.requests, counters.events, counters.commits])
         };
-        self.rates(numbers)
+        self.per_second(numbers).into()
+    }
+
+    /// The VMs that have told something of themselves.
+    pub(super) fn told(&self) -> Vec<Told<'_>> {
+        let Some(status) = self.status() else { return Vec::new() };
+        let told = reported(status).map(|(vm, numbers)| {
+            let rates = self.per_second(|status| {
+                let told = &status.vms.get(vm)?.counters.reported;
+                Some([told.frames, told.damaged_bytes, told.copied_bytes])
+            });
+            Told { vm, numbers, rates }
+        });
+        told.collect()
     }
 
     /// The clients' connections, the busiest first; and how many aren't listed.
@@ -76,12 +98,12 @@ impl Model {
         let mut links: Vec<_> = all
             .into_iter()
             .map(|(vm, numbers, waiting)| {
-                let rates = self.rates(|status| {
+                let rates = self.per_second(|status| {
                     let all = &status.vms.get(vm)?.counters.connections;
                     let one = all.iter().find(|one| one.connection == numbers.connection)?;
                     Some([one.requests, one.events, one.commits])
                 });
-                Link { vm, numbers, rates, waiting }
+                Link { vm, numbers, rates: rates.into(), waiting }
             })
             .collect();
         links.sort_by(|a, b| b.rates.busier_than(&a.rates));
@@ -89,19 +111,22 @@ impl Model {
     }
 
     /// How fast numbers grow. What has no past, or a greater one, because its worker was started again, stands still.
-    fn rates(&self, numbers: impl Fn(&Status) -> Option<[u64; 3]>) -> Rates {
+    fn per_second(&self, numbers: impl Fn(&Status) -> Option<[u64; 3]>) -> [f64; 3] {
         let (Some((now, at)), Some((before, then))) = (&self.now, &self.before) else {
-            return Rates::default();
+            return [0.0; 3];
         };
         let seconds = at.saturating_duration_since(*then).as_secs_f64();
-        let (Some(now), Some(before)) = (numbers(now), numbers(before)) else {
-            return Rates::default();
-        };
+        let (Some(now), Some(before)) = (numbers(now), numbers(before)) else { return [0.0; 3] };
         if seconds <= 0.0 {
-            return Rates::default();
+            return [0.0; 3];
         }
-        let rate = |at: usize| now[at].saturating_sub(before[at]) as f64 / seconds;
-        Rates { requests: rate(0), events: rate(1), commits: rate(2) }
+        std::array::from_fn(|at| now[at].saturating_sub(before[at]) as f64 / seconds)
+    }
+}
+
+impl From<[f64; 3]> for Rates {
+    fn from([requests, events, commits]: [f64; 3]) -> Self {
+        Self { requests, events, commits }
     }
 }
 
@@ -137,6 +162,12 @@ pub(super) mod tests {
             allocation_bytes: 3 << 20,
             connections: vec![one(1, 8), one(2, said)],
             more_connections: 1,
+            reported: ReportedSnapshot {
+                agents: 1,
+                frames: said / 4,
+                damaged_bytes: said << 10,
+                copied_bytes: said << 9,
+            },
             ..Default::default()
         };
         let vm = |side, counters| VmStatus {
@@ -174,6 +205,8 @@ pub(super) mod tests {
         let order: Vec<_> = links.iter().map(|link| link.numbers.connection).collect();
         assert_eq!((order, more), (vec![2, 1], 1));
         assert_eq!((links[0].rates, links[0].waiting), (rates, 2048));
+        let [told] = model.told()[..] else { panic!("{:?}", model.told()) };
+        assert_eq!((told.vm, told.rates), ("work", [50.0, 204_800.0, 102_400.0]));
     }
 
     #[test]
@@ -190,6 +223,7 @@ pub(super) mod tests {
         let mut model = model();
         model.update(Err("gone".to_owned()), Instant::now());
         assert!(model.status().is_none() && model.vms().is_empty() && model.links().0.is_empty());
+        assert!(model.told().is_empty());
         assert_eq!(model.trouble.as_deref(), Some("gone"));
         model.update(Ok(status(2000)), Instant::now());
         assert!(model.trouble.is_none() && model.status().is_some());

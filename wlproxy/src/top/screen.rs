@@ -1,6 +1,6 @@
 //! How it looks.
 
-use super::model::{Link, Model, Rates};
+use super::model::{Link, Model, Rates, Told};
 use crate::ask::harmless;
 use crate::status::Status;
 use crate::status::table::{age, bytes, count, headline, hop_of, micros, short};
@@ -25,6 +25,16 @@ const VMS: [(&str, u16); 10] = [
     ("99 %", 7),
 ];
 
+/// Columns of what VMs tell of themselves.
+const TOLD: [(&str, u16); 6] = [
+    ("told by the VM", 16),
+    ("agents", 10),
+    ("frames/s", 10),
+    ("damaged/s", 12),
+    ("copied/s", 12),
+    ("copied", 12),
+];
+
 /// Columns of the connections.
 const LINKS: [(&str, u16); 9] = [
     ("VM", 16),
@@ -40,10 +50,13 @@ const LINKS: [(&str, u16); 9] = [
 
 /// Draws all of it; `now` is the time since 1970.
 pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, now: Duration) {
-    let vms = model.vms();
-    let [head, upper, lower, foot] = Layout::vertical([
+    let (vms, told) = (model.vms(), model.told());
+    // With a header, and an empty line after it.
+    let height = |rows: usize| Constraint::Length(if rows == 0 { 0 } else { rows as u16 + 2 });
+    let [head, upper, middle, lower, foot] = Layout::vertical([
         Constraint::Length(3),
-        Constraint::Length(vms.len() as u16 + 2),
+        height(vms.len()),
+        height(told.len()),
         Constraint::Fill(1),
         Constraint::Length(1),
     ])
@@ -60,6 +73,12 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, now: Duration) {
     frame.render_widget(Paragraph::new(headline(status)), head);
     let rows = vms.iter().map(|(name, rates)| vm(status, name, rates));
     frame.render_widget(table(&VMS, 2, rows.collect(), upper.width), upper);
+    if !told.is_empty() {
+        frame.render_widget(
+            table(&TOLD, 1, told.iter().map(self::told).collect(), middle.width),
+            middle,
+        );
+    }
 
     let (links, more) = model.links();
     let room = usize::from(lower.height.saturating_sub(1));
@@ -84,6 +103,19 @@ fn vm(status: &Status, name: &str, rates: &Rates) -> Vec<String> {
     let hop = |percent| micros(hop_of(vm).and_then(|(_, hop)| hop.percentile(percent)));
     row.extend([50, 99].map(hop));
     row
+}
+
+fn told(told: &Told<'_>) -> Vec<String> {
+    let Told { vm, numbers, rates: [frames, damaged, copied] } = told;
+    let per_second = |rate: f64| bytes(rate.round() as u64);
+    vec![
+        short(vm),
+        count(numbers.agents),
+        rate(*frames),
+        per_second(*damaged),
+        per_second(*copied),
+        bytes(numbers.copied_bytes),
+    ]
 }
 
 fn link(link: &Link<'_>, now: Duration) -> Vec<String> {
@@ -156,6 +188,10 @@ mod tests {
         let work = lines.iter().position(|line| line.starts_with("work   ")).unwrap();
         let words: Vec<_> = lines[work].split_whitespace().collect();
         assert_eq!(words, ["work", "client", "3", "0", "200", "100", "50", "3.0", "MiB", "-", "-"]);
+        let head = lines.iter().position(|line| line.starts_with("told by the VM")).unwrap();
+        let words: Vec<_> = lines[head + 1].split_whitespace().collect();
+        let expected = ["work", "1", "50", "200.0", "KiB", "100.0", "KiB", "700.0", "KiB"];
+        assert_eq!((words.as_slice(), lines[head + 2].as_str()), (&expected[..], ""));
         let head = lines.iter().position(|line| line.contains("connection ")).unwrap();
         let words: Vec<_> = lines[head + 1].split_whitespace().collect();
         assert_eq!(words, ["work", "2", "1m05s", "0", "200", "100", "50", "350", "2.0", "KiB"]);
@@ -169,9 +205,9 @@ mod tests {
         for (width, height) in [(1, 1), (20, 5), (40, 8), (100, 9), (300, 100)] {
             drawn(&model(), width, height);
         }
-        let lines = drawn(&model(), 60, 11);
+        let lines = drawn(&model(), 60, 14);
         assert!(lines[3].ends_with("objects requests/s"), "{lines:#?}");
-        assert_eq!(lines[9], "and 3 more", "{lines:#?}");
+        assert_eq!(lines[12], "and 3 more", "{lines:#?}");
     }
 
     #[test]
@@ -187,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_hundred_columns_are_enough() {
-        for columns in [&VMS[..], &LINKS] {
+        for columns in [&VMS[..], &TOLD, &LINKS] {
             let gaps = columns.len() as u16 - 1;
             assert!(columns.iter().map(|(_, width)| width).sum::<u16>() + gaps <= 100);
             assert!(columns.iter().all(|(title, width)| title.len() <= usize::from(*width)));

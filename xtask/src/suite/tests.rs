@@ -8,8 +8,13 @@ use std::process::Command;
 use std::sync::MutexGuard;
 use tempfile::TempDir;
 
-const SUITE: Suite =
-    Suite { name: "newer", packages: &["hello"], programs: &["hello"], reason: "for this test" };
+const SUITE: Suite = Suite {
+    tree: "newer",
+    name: "newer",
+    packages: &["hello"],
+    programs: &["hello"],
+    reason: "for this test",
+};
 
 /// Puts the package where apt's configuration has it.
 const DOWNLOAD: &str =

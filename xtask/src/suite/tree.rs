@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The file in a tree that tells what it is made of, and each file that is in it. Written last.
-const CONTENTS: &str = "contents";
+pub(crate) const CONTENTS: &str = "contents";
 
 /// Changes when trees are made otherwise.
 const VERSION: u32 = 1;
@@ -32,7 +32,7 @@ pub(super) struct Tree<'a> {
 impl<'a> Tree<'a> {
     /// That of a suite, among all in `folder`.
     pub(super) fn at(folder: &Path, suite: &'a Suite) -> Self {
-        Self { path: folder.join(suite.name), suite }
+        Self { path: folder.join(suite.tree), suite }
     }
 
     /// Where it is.
@@ -72,7 +72,7 @@ impl<'a> Tree<'a> {
         for left in [&new, &old] {
             remove(left)?;
         }
-        progress.stage(format!("unpacking {}", self.suite.name));
+        progress.stage(format!("unpacking {}", self.suite.tree));
         self.unpack(archives, &new, progress)?;
         for program in self.suite.programs {
             self.bind(&new, &Path::new("usr/bin").join(program))?;

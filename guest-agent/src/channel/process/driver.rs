@@ -177,7 +177,8 @@ impl Driver {
 
     /// Somebody waits for whatever the device answers: it is to tell. `true` if it has already.
     pub(super) fn listen(&mut self) -> bool {
-        self.output.want_calls()
+        // What is gone already only has to be forgotten, which the next pump does.
+        !self.gone.is_empty() || self.output.want_calls()
     }
 
     /// What [`Driver::pump`] noticed.
@@ -282,9 +283,6 @@ impl Driver {
         if !vfd.kind.can_send() {
             return Err(Error::Refused(format!("vfd {id:#x} can't be sent to")));
         }
-        if let Some(kind) = vfd.refused {
-            check(kind)?;
-        }
         if bytes.is_empty() && vfds.is_empty() {
             return Ok(Sent::Accepted);
         }
@@ -292,7 +290,11 @@ impl Driver {
             // It may have been answered, and nobody told.
             self.take_answers().map_err(super::lost)?;
         }
-        if self.vfds.get(&id).is_some_and(|vfd| vfd.sending) {
+        let vfd = self.vfds.get(&id).ok_or(Error::NotFound)?;
+        if let Some(kind) = vfd.refused {
+            check(kind)?;
+        }
+        if vfd.sending {
             self.waiting.insert(id);
             self.take_answers().map_err(super::lost)?;
             return Ok(Sent::Busy);
@@ -311,6 +313,8 @@ impl Driver {
         if !self.starved.contains(&id) {
             self.starved.push(id);
         }
+        // Now that somebody waits for room, the device is to tell of it.
+        self.take_answers().map_err(super::lost)?;
         Ok(Sent::Busy)
     }
 
@@ -356,6 +360,8 @@ impl Driver {
         let request = Request::Close(id);
         if self.submit(bytemuck::bytes_of(&close), size_of::<Header>(), request).is_none() {
             self.unsent.push_back(id);
+            // As in `send`. A broken ring is found again by whoever can tell of it.
+            let _ = self.take_answers();
         }
     }
 

@@ -1,9 +1,9 @@
 //! The VMM's part: vhost-user as QEMU speaks it to a device with a window.
 //!
 //! User addresses in this protocol only name places in the memory table, so here they equal the guest addresses.
-#![allow(unsafe_code)]
 
 use super::deadline::within;
+use super::duplicate::duplicate;
 use super::ram::{self, Ram};
 use super::ring::Layout;
 use super::window::{self, Window};
@@ -314,10 +314,4 @@ fn silent(socket: &Path) -> Error {
 
 fn lost(error: impl std::fmt::Display) -> Error {
     Error::Lost(error.to_string())
-}
-
-/// Another fd for the same file: the crates of rust-vmm name theirs by number only.
-pub(super) fn duplicate(owner: &dyn AsRawFd) -> io::Result<OwnedFd> {
-    // SAFETY: the owner keeps its fd open at least as long as it is borrowed here.
-    unsafe { BorrowedFd::borrow_raw(owner.as_raw_fd()) }.try_clone_to_owned()
 }

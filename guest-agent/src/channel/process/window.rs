@@ -3,7 +3,7 @@
 //! As strict as QEMU (its vhost-user frontend from 11.1 on). Nothing is mapped here, as nothing in this VM runs that
 //! would look there; what a mapping reaches is its file, and that is what users of an allocation get.
 
-use super::vmm::duplicate;
+use super::duplicate::duplicate;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::stat::fstat;

@@ -9,7 +9,8 @@ use crate::device::context::End;
 use crate::device::opener::{OpenError, Opened, Target};
 use crate::device::pipe::Direction;
 use crate::device::ring::Reply;
-use crate::device::vfds::{Vfd, VfdError};
+use crate::device::vfd_error::VfdError;
+use crate::device::vfds::Vfd;
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use wlproxy_protocol::accept::CHANNEL_TYPES;
@@ -153,9 +154,7 @@ impl Virtgpu {
         };
         let vfd = self.vfds.fresh_id();
         let made = result.and_then(|opened| {
-            if !self.vfds.has_room() {
-                return Err(OpenError::Limit);
-            }
+            self.vfds.check_room().map_err(|_| OpenError::Limit)?;
             self.vfds.add_context(vfd, opened).map_err(|error| {
                 tracing::warn!(vm = self.vm, "a context was not made: {error}");
                 OpenError::Failed
@@ -247,9 +246,7 @@ impl Virtgpu {
         if id.id & GUEST_PIPE == 0 || of.ids.contains_key(&id.id) {
             return Err(MALFORMED);
         }
-        if !self.vfds.has_room() {
-            return Err(VfdError::TooMany.into());
-        }
+        self.vfds.check_room()?;
         let vfd = self.vfds.fresh_id();
         self.vfds.add_pipe(vfd, direction).map_err(VfdError::Io)?;
         of.ids.insert(id.id, vfd);

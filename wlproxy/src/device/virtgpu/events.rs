@@ -36,7 +36,7 @@ impl Virtgpu {
             let sent = match self.vfds.get_mut(id) {
                 Some(Vfd::Context(context)) => context.flush(),
                 Some(Vfd::Pipe(pipe)) => pipe.flush(),
-                Some(Vfd::Allocation(_)) | None => return,
+                Some(Vfd::Allocation(_) | Vfd::Reports(_)) | None => return,
             };
             if sent == Sent::Done {
                 self.resume(id);
@@ -67,7 +67,7 @@ impl Virtgpu {
         let read = match self.vfds.get_mut(id) {
             Some(Vfd::Context(stream)) => stream.read(receive_room(context), &mut batch),
             Some(Vfd::Pipe(pipe)) => Ok(pipe.read()),
-            Some(Vfd::Allocation(_)) | None => return,
+            Some(Vfd::Allocation(_) | Vfd::Reports(_)) | None => return,
         };
         let now = Instant::now();
         self.traces.tell(&mut self.vfds, id, None);

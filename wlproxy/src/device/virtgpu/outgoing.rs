@@ -118,7 +118,7 @@ impl Virtgpu {
                 context.send(bytes, fds, taken)
             }
             Some(Vfd::Pipe(pipe)) => Ok(pipe.send(bytes)),
-            Some(Vfd::Allocation(_)) | None => Ok(Sent::Done),
+            Some(Vfd::Allocation(_) | Vfd::Reports(_)) | None => Ok(Sent::Done),
         };
         self.traces.tell(&mut self.vfds, vfd, None);
         sent

@@ -1,6 +1,7 @@
 pub(in crate::device) mod driver;
 mod hostile;
 mod link;
+mod reports;
 mod trace;
 mod visits;
 pub(in crate::device) mod wayland;

@@ -1,6 +1,7 @@
 //! Bytes in both directions, and who has to wait for what.
 
 use super::{Refusal, VirtioWl};
+use crate::counters::Reporter;
 use crate::device::context::End;
 use crate::device::flow::{Incoming, Sent};
 use crate::device::in_ring::Taker;
@@ -12,6 +13,7 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 use wlproxy_protocol::limits::{MAX_FDS, MAX_RECV};
+use wlproxy_protocol::report::Report;
 use wlproxy_protocol::virtio_wl::{Header, Transfer, Vfd as VfdMessage, message};
 use wlproxy_protocol::wayland::Batch;
 
@@ -50,6 +52,21 @@ struct Pending {
     read: Option<Instant>,
 }
 
+/// What one read brought.
+pub(super) struct Came {
+    batch: Batch<OwnedFd>,
+    end: Option<Ending>,
+    read: Instant,
+}
+
+/// Why nothing comes after it.
+enum Ending {
+    /// The other side is gone.
+    HangUp,
+    /// Something was wrong.
+    Fault(End),
+}
+
 impl VirtioWl {
     /// SEND: answered at once, or held until the other side takes the bytes.
     pub(super) fn send(&mut self, transfer: &Transfer<'_>, reply: Reply) {
@@ -76,6 +93,7 @@ impl VirtioWl {
         let carries_fds = match self.vfds.get(transfer.id) {
             None => return Err(Refusal(message::RESP_INVALID_ID)),
             Some(Vfd::Context(_)) => !transfer.bytes.is_empty(),
+            Some(Vfd::Reports(_)) => false,
             Some(Vfd::Pipe(pipe)) if pipe.direction() == Direction::Write => false,
             Some(Vfd::Pipe(_) | Vfd::Allocation(_)) => {
                 return Err(Refusal(message::RESP_INVALID_TYPE));
@@ -106,6 +124,7 @@ impl VirtioWl {
                 context.send(bytes, fds, taken)
             }
             Some(Vfd::Pipe(pipe)) => Ok(pipe.send(bytes)),
+            Some(Vfd::Reports(reporter)) => take_report(reporter.as_mut(), bytes),
             Some(Vfd::Allocation(_)) | None => Ok(Sent::Done),
         };
         self.traces.tell(&mut self.vfds, id, None);
@@ -201,7 +220,7 @@ impl VirtioWl {
             let sent = match self.vfds.get_mut(id) {
                 Some(Vfd::Context(context)) => context.flush(),
                 Some(Vfd::Pipe(pipe)) => pipe.flush(),
-                Some(Vfd::Allocation(_)) | None => return,
+                Some(Vfd::Allocation(_) | Vfd::Reports(_)) | None => return,
             };
             if let Some(flow) = self.flows.get_mut(&id) {
                 flow.since = self.turns;
@@ -220,47 +239,54 @@ impl VirtioWl {
 
     fn may_read(&self, id: u32) -> bool {
         self.flows.get(&id).is_none_or(|flow| flow.pending.is_empty())
-            && self.unmapped.iter().all(|&(of, ..)| of != id)
+            && self.left.iter().all(|&(of, _)| of != id)
     }
 
     /// Reads once, and delivers what came or puts it in front of the guest's door.
+    ///
+    /// A visitor leaves memory, which has to be mapped, and ends, after which some may have to be unmapped.
     fn receive(&mut self, id: u32) {
         let mut batch = Batch::default();
         let read = match self.vfds.get_mut(id) {
             Some(Vfd::Context(context)) => context.read(MAX_RECV, &mut batch),
             Some(Vfd::Pipe(pipe)) => Ok(pipe.read()),
-            Some(Vfd::Allocation(_)) | None => return,
+            Some(Vfd::Allocation(_) | Vfd::Reports(_)) | None => return,
         };
-        let now = Instant::now();
-        self.traces.tell(&mut self.vfds, id, None);
-        let result = match read {
+        let end = match read {
             Ok(Incoming::Nothing) => return,
-            Ok(Incoming::Batch(batch)) if self.visited && !batch.fds.is_empty() => {
-                self.unmapped.push_back((id, batch, now));
-                return self.waker.wake();
+            Ok(Incoming::Batch(all)) => {
+                batch = all;
+                None
             }
-            Ok(Incoming::Batch(batch)) => self.queue(id, batch, now),
-            Ok(Incoming::HangUp) => {
-                self.traces.tell(&mut self.vfds, id, Some("the other side has hung up"));
-                self.hang_up(id);
-                Ok(())
-            }
-            Err(end) => self.queue(id, batch, now).and(Err(end)),
+            Ok(Incoming::HangUp) => Some(Ending::HangUp),
+            Err(end) => Some(Ending::Fault(end)),
         };
-        if let Err(end) = result {
-            self.end(id, &end);
+        let came = Came { batch, end, read: Instant::now() };
+        self.traces.tell(&mut self.vfds, id, None);
+        if self.visited && (came.end.is_some() || !came.batch.fds.is_empty()) {
+            self.left.push_back((id, came));
+            return self.waker.wake();
         }
-        self.place(id);
+        self.take_in(id, came);
     }
 
     /// Goes on with what a visitor left.
-    pub(super) fn map_arrived(&mut self) {
-        for (id, batch, read) in std::mem::take(&mut self.unmapped) {
-            if let Err(end) = self.queue(id, batch, read) {
-                self.end(id, &end);
-            }
-            self.place(id);
+    pub(super) fn take_in_left(&mut self) {
+        for (id, came) in std::mem::take(&mut self.left) {
+            self.take_in(id, came);
         }
+    }
+
+    fn take_in(&mut self, id: u32, came: Came) {
+        match (self.queue(id, came.batch, came.read), came.end) {
+            (Err(end), _) | (Ok(()), Some(Ending::Fault(end))) => self.end(id, &end),
+            (Ok(()), Some(Ending::HangUp)) => {
+                self.traces.tell(&mut self.vfds, id, Some("the other side has hung up"));
+                self.hang_up(id);
+            }
+            (Ok(()), None) => {}
+        }
+        self.place(id);
     }
 
     /// Makes messages of what came: each arrived fd is announced, then the bytes follow with their ids.
@@ -322,6 +348,10 @@ impl VirtioWl {
                 pipe.finish();
                 (None, None)
             }
+            Some(Vfd::Reports(reporter)) => {
+                *reporter = None;
+                (None, None)
+            }
             Some(Vfd::Allocation(_)) | None => return,
         };
         tracing::warn!(vm = self.vm, connection, vfd = id, "a stream ends: {end}");
@@ -344,7 +374,7 @@ impl VirtioWl {
         self.take_buffers();
         let taker = match self.vfds.get(id) {
             Some(Vfd::Pipe(_)) => Taker::Pipe,
-            Some(Vfd::Context(_) | Vfd::Allocation(_)) | None => Taker::Context,
+            Some(Vfd::Context(_) | Vfd::Reports(_) | Vfd::Allocation(_)) | None => Taker::Context,
         };
         while let Some(flow) = self.flows.get_mut(&id)
             && let Some(pending) = flow.pending.front()
@@ -417,6 +447,14 @@ impl Held {
             Self::Flushing(_) | Self::Close(_) => 0,
         }
     }
+}
+
+/// Each SEND is one report, and the last one counts.
+fn take_report(reporter: Option<&mut Reporter>, bytes: &[u8]) -> Result<Sent, End> {
+    if let Some(reporter) = reporter {
+        reporter.tell(Report::decode(bytes)?);
+    }
+    Ok(Sent::Done)
 }
 
 /// Splits bytes and their vfds into messages: at most [`MAX_FDS`] vfds each, none later than the bytes they go with.

@@ -23,7 +23,8 @@ impl Lab {
         assert!(layout.end <= BUFFERS);
         let ram = Arc::new(Ram::new(0x8000).unwrap());
         let ring = Ring::new(ram.clone(), layout, SIZE, event_idx);
-        let file = FileOffset::new(File::from(super::super::vmm::duplicate(&ram.fd()).unwrap()), 0);
+        let file =
+            FileOffset::new(File::from(super::super::duplicate::duplicate(&ram.fd()).unwrap()), 0);
         let range = (GuestAddress(ram::BASE), 0x8000, Some(file));
         let memory = GuestMemoryMmap::from_ranges_with_files([range]).unwrap();
         let mut queue = Queue::new(SIZE).unwrap();

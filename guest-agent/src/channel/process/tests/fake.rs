@@ -26,6 +26,7 @@ use vmm_sys_util::event::{
 };
 use wlproxy_protocol::accept::Token;
 use wlproxy_protocol::limits::PAGE_SIZE;
+use wlproxy_protocol::report;
 use wlproxy_protocol::virtio_wl::{
     self, F_TRANS_FLAGS, F_USE_SHMEM, HOST_ID, Header, NUM_QUEUES, QUEUE_IN, QUEUE_OUT, QUEUE_SIZE,
     Transfer, VfdNew, flags, message,
@@ -127,6 +128,11 @@ impl Fake {
         self.state.lock().unwrap().closed.clone()
     }
 
+    /// Lets the device do nothing until the guard is dropped.
+    pub(super) fn freeze(&self) -> impl Sized + use<'_> {
+        self.state.lock().unwrap()
+    }
+
     /// Bytes that were sent into pipes.
     pub(super) fn written(&self) -> Vec<u8> {
         self.state.lock().unwrap().written.clone()
@@ -202,7 +208,9 @@ impl Fake {
                 new.pfn = self.map(state, new.id, memory::allocate("fake", len).unwrap(), len);
             }
             message::VFD_NEW_CTX_NAMED if new.name == silent().to_name() => return None,
-            message::VFD_NEW_CTX_NAMED if new.name != token().to_name() => {
+            message::VFD_NEW_CTX_NAMED
+                if ![token().to_name(), report::NAME].contains(&new.name) =>
+            {
                 return Some(Header::new(message::RESP_INVALID_ID).to_vec());
             }
             message::VFD_NEW_CTX | message::VFD_NEW_CTX_NAMED => {
@@ -229,6 +237,10 @@ impl Fake {
         match bytes {
             b"hold" => {
                 state.recv(id, &[], b"held");
+                state.held.push(place);
+                return None;
+            }
+            b"keep" => {
                 state.held.push(place);
                 return None;
             }

@@ -19,6 +19,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use wlproxy_protocol::limits::{MAX_FDS, MAX_RECV, MAX_SEND, PAGE_SIZE};
+use wlproxy_protocol::report;
 use wlproxy_protocol::wl0::{
     NEW_ALLOC, NEW_CTX, NEW_CTX_NAMED, NEW_PIPE_READ, NEW_PIPE_WRITE, NewIoctl,
 };
@@ -253,7 +254,9 @@ impl Device for Fake {
             return Err(errno);
         }
         match new.kind {
-            NEW_CTX_NAMED if new.payload != token().to_name() => Err(Errno::ENOENT),
+            NEW_CTX_NAMED if ![token().to_name(), report::NAME].contains(&new.payload) => {
+                Err(Errno::ENOENT)
+            }
             NEW_CTX | NEW_CTX_NAMED => Ok(state.add(context())),
             NEW_PIPE_READ => Ok(state.add(pipe(PipeEnd::Read))),
             NEW_PIPE_WRITE => Ok(state.add(pipe(PipeEnd::Write))),

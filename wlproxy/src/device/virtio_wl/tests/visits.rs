@@ -62,3 +62,22 @@ fn a_hang_up_and_commands_wait_for_the_devices_own_thread() {
     assert!(driver.answer(slot).is_some());
     assert_eq!(driver.events(), [Event::Hup(1)]);
 }
+
+#[test]
+fn a_fault_is_left_with_what_came_before_it() {
+    let mut driver = Driver::new(Side::Client);
+    let peer = link(&mut driver, 1);
+    // An event of an object that doesn't exist, behind memory.
+    let sent = [wayland::keymap(), wayland::bad_event()].concat();
+    give(&peer, &sent, [memory::allocate("test", 4096).unwrap()]);
+    driver.visit();
+    assert_eq!(maps(&driver), 0);
+    assert!(!is_delivered(&mut driver));
+    driver.wait();
+    assert_eq!(maps(&driver), 1);
+    let events = driver.events();
+    assert!(
+        matches!(&events[..], [Event::New(_), Event::Recv(1, ..), .., Event::Hup(1)]),
+        "{events:?}"
+    );
+}

@@ -9,11 +9,11 @@ fn desk() -> Desk {
 }
 
 fn gui(desk: &Desk) -> Puppet {
-    Puppet::start(&desk.channel("gui"))
+    desk.puppet("gui")
 }
 
 fn work(desk: &Desk) -> Puppet {
-    Puppet::start(&desk.channel("work"))
+    desk.puppet("work")
 }
 
 /// wl_display.get_registry and .sync for a callback.
@@ -119,7 +119,7 @@ fn the_first_event_may_come_with_the_token() {
 fn clients_wait_for_the_compositor_vms_driver() {
     let desk = desk();
     let mut work = work(&desk);
-    let mut untrusted = Puppet::start(&desk.channel("untrusted"));
+    let mut untrusted = desk.puppet("untrusted");
     let clients = [work.connect(), untrusted.connect(), work.connect()];
     let names = ["work", "untrusted", "work"];
     for (client, name) in clients.into_iter().zip(names) {
@@ -378,7 +378,7 @@ fn a_client_may_leave_before_it_is_taken() {
 fn tokens_are_the_compositor_vms_alone() {
     let desk = desk();
     let (mut gui, mut work) = (gui(&desk), work(&desk));
-    let mut untrusted = Puppet::start(&desk.channel("untrusted"));
+    let mut untrusted = desk.puppet("untrusted");
     let mut door = Doorway::open(&mut gui);
     let client = work.connect();
     let record = door.record(&mut gui);

@@ -36,8 +36,8 @@ fn the_compositor_vm_resets_between_record_and_open_without_isolation() {
 
 fn between_record_and_open(plan: Plan) {
     let desk = Desk::host_only(plan);
-    let mut gui = Puppet::start(&desk.channel("gui"));
-    let mut work = Puppet::start(&desk.channel("work"));
+    let mut gui = desk.puppet("gui");
+    let mut work = desk.puppet("work");
     let client = work.connect();
     let mut door = Doorway::open(&mut gui);
     let mut old = Vec::new();
@@ -111,8 +111,8 @@ fn advance(stage: u32, gui: &mut Puppet) {
 #[test]
 fn the_compositor_vm_resets_at_every_stage() {
     let desk = Desk::host_only(Plan::default());
-    let mut gui = Puppet::start(&desk.channel("gui"));
-    let mut work = Puppet::start(&desk.channel("work"));
+    let mut gui = desk.puppet("gui");
+    let mut work = desk.puppet("work");
     for stage in 0..6 {
         let client = work.connect();
         advance(stage, &mut gui);
@@ -136,9 +136,9 @@ fn the_compositor_vm_resets_at_every_stage() {
 #[test]
 fn a_client_vm_resets() {
     let desk = Desk::host_only(Plan { vms: &["work", "untrusted"], ..Plan::default() });
-    let mut gui = Puppet::start(&desk.channel("gui"));
-    let mut work = Puppet::start(&desk.channel("work"));
-    let mut untrusted = Puppet::start(&desk.channel("untrusted"));
+    let mut gui = desk.puppet("gui");
+    let mut work = desk.puppet("work");
+    let mut untrusted = desk.puppet("untrusted");
     let mut door = Doorway::open(&mut gui);
     let beside = untrusted.connect();
     let record = door.record(&mut gui);

@@ -37,8 +37,8 @@ struct Link {
 impl World {
     fn new() -> Self {
         let desk = Desk::host_only(Plan::default());
-        let mut gui = Puppet::start(&desk.channel("gui"));
-        let work = Puppet::start(&desk.channel("work"));
+        let mut gui = desk.puppet("gui");
+        let work = desk.puppet("work");
         let door = Doorway::open(&mut gui);
         Self { gui, work, door, desk }
     }

@@ -32,8 +32,8 @@ struct Link {
 
 impl Link {
     fn new(desk: &Desk, of_client: Options, of_compositor: Options) -> Self {
-        let mut gui = Puppet::with(&desk.channel("gui"), of_compositor);
-        let mut work = Puppet::with(&desk.channel("work"), of_client);
+        let mut gui = desk.puppet_with("gui", of_compositor);
+        let mut work = desk.puppet_with("work", of_client);
         let mut door = Doorway::open(&mut gui);
         let client = work.connect();
         let record = door.record(&mut gui);

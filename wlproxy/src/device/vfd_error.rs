@@ -1,0 +1,43 @@
+//! Why there is no vfd.
+
+use super::window::MapError;
+use std::io;
+
+/// Why a vfd was not made or can't be sent.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum VfdError {
+    /// No vfd has this id.
+    #[error("no vfd has this id")]
+    Unknown,
+    /// It can't be sent.
+    #[error("a context can't be sent, nor can a pipe twice")]
+    NotSendable,
+    /// The VM has as many as it may have.
+    #[error("the VM has {0} vfds already")]
+    TooMany(usize),
+    /// The VM has many, and too many of them came over one context.
+    #[error(
+        "the VM has {vfds} vfds, and {brought} of those that came over this context are not closed"
+    )]
+    Hog {
+        /// How many the VM has.
+        vfds: usize,
+        /// How many came over the context.
+        brought: usize,
+    },
+    /// That is no size for an allocation.
+    #[error("an allocation can't have this size")]
+    Size,
+    /// It is nothing that crosses between VMs.
+    #[error("it is {0}")]
+    Kind(&'static str),
+    /// It would be copied.
+    #[error("a file of more than {0} bytes is not copied")]
+    TooLong(u64),
+    /// It is not in the window.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// The worker is out of memory or fds.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
