@@ -387,7 +387,7 @@ fn a_virtio_gpu_is_what_mainline_needs() {
     timed(|| {
         let (sender, streams) = std::sync::mpsc::channel();
         let host = host_of(Dialect::Virtgpu, Arc::new(Streams(sender)), streams);
-        // Of the 64-bit words of the configuration, the second has scanouts and capsets.
+        // One scanout, one capset.
         let config = [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0];
         let expected = Expected { config, regions: [0, 1 << 30, 0] };
         let mut vmm = Vmm::connect(&host.dir.path().join("device"), 0b11101, &expected);
