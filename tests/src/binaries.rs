@@ -11,7 +11,10 @@ const INSTALLED: &str = "WLPROXY_TEST_PROGRAMS";
 ///
 /// Cargo builds a package's programs only for that package's own tests, so without this the tests would run those of
 /// yesterday.
-pub(crate) fn binary(name: &str) -> PathBuf {
+///
+/// # Panics
+/// If they can't be built.
+pub fn binary(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let folder = BUILT.get_or_init(|| {
         if let Some(installed) = std::env::var_os(INSTALLED) {
@@ -30,12 +33,11 @@ pub(crate) fn binary(name: &str) -> PathBuf {
 
 fn build(profile: &Path) {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-    cargo.args(["build", "--quiet", "--package", "wlproxy", "--package", "guest-agent"]);
+    cargo.args(["build", "--package", "wlproxy", "--package", "guest-agent"]);
     cargo.arg("--manifest-path").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
     cargo.arg("--target-dir").arg(profile.parent().expect("TARGET/PROFILE has a parent"));
-    if profile.ends_with("release") {
-        cargo.arg("--release");
-    }
+    // For benchmarks it takes minutes the first time, and tells how far it is.
+    cargo.arg(if profile.ends_with("release") { "--release" } else { "--quiet" });
     let status = cargo.status().expect("cargo can be started");
     assert!(status.success(), "cargo build of wlproxy and guest-agent failed: {status}");
 }

@@ -44,6 +44,7 @@ mod vm;
 mod wait;
 
 pub use app::{App, Close, Effect, Step};
+pub use binaries::binary;
 pub use bystander::Bystander;
 pub use client::{Buffer, Client, Output, Pool, Popup, State, Toplevel, memfd, show};
 pub use compositor::{Compositor, Kind};
