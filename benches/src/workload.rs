@@ -1,20 +1,7 @@
-//! Workloads for the benchmarks.
+//! Bytes that a client and a compositor say, for what is measured without I/O.
 
+use crate::opcode;
 use wlproxy_protocol::wayland::{Arg, Batch};
-
-/// Opcodes of the requests and events that the workloads are made of.
-mod opcode {
-    pub(super) const WL_DISPLAY_GET_REGISTRY: u16 = 1;
-    pub(super) const WL_REGISTRY_BIND: u16 = 0;
-    pub(super) const WL_REGISTRY_GLOBAL: u16 = 0;
-    pub(super) const WL_COMPOSITOR_CREATE_SURFACE: u16 = 0;
-    pub(super) const WL_SURFACE_ATTACH: u16 = 1;
-    pub(super) const WL_SURFACE_FRAME: u16 = 3;
-    pub(super) const WL_SURFACE_COMMIT: u16 = 6;
-    pub(super) const WL_SURFACE_DAMAGE_BUFFER: u16 = 9;
-    pub(super) const WL_CALLBACK_DONE: u16 = 0;
-    pub(super) const WL_DISPLAY_DELETE_ID: u16 = 1;
-}
 
 /// The surface of [`hello`].
 const SURFACE: u32 = 4;
@@ -33,14 +20,19 @@ pub fn hello() -> (Vec<u8>, Vec<u8>, Vec<u8>) {
     (first.bytes, events.bytes, second.bytes)
 }
 
-/// What a client sends for each frame, and what it gets. Four requests, two events.
-pub fn frame() -> (Vec<u8>, Vec<u8>) {
-    let (mut requests, mut events) = (batch(), batch());
+/// What a client sends for each frame: four requests with eight arguments.
+pub fn encode_frame(requests: &mut Batch<()>) {
     requests.push(SURFACE, opcode::WL_SURFACE_FRAME, &[Arg::NewId(CALLBACK)]);
     requests.push(SURFACE, opcode::WL_SURFACE_ATTACH, &[Arg::Object(0), Arg::Int(0), Arg::Int(0)]);
     let damage = [Arg::Int(0), Arg::Int(0), Arg::Int(1920), Arg::Int(1080)];
     requests.push(SURFACE, opcode::WL_SURFACE_DAMAGE_BUFFER, &damage);
     requests.push(SURFACE, opcode::WL_SURFACE_COMMIT, &[]);
+}
+
+/// The same as bytes, and what it gets: two events.
+pub fn frame() -> (Vec<u8>, Vec<u8>) {
+    let (mut requests, mut events) = (batch(), batch());
+    encode_frame(&mut requests);
     events.push(CALLBACK, opcode::WL_CALLBACK_DONE, &[Arg::Uint(0)]);
     events.push(1, opcode::WL_DISPLAY_DELETE_ID, &[Arg::Uint(CALLBACK)]);
     (requests.bytes, events.bytes)

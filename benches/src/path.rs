@@ -1,0 +1,176 @@
+//! The ways from a client to the sink that are compared.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// A way from a client to the sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum Path {
+    /// The client connects to the sink's own socket.
+    Direct,
+    /// So many bare relays are between them.
+    Relays(u8),
+    /// wlproxy, for a client that draws into memory that the compositor VM sees, without knowing it.
+    ZeroCopy(Isolation),
+    /// wlproxy, which copies what a client has drawn.
+    Shadow(Isolation),
+    /// waypipe.
+    Waypipe(Compression),
+}
+
+/// `isolation` in the configuration of wlproxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Isolation {
+    /// Each VM has a worker process of its own.
+    Process,
+    /// The workers are threads of wlproxy.
+    None,
+}
+
+/// What waypipe does to what it sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Compression {
+    /// Nothing.
+    None,
+    /// LZ4.
+    Lz4,
+}
+
+impl Isolation {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Process, Self::None];
+
+    /// As it stands in the configuration.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::None => "none",
+        }
+    }
+
+    /// Bare relays that are as many processes.
+    pub fn relays(self) -> Path {
+        match self {
+            // run, two workers, serve.
+            Self::Process => Path::Relays(4),
+            // run, wlproxy, serve.
+            Self::None => Path::Relays(3),
+        }
+    }
+}
+
+impl fmt::Display for Isolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Process => "isolated",
+            Self::None => "one process",
+        })
+    }
+}
+
+impl Compression {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::None, Self::Lz4];
+
+    /// As waypipe is told.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Lz4 => "lz4",
+        }
+    }
+}
+
+impl Path {
+    /// All of them, in the order of the tables.
+    pub const ALL: [Self; 10] = [
+        Self::Direct,
+        Self::Relays(2),
+        Self::Relays(3),
+        Self::Relays(4),
+        Self::ZeroCopy(Isolation::None),
+        Self::ZeroCopy(Isolation::Process),
+        Self::Shadow(Isolation::None),
+        Self::Shadow(Isolation::Process),
+        Self::Waypipe(Compression::None),
+        Self::Waypipe(Compression::Lz4),
+    ];
+
+    /// Those that differ where no pixels are drawn: zero copies or one make no difference there.
+    pub fn without_pixels() -> Vec<Self> {
+        Self::ALL.into_iter().filter(|path| !matches!(path, Self::ZeroCopy(_))).collect()
+    }
+
+    /// Bare relays that are as many processes, if this isn't those, and there are any.
+    pub fn relays(self) -> Option<Self> {
+        match self {
+            Self::Direct | Self::Relays(_) => None,
+            Self::ZeroCopy(isolation) | Self::Shadow(isolation) => Some(isolation.relays()),
+            // Its client's side and its server's, each with a process for the connection.
+            Self::Waypipe(_) => Some(Self::Relays(2)),
+        }
+    }
+
+    /// Its name in files and on command lines.
+    pub fn key(self) -> String {
+        match self {
+            Self::Direct => "direct".to_owned(),
+            Self::Relays(count) => format!("relays-{count}"),
+            Self::ZeroCopy(isolation) => format!("zero-copy-{}", isolation.key()),
+            Self::Shadow(isolation) => format!("shadow-{}", isolation.key()),
+            Self::Waypipe(compression) => format!("waypipe-{}", compression.key()),
+        }
+    }
+}
+
+/// Its name for people.
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Direct => f.write_str("direct"),
+            Self::Relays(count) => write!(f, "{count} bare relays"),
+            Self::ZeroCopy(isolation) => write!(f, "zero-copy, {isolation}"),
+            Self::Shadow(isolation) => write!(f, "shadow, {isolation}"),
+            Self::Waypipe(compression) => write!(f, "waypipe -c {}", compression.key()),
+        }
+    }
+}
+
+impl From<Path> for String {
+    fn from(path: Path) -> Self {
+        path.key()
+    }
+}
+
+impl FromStr for Path {
+    type Err = String;
+
+    fn from_str(key: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|path| path.key() == key);
+        found.ok_or_else(|| format!("there is no path {key:?}"))
+    }
+}
+
+impl TryFrom<String> for Path {
+    type Error = String;
+
+    fn try_from(key: String) -> Result<Self, String> {
+        key.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_read_as_they_are_written() {
+        for path in Path::ALL {
+            assert_eq!(path.key().parse(), Ok(path));
+            assert!(path.relays().is_none_or(|relays| Path::ALL.contains(&relays)), "{path}");
+        }
+        assert!("relays-9".parse::<Path>().is_err());
+    }
+}

@@ -1,0 +1,236 @@
+//! A client's window: two buffers in one pool, drawn in and shown in turn.
+
+use crate::cell::{Cell, Content, Damage};
+use crate::connection::Connection;
+use crate::opcode;
+use crate::pixels::{Layout, PIXEL, Pool, Rect};
+use anyhow::{Context, Result, ensure};
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use wlproxy_protocol::wayland::Arg;
+use wlproxy_tests::Flood;
+
+/// `wl_shm.format`, xrgb8888 (wayland.xml).
+const XRGB8888: u32 = 1;
+
+/// Edge of what changes with [`Damage::Small`], in pixels.
+const SMALL: usize = 64;
+
+/// By how many bytes the noise of two frames is apart at most: less than a buffer, so that little of it is made, and
+/// never the same twice in a row.
+const NOISE_SHIFTS: usize = 4096;
+
+/// How many buffers: the compositor has one, and the client draws in the other.
+const BUFFERS: usize = 2;
+
+/// What is drawn into a buffer.
+#[derive(Debug)]
+pub(crate) struct Painter {
+    content: Content,
+    noise: Vec<u8>,
+    frame: usize,
+}
+
+impl Painter {
+    /// For buffers of `cell`.
+    pub(crate) fn new(cell: &Cell) -> Self {
+        let size = match cell.content {
+            Content::Flat => 0,
+            Content::Noise => cell.size.bytes() as usize + NOISE_SHIFTS * PIXEL,
+        };
+        Self { content: cell.content, noise: Flood::new(1).take(size), frame: 0 }
+    }
+
+    /// From now on something else is drawn.
+    pub(crate) fn next(&mut self) {
+        self.frame += 1;
+    }
+
+    /// Draws what belongs to this frame.
+    pub(crate) fn draw(&self, pool: &mut Pool, layout: Layout, rect: Rect) {
+        match self.content {
+            Content::Flat => pool.fill(layout, rect, self.frame as u8),
+            Content::Noise => {
+                // Any stride that is prime to the number of shifts visits them all.
+                let shift = (self.frame * 37) % NOISE_SHIFTS * PIXEL;
+                pool.fill_from(layout, rect, &self.noise[shift..]);
+            }
+        }
+    }
+}
+
+/// How the buffers of a cell lie in the pool.
+pub(crate) fn layouts(cell: &Cell) -> [Layout; BUFFERS] {
+    let (width, height) = (cell.size.width as usize, cell.size.height as usize);
+    let stride = width * PIXEL;
+    std::array::from_fn(|at| Layout { offset: at * stride * height, stride, width, height })
+}
+
+/// A window on the compositor.
+#[derive(Debug)]
+pub(crate) struct Window {
+    connection: Connection,
+    damage: Damage,
+    pool: Pool,
+    layouts: [Layout; BUFFERS],
+    buffers: [u32; BUFFERS],
+    surface: u32,
+    painter: Painter,
+    /// Which buffer is shown.
+    shown: usize,
+    /// What the frame before changed: the other buffer doesn't have it yet.
+    before: Option<Rect>,
+    /// Where the next small damage is.
+    at: usize,
+}
+
+impl Window {
+    /// Connects and shows a first frame in each buffer.
+    pub(crate) fn open(socket: &Path, cell: &Cell) -> Result<Self> {
+        let mut connection = Connection::connect(socket)?;
+        connection.sync()?;
+        let compositor = connection.bind(c"wl_compositor", 4)?;
+        let shm = connection.bind(c"wl_shm", 1)?;
+        let layouts = layouts(cell);
+        let size = cell.size.bytes() as usize * BUFFERS;
+        let (pool, file) = Pool::new(NonZeroUsize::new(size).context("a window has pixels")?)
+            .context("no pool")?;
+        let surface = connection.id();
+        let surface_arg = [Arg::NewId(surface)];
+        connection.push(compositor, opcode::WL_COMPOSITOR_CREATE_SURFACE, &surface_arg);
+        let pool_id = connection.id();
+        let args = [Arg::NewId(pool_id), Arg::Fd, Arg::Int(size.try_into()?)];
+        connection.push(shm, opcode::WL_SHM_CREATE_POOL, &args);
+        connection.push_fd(file);
+        let buffers = layouts.map(|layout| {
+            let id = connection.buffer_id();
+            let [offset, width, height, stride] =
+                [layout.offset, layout.width, layout.height, layout.stride]
+                    .map(|number| Arg::Int(number as i32));
+            let args = [Arg::NewId(id), offset, width, height, stride, Arg::Uint(XRGB8888)];
+            connection.push(pool_id, opcode::WL_SHM_POOL_CREATE_BUFFER, &args);
+            id
+        });
+        let painter = Painter::new(cell);
+        let mut window = Self {
+            connection,
+            damage: cell.damage,
+            pool,
+            layouts,
+            buffers,
+            surface,
+            painter,
+            shown: 0,
+            before: None,
+            at: 0,
+        };
+        for _ in 0..BUFFERS {
+            let whole = window.layouts[0].whole();
+            window.turn()?;
+            window.painter.next();
+            window.painter.draw(&mut window.pool, window.layouts[window.shown], whole);
+            window.commit(Some(whole))?;
+        }
+        Ok(window)
+    }
+
+    /// Draws a frame, commits it, and waits until it was processed; how long that took after drawing.
+    pub(crate) fn frame(&mut self) -> Result<Duration> {
+        let layout = self.layouts[0];
+        let damage = match self.damage {
+            Damage::None => None,
+            Damage::Full => Some(layout.whole()),
+            Damage::Small => {
+                self.at += 1;
+                let (columns, rows) = (layout.width / SMALL, layout.height / SMALL);
+                let (x, y) = (self.at % columns * SMALL, self.at / columns % rows * SMALL);
+                Some(Rect { x, y, width: SMALL, height: SMALL })
+            }
+        };
+        if let Some(damage) = damage {
+            self.turn()?;
+            let layout = self.layouts[self.shown];
+            if self.damage == Damage::Small
+                && let Some(before) = self.before
+            {
+                self.painter.draw(&mut self.pool, layout, before);
+            }
+            self.painter.next();
+            self.painter.draw(&mut self.pool, layout, damage);
+            self.before = Some(damage);
+        }
+        let begin = Instant::now();
+        self.commit(damage)?;
+        Ok(begin.elapsed())
+    }
+
+    /// A number that tells what is shown.
+    pub(crate) fn checksum(&self) -> u64 {
+        self.pool.checksum(self.layouts[self.shown])
+    }
+
+    /// The buffer that isn't shown is the next one.
+    fn turn(&mut self) -> Result<()> {
+        self.shown = (self.shown + 1) % BUFFERS;
+        let buffer = self.buffers[self.shown];
+        if self.painter.frame >= BUFFERS {
+            let released = |released: &Vec<u32>| released.contains(&buffer);
+            self.connection
+                .wait(|heard| released(&heard.released))
+                .with_context(|| format!("wl_buffer {buffer} isn't released"))?;
+        }
+        self.connection.heard.released.retain(|&released| released != buffer);
+        Ok(())
+    }
+
+    /// Shows what was drawn, and waits until that was processed.
+    fn commit(&mut self, damage: Option<Rect>) -> Result<()> {
+        let connection = &mut self.connection;
+        if let Some(damage) = damage {
+            let attach = [Arg::Object(self.buffers[self.shown]), Arg::Int(0), Arg::Int(0)];
+            connection.push(self.surface, opcode::WL_SURFACE_ATTACH, &attach);
+            let args = [damage.x, damage.y, damage.width, damage.height]
+                .map(|number| Arg::Int(number as i32));
+            connection.push(self.surface, opcode::WL_SURFACE_DAMAGE_BUFFER, &args);
+        }
+        connection.push(self.surface, opcode::WL_SURFACE_COMMIT, &[]);
+        connection.sync()
+    }
+}
+
+/// No window: what the machine needs to copy the pixels of a frame once.
+#[derive(Debug)]
+pub(crate) struct Copier {
+    from: Pool,
+    to: Pool,
+    layout: Layout,
+    painter: Painter,
+}
+
+impl Copier {
+    /// Two pools with room for a frame of `cell` each.
+    pub(crate) fn new(cell: &Cell) -> Result<Self> {
+        ensure!(cell.damage == Damage::Full, "only whole frames are copied");
+        let size = NonZeroUsize::new(cell.size.bytes() as usize).context("a frame has pixels")?;
+        let pool = || Pool::new(size).map(|(pool, _)| pool).context("no pool");
+        let mut copier = Self {
+            from: pool()?,
+            to: pool()?,
+            layout: layouts(cell)[0],
+            painter: Painter::new(cell),
+        };
+        // Every page of both is there before anything is measured.
+        copier.frame();
+        Ok(copier)
+    }
+
+    /// Draws a frame and copies it; how long the copy took.
+    pub(crate) fn frame(&mut self) -> Duration {
+        self.painter.next();
+        self.painter.draw(&mut self.from, self.layout, self.layout.whole());
+        let begin = Instant::now();
+        self.to.copy(&self.from, self.from.size());
+        begin.elapsed()
+    }
+}
