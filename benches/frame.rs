@@ -8,14 +8,15 @@ use wlproxy_benches::path::Path;
 use wlproxy_benches::report::{FrameCell, Frames, Lane};
 use wlproxy_benches::rounds::{self, Collected, Plan};
 use wlproxy_benches::samples::Timing;
-use wlproxy_benches::talk::{Burst, Task};
+use wlproxy_benches::talk::{Burst, Copyist, Task};
 use wlproxy_benches::{Route, Sink};
 
 /// How long each cell is measured. With what is around it, 14 of them take about 6 minutes.
 const TIME: Duration = Duration::from_secs(22);
 
-/// What memcpy(3) of a frame is called among the paths.
-const MEMCPY: &str = "memcpy";
+/// Who copies frames beside the paths, and what that is called among them.
+const MEMCPY: [(Copyist, &str); 2] =
+    [(Copyist::Other, "memcpy"), (Copyist::Painter, "memcpy-by-painter")];
 
 fn main() -> Result<()> {
     let mut bench = Bench::new("frame");
@@ -25,7 +26,9 @@ fn main() -> Result<()> {
     let (mut stage, mut cells) = (None, Vec::new());
     for (at, &cell) in all.iter().enumerate() {
         let mut names: Vec<String> = paths.iter().map(|path| path.key()).collect();
-        names.extend(copies(cell).then(|| MEMCPY.to_owned()));
+        if copies(cell) {
+            names.extend(MEMCPY.map(|(_, name)| name.to_owned()));
+        }
         let measure = |bench: &mut Bench| {
             if stage.is_none() {
                 stage = Some(Stage::start(bench, &paths)?);
@@ -35,7 +38,8 @@ fn main() -> Result<()> {
         };
         let group = cell.to_string();
         if let Some(measured) = bench.compare(&mut criterion, &group, &names, None, measure) {
-            let memcpy = measured.get(paths.len()).map(|memcpy| Timing::of(&memcpy.samples));
+            let copies = measured[paths.len()..].iter().map(|copy| Timing::of(&copy.samples));
+            let memcpy = MEMCPY.into_iter().map(|(copyist, _)| copyist).zip(copies).collect();
             cells.push(FrameCell { cell, memcpy, lanes: Lane::all(&paths, &measured) });
         }
     }
@@ -50,11 +54,11 @@ fn copies(cell: Cell) -> bool {
     cell.damage == Damage::Full
 }
 
-/// All paths at once, and somebody who only copies.
+/// All paths at once, and those who only copy.
 struct Stage {
     sink: Sink,
     routes: Vec<Route>,
-    copier: Route,
+    copiers: Vec<Route>,
 }
 
 impl Stage {
@@ -62,17 +66,20 @@ impl Stage {
         bench.say("starting all paths");
         let sink = Sink::start()?;
         let routes = bench.routes(paths, &sink)?;
-        let copier = Route::start(Path::Direct, &sink)?;
-        Ok(Self { sink, routes, copier })
+        let copier = |_| Route::start(Path::Direct, &sink);
+        let copiers = MEMCPY.iter().map(copier).collect::<Result<_>>()?;
+        Ok(Self { sink, routes, copiers })
     }
 
-    /// What was measured over each path, then of memcpy(3) if it was.
+    /// What was measured over each path, then of each who copies, if any.
     fn measure(&mut self, bench: &Bench, cell: Cell) -> Result<Vec<Collected>> {
         self.routes.iter_mut().try_for_each(|route| route.take(Task::Window(cell)))?;
         let mut lanes: Vec<&mut Route> = self.routes.iter_mut().collect();
         if copies(cell) {
-            self.copier.take(Task::Copy(cell))?;
-            lanes.push(&mut self.copier);
+            for (copier, (copyist, _)) in self.copiers.iter_mut().zip(MEMCPY) {
+                copier.take(Task::Copy(cell, copyist))?;
+                lanes.push(copier);
+            }
         }
         let plan = Plan {
             burst: Burst { warm_up: 1, count: bench.count(10, 1), limit_ms: 150, pace: cell.pace },
@@ -87,7 +94,7 @@ impl Stage {
             route.check(&mut self.sink).with_context(|| format!("{cell}"))?;
             route.close()?;
         }
-        self.copier.close()?;
+        self.copiers.iter_mut().try_for_each(Route::close)?;
         Ok(collected)
     }
 }

@@ -7,6 +7,7 @@ use crate::report::{self, About};
 use crate::resident::Bytes;
 use crate::rounds::Collected;
 use crate::route::{Route, Sink};
+use crate::summary;
 use crate::waypipe::Waypipe;
 use anyhow::Result;
 use criterion::measurement::{Measurement, WallTime};
@@ -146,12 +147,21 @@ impl Bench {
         target.join(if self.test { "bench/test" } else { "bench" })
     }
 
-    /// Keeps what was measured.
+    /// Keeps what was measured, and makes the summary anew.
     ///
     /// # Errors
-    /// If it can't be written.
+    /// If it can't be written, or what is there isn't understood.
     pub fn save(&self, report: &impl Serialize) -> Result<()> {
-        report::save(&self.folder(), self.name, report)
+        report::save(&self.folder(), self.name, report)?;
+        self.refresh().map(|_| ())
+    }
+
+    /// Makes the summary of all benchmarks anew; it.
+    ///
+    /// # Errors
+    /// If it can't be written, or what is there isn't understood.
+    pub fn refresh(&self) -> Result<String> {
+        summary::refresh(&self.folder(), &part::target().join("criterion"))
     }
 }
 

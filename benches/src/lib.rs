@@ -9,7 +9,8 @@
 //! | [`path`] | the ways from a client to the sink; [`route`]: one that runs |
 //! | [`cell`] | what is measured: size, damage, content, pace |
 //! | [`rounds`] | who is measured when |
-//! | [`samples`] | what many measurements say |
+//! | [`samples`] | what many measurements say; [`report`]: what is kept of it; [`summary`]: what all of it says |
+//! | [`mod@bench`] | what every benchmark program does |
 //! | [`part`] | the helper program: sink, bare relay, client |
 
 #![deny(unsafe_code)]
@@ -18,6 +19,7 @@ pub mod bench;
 pub mod cell;
 mod client;
 mod connection;
+mod copier;
 mod cpu;
 mod crowd;
 pub mod machine;
@@ -32,7 +34,9 @@ pub mod resident;
 pub mod rounds;
 pub mod route;
 pub mod samples;
+mod scatter;
 mod sink;
+pub mod summary;
 pub mod talk;
 mod task;
 mod waypipe;

@@ -6,7 +6,7 @@ use crate::path::Path;
 use crate::resident::Roles;
 use crate::rounds::Collected;
 use crate::samples::Timing;
-use crate::talk::Beside;
+use crate::talk::{Beside, Copyist};
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -78,8 +78,8 @@ pub struct Frames {
 pub struct FrameCell {
     /// Which.
     pub cell: Cell,
-    /// How long memcpy(3) takes for a frame's bytes, where all of them change.
-    pub memcpy: Option<Timing>,
+    /// How long memcpy(3) takes for a frame's bytes, where all of them change, by who copies.
+    pub memcpy: Vec<(Copyist, Timing)>,
     /// The paths.
     pub lanes: Vec<Lane>,
 }

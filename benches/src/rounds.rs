@@ -3,8 +3,9 @@
 use crate::cpu;
 use crate::order::order;
 use crate::route::{Route, Sink};
+use crate::scatter::Scatter;
 use crate::talk::{Burst, Measured};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::time::{Duration, Instant};
 
 /// How much is measured.
@@ -65,6 +66,7 @@ impl Before {
 /// If a lane fails.
 pub fn measure(lanes: &mut [&mut Route], sink: &mut Sink, plan: &Plan) -> Result<Vec<Collected>> {
     let begin = Instant::now();
+    let mut scatter = Scatter::new().context("can't tell which processors there are")?;
     let before: Vec<Before> = lanes.iter_mut().map(|route| Before::of(route)).collect();
     let mut collected = vec![Collected::default(); lanes.len()];
     for round in 0.. {
@@ -72,8 +74,14 @@ pub fn measure(lanes: &mut [&mut Route], sink: &mut Sink, plan: &Plan) -> Result
             break;
         }
         for lane in order(lanes.len(), round) {
+            let route = &mut lanes[lane];
+            let mut processes = before[lane].between.clone();
+            processes.extend([route.client(), sink.id()]);
             let sink_before = sink.cpu();
-            let measured = lanes[lane].burst(plan.burst)?;
+            scatter.pin(&processes);
+            let mut measured = route.burst(Burst { count: 0, ..plan.burst })?;
+            scatter.release(&processes);
+            measured.add(route.burst(plan.burst)?);
             collected[lane].add(measured, sink.cpu().saturating_sub(sink_before));
         }
     }

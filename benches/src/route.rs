@@ -35,6 +35,11 @@ impl Sink {
         Ok(sink)
     }
 
+    /// Its process.
+    pub(crate) fn id(&mut self) -> u32 {
+        self.listener.process().id()
+    }
+
     /// Processor time that it has used, in nanoseconds.
     pub fn cpu(&mut self) -> u64 {
         cpu::used(self.listener.process().id())
@@ -172,6 +177,11 @@ impl Route {
             bail!("{}: the sink doesn't show what the client has drawn: {shown:?}", self.path);
         }
         Ok(())
+    }
+
+    /// The process of the client.
+    pub(crate) fn client(&self) -> u32 {
+        self.client_id
     }
 
     /// The processes between client and sink, by now.

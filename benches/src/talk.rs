@@ -36,7 +36,7 @@ pub enum Task {
     /// Frames of a window: from the commit until all was processed.
     Window(Cell),
     /// No client at all: how long a copy of a frame takes.
-    Copy(Cell),
+    Copy(Cell, Copyist),
     /// `wl_display.sync`.
     Sync,
     /// Connecting, until the first global is announced.
@@ -49,6 +49,15 @@ pub enum Task {
     Paste(u64),
     /// Nothing; but whoever pastes gets so many bytes.
     Offer(u64),
+}
+
+/// Who copies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Copyist {
+    /// The thread that has drawn the frame: it is in the caches of the same processor, as far as it fits.
+    Painter,
+    /// Another thread, which is woken up for it: as an agent copies, maybe on another processor.
+    Other,
 }
 
 /// Who else is there.
@@ -65,9 +74,9 @@ pub enum Beside {
 pub struct Burst {
     /// This many before anything is measured.
     pub warm_up: u32,
-    /// This many, at least one.
+    /// This many.
     pub count: u32,
-    /// No further one after this time, in milliseconds.
+    /// No further one after this time, in milliseconds, but one at least.
     pub limit_ms: u64,
     /// What is between them.
     pub pace: Pace,
@@ -97,6 +106,15 @@ pub struct Measured {
     pub all: u64,
     /// Processor time of the client for all of them, drawing included, in nanoseconds.
     pub client_ns: u64,
+}
+
+impl Measured {
+    /// Has what another burst was as well.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.samples.extend(other.samples);
+        self.all += other.all;
+        self.client_ns += other.client_ns;
+    }
 }
 
 /// A process that takes orders.

@@ -1,9 +1,10 @@
 //! What a client can measure.
 
 use crate::connection::Connection;
+use crate::copier::Copier;
 use crate::opcode;
 use crate::talk::Task;
-use crate::window::{Copier, Window};
+use crate::window::Window;
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use std::ffi::CStr;
@@ -38,7 +39,7 @@ impl Work {
     pub(crate) fn begin(task: Task, display: &Path) -> Result<Self> {
         Ok(match task {
             Task::Window(cell) => Self::Window(Window::open(display, &cell)?),
-            Task::Copy(cell) => Self::Copy(Copier::new(&cell)?),
+            Task::Copy(cell, copyist) => Self::Copy(Copier::new(&cell, copyist)?),
             Task::Sync => Self::Sync(connect(display)?),
             Task::Connect => Self::Connect(display.to_owned()),
             Task::Requests(count) => {
@@ -73,7 +74,7 @@ impl Work {
         match self {
             // What is drawn doesn't count.
             Self::Window(window) => return window.frame(),
-            Self::Copy(copier) => return Ok(copier.frame()),
+            Self::Copy(copier) => return copier.frame(),
             Self::Sync(connection) => connection.sync()?,
             Self::Connect(display) => {
                 let mut connection = Connection::connect(display)?;

@@ -4,7 +4,7 @@ use crate::cell::{Cell, Content, Damage};
 use crate::connection::Connection;
 use crate::opcode;
 use crate::pixels::{Layout, PIXEL, Pool, Rect};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -196,41 +196,5 @@ impl Window {
         }
         connection.push(self.surface, opcode::WL_SURFACE_COMMIT, &[]);
         connection.sync()
-    }
-}
-
-/// No window: what the machine needs to copy the pixels of a frame once.
-#[derive(Debug)]
-pub(crate) struct Copier {
-    from: Pool,
-    to: Pool,
-    layout: Layout,
-    painter: Painter,
-}
-
-impl Copier {
-    /// Two pools with room for a frame of `cell` each.
-    pub(crate) fn new(cell: &Cell) -> Result<Self> {
-        ensure!(cell.damage == Damage::Full, "only whole frames are copied");
-        let size = NonZeroUsize::new(cell.size.bytes() as usize).context("a frame has pixels")?;
-        let pool = || Pool::new(size).map(|(pool, _)| pool).context("no pool");
-        let mut copier = Self {
-            from: pool()?,
-            to: pool()?,
-            layout: layouts(cell)[0],
-            painter: Painter::new(cell),
-        };
-        // Every page of both is there before anything is measured.
-        copier.frame();
-        Ok(copier)
-    }
-
-    /// Draws a frame and copies it; how long the copy took.
-    pub(crate) fn frame(&mut self) -> Duration {
-        self.painter.next();
-        self.painter.draw(&mut self.from, self.layout, self.layout.whole());
-        let begin = Instant::now();
-        self.to.copy(&self.from, self.from.size());
-        begin.elapsed()
     }
 }

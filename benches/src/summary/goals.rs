@@ -1,0 +1,218 @@
+//! What is to be reached, and what was.
+
+use super::Results;
+use super::figures::three;
+use super::frames::{best_waypipe, median};
+use super::table::Table;
+use crate::cell::{Cell, Damage, Pace, Size};
+use crate::path::{Isolation, Path};
+use crate::report::{FrameCell, Lane};
+use crate::talk::{Beside, Copyist};
+
+/// Where a number has to be.
+#[derive(Debug, Clone, Copy)]
+enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+use Bound::{AtLeast, AtMost};
+
+impl Bound {
+    fn holds(self, number: f64) -> bool {
+        match self {
+            AtMost(bound) => number <= bound,
+            AtLeast(bound) => number >= bound,
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            AtMost(bound) => format!("at most {}", short(bound)),
+            AtLeast(bound) => format!("at least {}", short(bound)),
+        }
+    }
+}
+
+/// A number as people write it.
+fn short(number: f64) -> String {
+    if number == number.trunc() { format!("{number}") } else { three(number) }
+}
+
+/// One thing that is to be reached, paced and unpaced where there is a difference.
+struct Goal {
+    what: String,
+    bound: Bound,
+    found: Vec<(String, Option<f64>)>,
+}
+
+/// All of them.
+pub(super) fn section(results: &Results) -> String {
+    let mut table = Table::new(&["what", "<goal", "<found", "<reached"]);
+    for Goal { what, bound, found } in goals(results) {
+        let known: Vec<f64> = found.iter().filter_map(|(_, number)| *number).collect();
+        let mut text: Vec<String> = found
+            .iter()
+            .map(|(label, number)| {
+                let number = number.map_or("not measured".to_owned(), three);
+                if label.is_empty() { number } else { format!("{label} {number}") }
+            })
+            .collect();
+        if known.is_empty() {
+            text = vec!["not measured".to_owned()];
+        }
+        let reached = match known.len() == found.len() {
+            true if known.iter().all(|&number| bound.holds(number)) => "yes",
+            true => "**no**",
+            false => "?",
+        };
+        table.row([what, bound.text(), text.join(", "), reached.to_owned()]);
+    }
+    "## To reach\n\nRatios of medians. `relays`: bare relays that are as many processes; `waypipe`: the better one of its \
+     settings. Where a goal concerns paced and unpaced frames, it is reached if both are.\n\n"
+        .to_owned()
+        + &table.render()
+}
+
+fn goals(results: &Results) -> Vec<Goal> {
+    let mut goals = Vec::new();
+    for isolation in Isolation::ALL {
+        goals.extend(syncs(results, isolation));
+    }
+    for isolation in Isolation::ALL {
+        goals.extend(zero_copy(results, isolation));
+    }
+    for isolation in Isolation::ALL {
+        goals.extend(shadow(results, isolation));
+    }
+    for isolation in Isolation::ALL {
+        goals.extend(crowd(results, isolation));
+    }
+    goals
+}
+
+/// A goal for both paces.
+fn both(what: String, bound: Bound, find: impl Fn(Pace) -> Option<f64>) -> Goal {
+    Goal { what, bound, found: Pace::ALL.map(|pace| (pace.to_string(), find(pace))).to_vec() }
+}
+
+fn syncs(results: &Results, isolation: Isolation) -> Vec<Goal> {
+    let lanes = |pace: Pace| -> Option<&[Lane]> {
+        let paces = &results.roundtrips.as_ref()?.paces;
+        paces.iter().find(|(found, _)| *found == pace).map(|(_, lanes)| &lanes[..])
+    };
+    let own = |pace| median(lanes(pace)?, Path::Shadow(isolation));
+    let relays = |pace| median(lanes(pace)?, isolation.relays());
+    let waypipe = |pace| best_waypipe(lanes(pace)?, |lane| lane.timing.median as f64);
+    let what = format!("wl_display.sync, {isolation}");
+    let mut goals = vec![both(format!("{what}, to relays"), AtMost(1.2), |pace| {
+        Some(own(pace)? / relays(pace)?)
+    })];
+    if isolation == Isolation::None {
+        goals.push(both(format!("{what}, to waypipe"), AtMost(1.0), |pace| {
+            Some(own(pace)? / waypipe(pace)?)
+        }));
+    }
+    goals
+}
+
+/// A cell of which all changes.
+fn full(results: &Results, size: Size, pace: Pace) -> Option<&FrameCell> {
+    results.frames.as_ref()?.cell(Cell::full(size, pace))
+}
+
+fn waypipe(cell: &FrameCell) -> Option<f64> {
+    best_waypipe(&cell.lanes, |lane| lane.timing.median as f64)
+}
+
+fn zero_copy(results: &Results, isolation: Isolation) -> Vec<Goal> {
+    let path = Path::ZeroCopy(isolation);
+    let isolated = isolation == Isolation::Process;
+    let what = |size: Size, rest: &str| format!("{size} full, zero-copy, {isolation}: {rest}");
+    let against_waypipe = |size: Size, bound| {
+        both(what(size, "waypipe to it"), AtLeast(bound), move |pace| {
+            let cell = full(results, size, pace)?;
+            Some(waypipe(cell)? / cell.median(path)?)
+        })
+    };
+    let copied = results.frames.as_ref().and_then(|frames| {
+        let lanes = frames.cells.iter().filter_map(|cell| cell.lane(path)?.copied);
+        lanes.max_by(f64::total_cmp)
+    });
+    vec![
+        against_waypipe(Size::FULL_HD, if isolated { 20.0 } else { 30.0 }),
+        both(what(Size::FULL_HD, "adds, to relays"), AtMost(1.2), |pace| {
+            let cell = full(results, Size::FULL_HD, pace)?;
+            let adds = |path| Some(cell.median(path)? - cell.median(Path::Direct)?);
+            Some(adds(path)? / adds(isolation.relays())?)
+        }),
+        against_waypipe(Size::UHD, if isolated { 60.0 } else { 80.0 }),
+        both(what(Size::UHD, &format!("to {}", Size::HD)), AtMost(1.2), |pace| {
+            let median = |size| full(results, size, pace)?.median(path);
+            Some(median(Size::UHD)? / median(Size::HD)?)
+        }),
+        Goal {
+            what: format!("bytes copied for each frame, zero-copy, {isolation}"),
+            bound: AtMost(0.0),
+            found: vec![(String::new(), copied)],
+        },
+        both(what(Size::FULL_HD, "CPU of waypipe's to it"), AtLeast(30.0), |pace| {
+            let cell = full(results, Size::FULL_HD, pace)?;
+            let waypipe = best_waypipe(&cell.lanes, |lane| lane.between_ns)?;
+            Some(waypipe / cell.lane(path)?.between_ns)
+        }),
+    ]
+}
+
+fn shadow(results: &Results, isolation: Isolation) -> Vec<Goal> {
+    let path = Path::Shadow(isolation);
+    let small = if isolation == Isolation::Process { 1.0 } else { 0.75 };
+    let copy = |copyist: Copyist, what: &str| {
+        let what = format!("{} full, shadow, {isolation}: copy, to memcpy{what}", Size::FULL_HD);
+        both(what, AtLeast(0.7), move |pace| {
+            let cell = full(results, Size::FULL_HD, pace)?;
+            let copy = results.frames.as_ref()?.copy(cell.cell, isolation)?;
+            Some(cell.memcpy(copyist)? / copy)
+        })
+    };
+    vec![
+        copy(Copyist::Other, ""),
+        copy(Copyist::Painter, " by the painter"),
+        both(
+            format!("{} full, shadow, {isolation}: to waypipe", Size::FULL_HD),
+            AtMost(0.25),
+            |pace| {
+                let cell = full(results, Size::FULL_HD, pace)?;
+                Some(cell.median(path)? / waypipe(cell)?)
+            },
+        ),
+        both(
+            format!("{} 64x64, shadow, {isolation}: to waypipe", Size::FULL_HD),
+            AtMost(small),
+            |pace| {
+                let cell = Cell { damage: Damage::Small, ..Cell::full(Size::FULL_HD, pace) };
+                let cell = results.frames.as_ref()?.cell(cell)?;
+                Some(cell.median(path)? / waypipe(cell)?)
+            },
+        ),
+    ]
+}
+
+fn crowd(results: &Results, isolation: Isolation) -> Vec<Goal> {
+    let path = Path::Shadow(isolation);
+    let growth =
+        results.clients.as_ref().and_then(|clients| clients.growth(path, Beside::Idle(1000)));
+    let memory = results.memories.as_ref().and_then(|memories| memories.on_host(path));
+    vec![
+        Goal {
+            what: format!("beside 1,000 idle clients, {isolation}: to beside nobody"),
+            bound: AtMost(1.1),
+            found: vec![(String::new(), growth)],
+        },
+        Goal {
+            what: format!("KiB on the host for each idle client, {isolation}"),
+            bound: AtMost(64.0),
+            found: vec![(String::new(), memory.map(|bytes| bytes / 1024.0))],
+        },
+    ]
+}
