@@ -150,7 +150,7 @@ impl Bench {
     /// Keeps what was measured, and makes the summary anew.
     ///
     /// # Errors
-    /// If it can't be written, or what is there isn't understood.
+    /// If it can't be written.
     pub fn save(&self, report: &impl Serialize) -> Result<()> {
         report::save(&self.folder(), self.name, report)?;
         self.refresh().map(|_| ())
@@ -159,7 +159,7 @@ impl Bench {
     /// Makes the summary of all benchmarks anew; it.
     ///
     /// # Errors
-    /// If it can't be written, or what is there isn't understood.
+    /// If it can't be written.
     pub fn refresh(&self) -> Result<String> {
         summary::refresh(&self.folder(), &part::target().join("criterion"))
     }

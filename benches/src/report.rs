@@ -160,15 +160,15 @@ pub struct Memory {
 /// Reads what a benchmark has left in `folder`; none if it never ran.
 ///
 /// # Errors
-/// If it can't be read or understood: an older version may have written it.
+/// If it can't be read or understood: another version may have written it.
 pub fn load<R: DeserializeOwned>(folder: &FilePath, name: &str) -> Result<Option<R>> {
     let path = folder.join(name).with_extension("json");
     let text = match fs::read(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        text => text.with_context(|| format!("can't read {}", path.display()))?,
+        text => text.with_context(|| format!("{name}.json can't be read"))?,
     };
     let report = serde_json::from_slice(&text);
-    report.map(Some).with_context(|| format!("{} isn't understood; remove it", path.display()))
+    report.map(Some).with_context(|| format!("{name}.json is of another version"))
 }
 
 /// Writes what a benchmark leaves.

@@ -11,6 +11,7 @@ mod wire;
 use crate::report::{self, About, Clients, Connects, Frames, Memories, Roundtrips, Throughputs};
 use anyhow::{Context, Result};
 use figures::{bytes, three};
+use serde::de::DeserializeOwned;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -36,23 +37,33 @@ pub struct Results {
     pub memories: Option<Memories>,
     /// What criterion has kept of `wire`.
     rates: Vec<Rate>,
+    /// What is there, but not understood.
+    not_understood: Vec<String>,
+}
+
+fn understood<R: DeserializeOwned>(
+    folder: &Path,
+    name: &str,
+    wrong: &mut Vec<String>,
+) -> Option<R> {
+    report::load(folder, name).unwrap_or_else(|error| {
+        wrong.push(format!("{error:#}"));
+        None
+    })
 }
 
 impl Results {
-    /// What is in `folder`, and in criterion's.
-    ///
-    /// # Errors
-    /// If something there isn't understood.
-    pub fn load(folder: &Path, criterion: &Path) -> Result<Self> {
-        Ok(Self {
-            frames: report::load(folder, "frame")?,
-            roundtrips: report::load(folder, "roundtrip")?,
-            connects: report::load(folder, "connect")?,
-            clients: report::load(folder, "clients")?,
-            throughputs: report::load(folder, "throughput")?,
-            memories: report::load(folder, "memory")?,
-            rates: wire::rates(criterion),
-        })
+    /// What is in `folder`, and in criterion's. What another version has left there is told of, and no more.
+    pub fn load(folder: &Path, criterion: &Path) -> Self {
+        let mut results = Self { rates: wire::rates(criterion), ..Self::default() };
+        let wrong = &mut results.not_understood;
+        results.frames = understood(folder, "frame", wrong);
+        results.roundtrips = understood(folder, "roundtrip", wrong);
+        results.connects = understood(folder, "connect", wrong);
+        results.clients = understood(folder, "clients", wrong);
+        results.throughputs = understood(folder, "throughput", wrong);
+        results.memories = understood(folder, "memory", wrong);
+        results
     }
 
     /// The circumstances of each benchmark that has left something.
@@ -84,13 +95,18 @@ impl Results {
     }
 
     fn circumstances(&self) -> String {
+        let mut text = String::new();
+        for wrong in &self.not_understood {
+            let _ = writeln!(text, "- Left out: {wrong}.");
+        }
         let abouts = self.abouts();
         let Some((_, first)) = abouts.first() else {
-            return "Nothing was measured yet: `cargo bench`.\n\n".to_owned();
+            return text + "Nothing was measured yet: `cargo bench`.\n\n";
         };
         let machine = &first.machine;
-        let mut text = format!(
-            "{}, {} processors ({}), {} of memory, Linux {}. Every part of a path is a process; there are no VMs.\n",
+        let _ = writeln!(
+            text,
+            "{}, {} processors ({}), {} of memory, Linux {}. Every part of a path is a process; there are no VMs.",
             first.date,
             machine.cores,
             machine.processor,
@@ -127,9 +143,9 @@ impl Results {
 /// Makes the summary and the plots of what is in `folder` anew; the summary.
 ///
 /// # Errors
-/// If something there isn't understood, or nothing can be written.
+/// If nothing can be written.
 pub fn refresh(folder: &Path, criterion: &Path) -> Result<String> {
-    let results = Results::load(folder, criterion)?;
+    let results = Results::load(folder, criterion);
     let text = results.render();
     fs::create_dir_all(folder).with_context(|| format!("can't make {}", folder.display()))?;
     let path = folder.join(NAME);
