@@ -155,6 +155,13 @@ pub(crate) const VM: &[Package] = &[
     },
 ];
 
+/// What benchmarks compare with, if no newer one can be had.
+pub(crate) const BENCH: &[Package] = &[Package {
+    name: "waypipe",
+    proofs: &[Program("waypipe")],
+    reason: "another way from a client to a compositor, to compare with",
+}];
+
 /// The packages of simple clients, and what these need.
 const CLIENTS: [&str; 3] = ["weston", "foot", "fonts-dejavu-core"];
 

@@ -1,9 +1,9 @@
-//! The project's own commands: `cargo xtask demo`, `cargo xtask test`, `cargo xtask dist`, `cargo xtask suite` and
-//! `cargo xtask vm`.
+//! The project's own commands: `cargo xtask demo`, `test`, `bench`, `dist`, `suite` and `vm`.
 
 #![deny(unsafe_code)]
 
 mod apt;
+mod bench;
 mod build;
 mod demo;
 mod dist;
@@ -38,6 +38,8 @@ enum Command {
     Demo(demo::Options),
     /// Builds everything and runs every test, the whole-path ones with real clients and compositors included
     Test(test::Options),
+    /// Gets what is compared with, and runs every benchmark
+    Bench(bench::Options),
     /// Makes the Debian packages, with manual pages, completions and systemd's units
     Dist(dist::Options),
     /// Gets programs of newer Debians, for tests and benchmarks, and tells in which folders they are
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
     let result = match Options::parse().command {
         Command::Demo(options) => demo::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Test(options) => test::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Dist(options) => dist::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Suite(options) => suite::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Vm(options) => vm::run(&options).map(|()| ExitCode::SUCCESS),

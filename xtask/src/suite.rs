@@ -53,6 +53,11 @@ pub(crate) const SUITES: &[Suite] = &[
     },
 ];
 
+/// The one that has what benchmarks compare with.
+pub(crate) fn of_benchmarks() -> Vec<Suite> {
+    SUITES.iter().filter(|suite| suite.programs.contains(&"waypipe")).copied().collect()
+}
+
 /// Options of `cargo xtask suite`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
