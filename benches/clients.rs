@@ -77,7 +77,7 @@ fn measure(bench: &mut Bench, lanes: &[(Path, Beside)]) -> Result<Vec<Collected>
         route.beside(beside)?;
         routes.push(route);
     }
-    bench.say("measuring");
+    bench.say(&format!("measuring, {} s", bench.time(TIME).as_secs()));
     let plan = Plan {
         burst: Burst { warm_up: 1, count: bench.count(10, 1), limit_ms: 200, pace: CELL.pace },
         time: bench.time(TIME),

@@ -85,14 +85,24 @@ pub(crate) fn main(socket: &Path) -> Result<()> {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     epoll.add(std::io::stdin(), EpollEvent::new(EpollFlags::EPOLLIN, STDIN))?;
     epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
-    let mut sink = Sink { epoll, clients: HashMap::new(), next: LISTENER, state: State::default() };
+    let mut sink = Sink {
+        epoll,
+        clients: HashMap::new(),
+        next: LISTENER,
+        spare: Some(display()?),
+        state: State::default(),
+    };
     let mut told = Vec::new();
     let mut events = [EpollEvent::empty(); 32];
     loop {
-        let count = match sink.epoll.wait(&mut events, EpollTimeout::NONE) {
-            Err(nix::errno::Errno::EINTR) => 0,
+        let idle = if sink.spare.is_some() { EpollTimeout::NONE } else { EpollTimeout::ZERO };
+        let count = match sink.epoll.wait(&mut events, idle) {
+            Err(nix::errno::Errno::EINTR) => continue,
             count => count?,
         };
+        if count == 0 {
+            sink.spare = Some(display()?);
+        }
         for event in &events[..count] {
             match event.data() {
                 STDIN if !sink.hear(&mut told)? => return Ok(()),
@@ -104,11 +114,21 @@ pub(crate) fn main(socket: &Path) -> Result<()> {
     }
 }
 
+/// A display for the next client.
+fn display() -> Result<Display<State>> {
+    let display = Display::new()?;
+    display.handle().set_default_max_buffer_size(MAX_QUEUED);
+    protocol::advertise(&display.handle());
+    Ok(display)
+}
+
 struct Sink {
     epoll: Epoll,
     clients: HashMap<u64, Served>,
     /// The token that was given last.
     next: u64,
+    /// A display that was made while there was nothing to do: other compositors need none for each client.
+    spare: Option<Display<State>>,
     state: State,
 }
 
@@ -120,12 +140,9 @@ impl Sink {
             Err(error) => return Err(error).context("can't accept a client"),
         };
         let socket = stream.try_clone()?;
-        let display = Display::new()?;
-        let mut handle = display.handle();
-        handle.set_default_max_buffer_size(MAX_QUEUED);
-        protocol::advertise(&handle);
+        let display = self.spare.take().map_or_else(display, Ok)?;
         let gone = Arc::new(Gone::default());
-        let id = handle.insert_client(stream, gone.clone())?.id();
+        let id = display.handle().insert_client(stream, gone.clone())?.id();
         self.next += 1;
         self.epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, self.next))?;
         self.clients.insert(self.next, Served { display, id, gone, socket, full: false });
