@@ -1,6 +1,7 @@
 //! A client's connection, with no more between it and the socket than there has to be.
 //!
-//! It makes the system calls that libwayland makes for `wl_display_roundtrip`: a sendmsg, a poll, a recvmsg.
+//! It makes the system calls that libwayland makes for `wl_display_roundtrip`: a sendmsg, a poll, a recvmsg. For what has
+//! no pixels, and for many clients at once; windows are libwayland's.
 
 use crate::opcode;
 use anyhow::{Context, Result, bail, ensure};
@@ -37,8 +38,6 @@ const REGISTRY: u32 = WL_DISPLAY + 1;
 pub(crate) struct Heard {
     /// Name, interface and version of each global.
     pub(crate) globals: Vec<(u32, CString, u32)>,
-    /// wl_buffers that were released.
-    pub(crate) released: Vec<u32>,
     /// `wl_pointer.motion`, how often.
     pub(crate) motions: u64,
     /// The newest selection: 0 if it is none.
@@ -55,7 +54,6 @@ pub(crate) struct Heard {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Callback,
-    Buffer,
     Pointer,
     DataDevice,
     DataSource,
@@ -112,11 +110,6 @@ impl Connection {
     /// An id for an object whose events nobody cares for.
     pub(crate) fn id(&mut self) -> u32 {
         self.id_of(Kind::Other)
-    }
-
-    /// An id for a wl_buffer.
-    pub(crate) fn buffer_id(&mut self) -> u32 {
-        self.id_of(Kind::Buffer)
     }
 
     /// An id for a wl_pointer.
@@ -274,7 +267,6 @@ fn handle(
             heard.globals.push((word(0), interface, version));
         }
         (id, Kind::Callback, opcode::WL_CALLBACK_DONE) => heard.done = id,
-        (id, Kind::Buffer, opcode::WL_BUFFER_RELEASE) => heard.released.push(id),
         (_, Kind::Pointer, opcode::WL_POINTER_MOTION) => heard.motions += 1,
         (_, Kind::DataDevice, opcode::WL_DATA_DEVICE_SELECTION) => heard.selection = Some(word(0)),
         (_, Kind::DataSource, opcode::WL_DATA_SOURCE_SEND) => {

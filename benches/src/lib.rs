@@ -22,6 +22,7 @@ mod connection;
 mod copier;
 mod cpu;
 mod crowd;
+mod libwayland;
 pub mod machine;
 mod opcode;
 mod order;

@@ -24,7 +24,6 @@ pub(crate) const WL_DISPLAY_ERROR: u16 = 0;
 pub(crate) const WL_DISPLAY_DELETE_ID: u16 = 1;
 pub(crate) const WL_REGISTRY_GLOBAL: u16 = 0;
 pub(crate) const WL_CALLBACK_DONE: u16 = 0;
-pub(crate) const WL_BUFFER_RELEASE: u16 = 0;
 pub(crate) const WL_DATA_SOURCE_SEND: u16 = 1;
 pub(crate) const WL_DATA_DEVICE_SELECTION: u16 = 5;
 pub(crate) const WL_POINTER_MOTION: u16 = 2;

@@ -1,18 +1,13 @@
 //! A client's window: two buffers in one pool, drawn in and shown in turn.
 
 use crate::cell::{Cell, Content, Damage};
-use crate::connection::Connection;
-use crate::opcode;
+use crate::libwayland::Client;
 use crate::pixels::{Layout, PIXEL, Pool, Rect};
 use anyhow::{Context, Result};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use wlproxy_protocol::wayland::Arg;
 use wlproxy_tests::Flood;
-
-/// `wl_shm.format`, xrgb8888 (wayland.xml).
-const XRGB8888: u32 = 1;
 
 /// Edge of what changes with [`Damage::Small`], in pixels.
 const SMALL: usize = 64;
@@ -70,12 +65,10 @@ pub(crate) fn layouts(cell: &Cell) -> [Layout; BUFFERS] {
 /// A window on the compositor.
 #[derive(Debug)]
 pub(crate) struct Window {
-    connection: Connection,
+    client: Client,
     damage: Damage,
     pool: Pool,
     layouts: [Layout; BUFFERS],
-    buffers: [u32; BUFFERS],
-    surface: u32,
     painter: Painter,
     /// Which buffer is shown.
     shown: usize,
@@ -88,66 +81,28 @@ pub(crate) struct Window {
 impl Window {
     /// Connects and shows a first frame in each buffer.
     pub(crate) fn open(socket: &Path, cell: &Cell) -> Result<Self> {
-        let mut connection = Connection::connect(socket)?;
-        connection.sync()?;
-        let compositor = connection.bind(c"wl_compositor", 4)?;
-        let shm = connection.bind(c"wl_shm", 1)?;
         let layouts = layouts(cell);
         let size = cell.size.bytes() as usize * BUFFERS;
         let (pool, file) = Pool::new(NonZeroUsize::new(size).context("a window has pixels")?)
             .context("no pool")?;
-        let surface = connection.id();
-        let surface_arg = [Arg::NewId(surface)];
-        connection.push(compositor, opcode::WL_COMPOSITOR_CREATE_SURFACE, &surface_arg);
-        let pool_id = connection.id();
-        let args = [Arg::NewId(pool_id), Arg::Fd, Arg::Int(size.try_into()?)];
-        connection.push(shm, opcode::WL_SHM_CREATE_POOL, &args);
-        connection.push_fd(file);
-        let buffers = layouts.map(|layout| {
-            let id = connection.buffer_id();
-            let [offset, width, height, stride] =
-                [layout.offset, layout.width, layout.height, layout.stride]
-                    .map(|number| Arg::Int(number as i32));
-            let args = [Arg::NewId(id), offset, width, height, stride, Arg::Uint(XRGB8888)];
-            connection.push(pool_id, opcode::WL_SHM_POOL_CREATE_BUFFER, &args);
-            id
-        });
-        let painter = Painter::new(cell);
-        let mut window = Self {
-            connection,
-            damage: cell.damage,
-            pool,
-            layouts,
-            buffers,
-            surface,
-            painter,
-            shown: 0,
-            before: None,
-            at: 0,
-        };
+        let client = Client::connect(socket, &file, size, &layouts)?;
+        let (damage, painter) = (cell.damage, Painter::new(cell));
+        let mut window =
+            Self { client, damage, pool, layouts, painter, shown: 0, before: None, at: 0 };
         for _ in 0..BUFFERS {
             let whole = window.layouts[0].whole();
             window.turn()?;
             window.painter.next();
             window.painter.draw(&mut window.pool, window.layouts[window.shown], whole);
-            window.commit(Some(whole))?;
+            window.client.commit(Some((window.shown, whole)));
+            window.client.roundtrip()?;
         }
         Ok(window)
     }
 
     /// Draws a frame, commits it, and waits until it was processed; how long that took after drawing.
     pub(crate) fn frame(&mut self) -> Result<Duration> {
-        let layout = self.layouts[0];
-        let damage = match self.damage {
-            Damage::None => None,
-            Damage::Full => Some(layout.whole()),
-            Damage::Small => {
-                self.at += 1;
-                let (columns, rows) = (layout.width / SMALL, layout.height / SMALL);
-                let (x, y) = (self.at % columns * SMALL, self.at / columns % rows * SMALL);
-                Some(Rect { x, y, width: SMALL, height: SMALL })
-            }
-        };
+        let damage = self.next_damage();
         if let Some(damage) = damage {
             self.turn()?;
             let layout = self.layouts[self.shown];
@@ -161,8 +116,24 @@ impl Window {
             self.before = Some(damage);
         }
         let begin = Instant::now();
-        self.commit(damage)?;
+        self.client.commit(damage.map(|damage| (self.shown, damage)));
+        self.client.roundtrip()?;
         Ok(begin.elapsed())
+    }
+
+    /// What the next frame changes.
+    fn next_damage(&mut self) -> Option<Rect> {
+        let layout = self.layouts[0];
+        match self.damage {
+            Damage::None => None,
+            Damage::Full => Some(layout.whole()),
+            Damage::Small => {
+                self.at += 1;
+                let (columns, rows) = (layout.width / SMALL, layout.height / SMALL);
+                let (x, y) = (self.at % columns * SMALL, self.at / columns % rows * SMALL);
+                Some(Rect { x, y, width: SMALL, height: SMALL })
+            }
+        }
     }
 
     /// A number that tells what is shown.
@@ -173,28 +144,6 @@ impl Window {
     /// The buffer that isn't shown is the next one.
     fn turn(&mut self) -> Result<()> {
         self.shown = (self.shown + 1) % BUFFERS;
-        let buffer = self.buffers[self.shown];
-        if self.painter.frame >= BUFFERS {
-            let released = |released: &Vec<u32>| released.contains(&buffer);
-            self.connection
-                .wait(|heard| released(&heard.released))
-                .with_context(|| format!("wl_buffer {buffer} isn't released"))?;
-        }
-        self.connection.heard.released.retain(|&released| released != buffer);
-        Ok(())
-    }
-
-    /// Shows what was drawn, and waits until that was processed.
-    fn commit(&mut self, damage: Option<Rect>) -> Result<()> {
-        let connection = &mut self.connection;
-        if let Some(damage) = damage {
-            let attach = [Arg::Object(self.buffers[self.shown]), Arg::Int(0), Arg::Int(0)];
-            connection.push(self.surface, opcode::WL_SURFACE_ATTACH, &attach);
-            let args = [damage.x, damage.y, damage.width, damage.height]
-                .map(|number| Arg::Int(number as i32));
-            connection.push(self.surface, opcode::WL_SURFACE_DAMAGE_BUFFER, &args);
-        }
-        connection.push(self.surface, opcode::WL_SURFACE_COMMIT, &[]);
-        connection.sync()
+        self.client.wait_for(self.shown)
     }
 }

@@ -155,8 +155,15 @@ pub(crate) const VM: &[Package] = &[
     },
 ];
 
-/// What benchmarks compare with, if no newer one can be had.
+/// What the client of the benchmarks needs.
 pub(crate) const BENCH: &[Package] = &[Package {
+    name: "libwayland-client0",
+    proofs: &[Exists("/usr/lib/x86_64-linux-gnu/libwayland-client.so.0")],
+    reason: "what clients speak Wayland with",
+}];
+
+/// What benchmarks compare with, if no newer one can be had.
+pub(crate) const WAYPIPE: &[Package] = &[Package {
     name: "waypipe",
     proofs: &[Program("waypipe")],
     reason: "another way from a client to a compositor, to compare with",

@@ -25,9 +25,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let mut progress = Progress::new();
     let dir = crate::root().join("target/xtask");
     fs::create_dir_all(&dir).with_context(|| format!("can't make {}", dir.display()))?;
+    apt::ensure(apt::BENCH, &dir.join("apt.log"), &mut progress)?;
     if let Err(error) = suite::ensure(&suite::folder(), &suite::of_benchmarks(), &mut progress) {
         progress.say(&format!("{error:#}\nso waypipe is to be the machine's own, an older one"));
-        if let Err(error) = apt::ensure(apt::BENCH, &dir.join("apt.log"), &mut progress) {
+        if let Err(error) = apt::ensure(apt::WAYPIPE, &dir.join("apt.log"), &mut progress) {
             progress.say(&format!("{error:#}\nso nothing is compared with waypipe"));
         }
     }
