@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 use std::time::Duration;
-use wlproxy_benches::Sink;
 use wlproxy_benches::bench::Bench;
 use wlproxy_benches::cell::Pace;
 use wlproxy_benches::path::Path;
 use wlproxy_benches::report::{Connects, Lane};
 use wlproxy_benches::rounds::{self, Collected, Plan};
 use wlproxy_benches::talk::{Burst, Task};
+use wlproxy_benches::{Route, Sink};
 
 /// How long it is measured.
 const TIME: Duration = Duration::from_secs(30);
@@ -29,7 +29,7 @@ fn main() -> Result<()> {
 fn measure(bench: &mut Bench, paths: &[Path]) -> Result<Vec<Collected>> {
     bench.say("all paths");
     let mut sink = Sink::start()?;
-    let mut routes = bench.routes(paths, &sink)?;
+    let mut routes = Route::start_all(paths, &sink)?;
     routes.iter_mut().try_for_each(|route| route.take(Task::Connect))?;
     let plan = Plan {
         // Paced: who comes next doesn't wait for what the one before has left.

@@ -65,7 +65,7 @@ impl Stage {
     fn start(bench: &mut Bench, paths: &[Path]) -> Result<Self> {
         bench.say("starting all paths");
         let sink = Sink::start()?;
-        let routes = bench.routes(paths, &sink)?;
+        let routes = Route::start_all(paths, &sink)?;
         let copier = |_| Route::start(Path::Direct, &sink);
         let copiers = MEMCPY.iter().map(copier).collect::<Result<_>>()?;
         Ok(Self { sink, routes, copiers })

@@ -1,13 +1,13 @@
 //! How much memory each process between client and sink holds for a client that does nothing.
 
 use anyhow::Result;
-use wlproxy_benches::Sink;
 use wlproxy_benches::bench::Bench;
 use wlproxy_benches::path::{Compression, Isolation, Path};
 use wlproxy_benches::report::{Memories, Memory};
 use wlproxy_benches::resident::{Bytes, Resident, Roles, roles};
 use wlproxy_benches::rounds::Collected;
 use wlproxy_benches::talk::{Beside, Task};
+use wlproxy_benches::{Route, Sink};
 
 /// Clients that are there before anything is counted: all that happens once has happened.
 const FIRST: u32 = 10;
@@ -60,7 +60,7 @@ fn measure(bench: &mut Bench, path: Path) -> Result<(Memory, Collected)> {
     };
     bench.say(&format!("{path}: {} clients", FIRST + STEPS * step));
     let sink = Sink::start()?;
-    let mut route = bench.routes(&[path], &sink)?.remove(0);
+    let mut route = Route::start(path, &sink)?;
     route.take(Task::Sync)?;
     route.beside(Beside::Idle(FIRST))?;
     let first = roles(&mut route);

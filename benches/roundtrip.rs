@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 use std::time::Duration;
-use wlproxy_benches::Sink;
 use wlproxy_benches::bench::Bench;
 use wlproxy_benches::cell::Pace;
 use wlproxy_benches::path::Path;
 use wlproxy_benches::report::{Lane, Roundtrips};
 use wlproxy_benches::rounds::{self, Collected, Plan};
 use wlproxy_benches::talk::{Burst, Task};
+use wlproxy_benches::{Route, Sink};
 
 /// How long each pace is measured.
 const TIME: Duration = Duration::from_secs(20);
@@ -33,7 +33,7 @@ fn main() -> Result<()> {
 fn measure(bench: &mut Bench, paths: &[Path], pace: Pace) -> Result<Vec<Collected>> {
     bench.say(&format!("{pace}"));
     let mut sink = Sink::start()?;
-    let mut routes = bench.routes(paths, &sink)?;
+    let mut routes = Route::start_all(paths, &sink)?;
     routes.iter_mut().try_for_each(|route| route.take(Task::Sync))?;
     let plan = Plan {
         burst: Burst { warm_up: 2, count: bench.count(50, 2), limit_ms: 200, pace },

@@ -6,7 +6,7 @@ use crate::path::Path;
 use crate::report::{self, About};
 use crate::resident::Bytes;
 use crate::rounds::Collected;
-use crate::route::{Route, Sink};
+use crate::route::Route;
 use crate::summary;
 use crate::waypipe::Waypipe;
 use anyhow::Result;
@@ -28,6 +28,8 @@ pub struct Bench {
     name: &'static str,
     test: bool,
     about: About,
+    /// Whether it was told what is left out.
+    told: bool,
 }
 
 impl Bench {
@@ -36,7 +38,7 @@ impl Bench {
         // As criterion sees it: cargo says --bench unless it only tests.
         let has = |option: &str| std::env::args().any(|arg| arg == option);
         let about = About { date: today(), machine: Machine::this(), ..About::default() };
-        Self { name, test: has("--test") || !has("--bench"), about }
+        Self { name, test: has("--test") || !has("--bench"), about, told: false }
     }
 
     /// Whether everything is only tried, once and quickly.
@@ -85,19 +87,8 @@ impl Bench {
                 Some(why) => self.about.left_out.push(format!("{path}: {why}")),
             }
         }
-        there
-    }
-
-    /// Starts `paths`.
-    ///
-    /// # Errors
-    /// If one doesn't start.
-    pub fn routes(&mut self, paths: &[Path], sink: &Sink) -> Result<Vec<Route>> {
-        for left_out in &self.about.left_out {
-            self.say(&format!("left out: {left_out}"));
-        }
         self.about.waypipe = Waypipe::find().ok().map(|waypipe| waypipe.version);
-        paths.iter().map(|&path| Route::start(path, sink)).collect()
+        there
     }
 
     /// Has criterion show what `measure` finds for each of `lanes`, in that order. It is called once if criterion wants any
@@ -123,6 +114,7 @@ impl Bench {
             let mut replay = None;
             group.bench_function(lane, |bencher| {
                 if let Some(measure) = measure.take() {
+                    self.tell_left_out();
                     let found = measure(self).unwrap_or_else(|error| panic!("{error:#}"));
                     assert_eq!(found.len(), lanes.len(), "one for each lane");
                     measured = Some(found);
@@ -134,6 +126,13 @@ impl Bench {
         }
         group.finish();
         measured
+    }
+
+    /// Tells, once, what isn't measured.
+    fn tell_left_out(&mut self) {
+        if !std::mem::replace(&mut self.told, true) {
+            self.about.left_out.iter().for_each(|what| self.say(&format!("left out: {what}")));
+        }
     }
 
     /// The circumstances of this run.

@@ -97,6 +97,14 @@ impl Route {
         Ok(route)
     }
 
+    /// The same for all of `paths`.
+    ///
+    /// # Errors
+    /// If one doesn't start.
+    pub fn start_all(paths: &[Path], sink: &Sink) -> Result<Vec<Self>> {
+        paths.iter().map(|&path| Self::start(path, sink)).collect()
+    }
+
     /// Why `path` can't be had on this machine, if it can't.
     pub fn lacks(path: Path) -> Option<String> {
         match path {
