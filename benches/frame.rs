@@ -11,8 +11,8 @@ use wlproxy_benches::samples::Timing;
 use wlproxy_benches::talk::{Burst, Copyist, Task};
 use wlproxy_benches::{Route, Sink};
 
-/// How long each cell is measured. With what is around it, 14 of them take about 6 minutes.
-const TIME: Duration = Duration::from_secs(22);
+/// How long each cell is measured. With what is around it, 14 of them take about 7 minutes.
+const TIME: Duration = Duration::from_secs(26);
 
 /// Who copies frames beside the paths, and what that is called among them.
 const MEMCPY: [(Copyist, &str); 2] =

@@ -3,7 +3,7 @@
 use crate::cell::{Cell, Damage};
 use crate::pixels::{Layout, Pool};
 use crate::talk::Copyist;
-use crate::window::{Painter, layouts};
+use crate::window::{BUFFERS, Painter, layouts};
 use anyhow::{Context, Result, ensure};
 use std::num::NonZeroUsize;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -14,16 +14,18 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(crate) struct Copier {
     pools: Arc<Mutex<Pools>>,
-    layout: Layout,
     painter: Painter,
     other: Option<Other>,
 }
 
-/// Where a frame is drawn, and where it is copied to.
+/// Where frames are drawn, and where they are copied to: two each, in turn, as many as a window and its shadows are.
 #[derive(Debug)]
 struct Pools {
     from: Pool,
     to: Pool,
+    layouts: [Layout; BUFFERS],
+    /// Which one is next.
+    turn: usize,
 }
 
 /// The thread that copies, if it isn't the one that draws.
@@ -34,17 +36,20 @@ struct Other {
 }
 
 impl Copier {
-    /// Two pools with room for a frame of `cell` each.
+    /// For frames of `cell`.
     pub(crate) fn new(cell: &Cell, copyist: Copyist) -> Result<Self> {
         ensure!(cell.damage == Damage::Full, "only whole frames are copied");
-        let size = NonZeroUsize::new(cell.size.bytes() as usize).context("a frame has pixels")?;
+        let size = NonZeroUsize::new(cell.size.bytes() as usize * BUFFERS);
+        let size = size.context("a frame has pixels")?;
         let pool = || Pool::new(size).map(|(pool, _)| pool).context("no pool");
-        let pools = Arc::new(Mutex::new(Pools { from: pool()?, to: pool()? }));
+        let (from, to, layouts) = (pool()?, pool()?, layouts(cell));
+        let pools = Arc::new(Mutex::new(Pools { from, to, layouts, turn: 0 }));
         let other = (copyist == Copyist::Other).then(|| Other::start(pools.clone()));
-        let (layout, painter) = (layouts(cell)[0], Painter::new(cell));
-        let mut copier = Self { pools, layout, painter, other };
-        // Every page of both is there before anything is measured.
-        copier.frame()?;
+        let mut copier = Self { pools, painter: Painter::new(cell), other };
+        // Every page is there before anything is measured.
+        for _ in 0..BUFFERS {
+            copier.frame()?;
+        }
         Ok(copier)
     }
 
@@ -52,7 +57,9 @@ impl Copier {
     pub(crate) fn frame(&mut self) -> Result<Duration> {
         self.painter.next();
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        self.painter.draw(&mut pools.from, self.layout, self.layout.whole());
+        pools.turn = (pools.turn + 1) % BUFFERS;
+        let layout = pools.layouts[pools.turn];
+        self.painter.draw(&mut pools.from, layout, layout.whole());
         let Some(other) = &self.other else { return Ok(pools.copy()) };
         drop(pools);
         other.ask.send(())?;
@@ -62,8 +69,9 @@ impl Copier {
 
 impl Pools {
     fn copy(&mut self) -> Duration {
+        let offset = self.layouts[self.turn].offset;
         let begin = Instant::now();
-        self.to.copy(&self.from, self.from.size());
+        self.to.copy(&self.from, offset, self.from.size() / BUFFERS);
         begin.elapsed()
     }
 }

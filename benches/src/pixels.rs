@@ -107,9 +107,9 @@ impl Pool {
         }
     }
 
-    /// Copies the first `len` bytes of `from` here, as fast as the machine can: one memcpy(3).
-    pub(crate) fn copy(&mut self, from: &Pool, len: usize) {
-        let (from, to) = (from.at(0, len), self.at(0, len));
+    /// Copies `len` bytes at `offset` of `from` to the same place here, as fast as the machine can: one memcpy(3).
+    pub(crate) fn copy(&mut self, from: &Pool, offset: usize, len: usize) {
+        let (from, to) = (from.at(offset, len), self.at(offset, len));
         // SAFETY: `at` checked both sides, and two mappings don't overlap.
         unsafe { to.copy_from_nonoverlapping(from, len) }
     }

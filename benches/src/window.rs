@@ -17,7 +17,7 @@ const SMALL: usize = 64;
 const NOISE_SHIFTS: usize = 4096;
 
 /// How many buffers: the compositor has one, and the client draws in the other.
-const BUFFERS: usize = 2;
+pub(crate) const BUFFERS: usize = 2;
 
 /// What is drawn into a buffer.
 #[derive(Debug)]
