@@ -9,6 +9,7 @@
 //! | [`cross_domain`] | commands and events of such contexts |
 //! | [`accept`] | hello, records and answers of a main context |
 //! | [`report`] | what an agent tells of its own numbers |
+//! | [`lend`] | how an application of a client VM borrows allocations from the agent |
 //! | [`limits`] | every bound that both sides of a channel have to agree on |
 //!
 //! Nothing here does I/O, reads a clock or contains unsafe code.
@@ -17,6 +18,7 @@
 
 pub mod accept;
 pub mod cross_domain;
+pub mod lend;
 pub mod limits;
 pub mod report;
 pub mod virtio_gpu;
