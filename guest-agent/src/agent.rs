@@ -7,6 +7,7 @@
 
 use crate::channel::{Channel, Error, Event, VfdId};
 use crate::connection::{Connection, Link, Role, Step};
+use crate::lend;
 use crate::pump::Progress;
 use crate::world::{CHANNEL, REST_END, World};
 use nix::sys::epoll::{EpollEvent, EpollFlags, EpollTimeout};
@@ -230,6 +231,11 @@ impl Agent {
                         connection.close(&mut self.world);
                         self.world.stats.connections_now -= 1;
                     }
+                }
+            }
+            None if self.world.lender.knows(key) => {
+                if self.world.run_borrower(key)? == lend::Progress::More {
+                    self.wake(key);
                 }
             }
             None if !self.world.is_pump(key) => {

@@ -7,6 +7,7 @@
 //! | [`agent`] | connections between local Wayland sockets and contexts, in one thread |
 //! | [`run`] | the role of a client VM: shadows for its clients' buffers |
 //! | [`shadow`] | which parts of a shadow are stale, and the copies |
+//! | [`lend`] | allocations that applications draw into, so that nothing is copied |
 //! | [`listener`] | the accept side of a compositor VM |
 //! | [`serve`] | the role of a compositor VM: brings accepted streams to the compositor's socket |
 //! | [`compositor`] | that compositor: whether it is there, and when it ends |
@@ -22,6 +23,7 @@ pub mod cli;
 pub mod compositor;
 pub mod connection;
 mod constants;
+pub mod lend;
 pub mod listener;
 pub mod mapped;
 pub mod memory;

@@ -100,6 +100,9 @@ pub struct Truncated;
 #[derive(Debug)]
 pub struct ClientPool {
     area: Area,
+    /// As the client said. An allocation is mapped whole, and may be larger.
+    size: NonZeroUsize,
+    is_allocation: bool,
     truncated: bool,
 }
 
@@ -116,18 +119,32 @@ impl ClientPool {
         if fstatfs(&fd)?.filesystem_type() == HUGETLBFS_MAGIC {
             return Err(Errno::EOPNOTSUPP.into());
         }
-        Ok(Self { area: Area::new(fd, size, ProtFlags::PROT_READ)?, truncated: false })
+        let area = Area::new(fd, size, ProtFlags::PROT_READ)?;
+        Ok(Self { area, size, is_allocation: false, truncated: false })
+    }
+
+    /// A pool of `size` bytes at the beginning of an allocation of `len`, which is mapped whole.
+    pub fn of_allocation(fd: impl AsFd, len: u64, size: NonZeroUsize) -> io::Result<Self> {
+        install_guard();
+        let len = usize::try_from(len).ok().and_then(NonZeroUsize::new);
+        let len = len.filter(|&len| size <= len).ok_or(Errno::EINVAL)?;
+        let area = Area::new(fd, len, ProtFlags::PROT_READ)?;
+        Ok(Self { area, size, is_allocation: true, truncated: false })
     }
 
     /// Size in bytes, as the client said.
     pub fn size(&self) -> usize {
-        self.area.len.get()
+        self.size.get()
     }
 
     /// Maps more of the file. Fails without any change if there is no room, or after a [`Truncated`].
     pub fn grow(&mut self, size: NonZeroUsize) -> io::Result<()> {
         if size <= self.area.len {
+            self.size = self.size.max(size);
             return Ok(());
+        }
+        if self.is_allocation {
+            return Err(Errno::EINVAL.into());
         }
         let Area { address, len } = self.area;
         // SAFETY: the area is one whole mapping of ours, and nobody keeps a pointer into it between two calls.
@@ -135,6 +152,7 @@ impl ClientPool {
             unsafe { mremap(address, len.get(), size.get(), MRemapFlags::MREMAP_MAYMOVE, None) }?;
         self.area.address = address;
         self.area.len = size;
+        self.size = size;
         Ok(())
     }
 

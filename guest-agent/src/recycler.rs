@@ -1,6 +1,6 @@
 //! Allocations that no client needs now, kept for the next one: mapping a new one into two VMs is expensive.
 
-use crate::channel::{Channel, Error, VfdId};
+use crate::channel::{Allocation, Channel, Error, VfdId};
 use crate::mapped::Mapped;
 use crate::stats::Stats;
 use std::collections::BTreeMap;
@@ -43,6 +43,23 @@ impl Recycler {
             self.idle_count -= 1;
             return Ok(allocation);
         }
+        let allocation = self.allocate(size, channel, stats)?;
+        let size = allocation.size;
+        Mapped::new(allocation, channel).map_err(|error| {
+            tracing::warn!("can't map an allocation of {size} bytes: {error}");
+            stats.allocations -= 1;
+            stats.allocation_bytes -= size;
+            Error::OutOfMemory
+        })
+    }
+
+    /// New memory of at least `size` bytes: zeros.
+    pub fn allocate(
+        &mut self,
+        size: u64,
+        channel: &mut dyn Channel,
+        stats: &mut Stats,
+    ) -> Result<Allocation, Error> {
         let allocation = match channel.allocate(size) {
             Err(Error::OutOfMemory) if self.idle_bytes > 0 => {
                 // What is kept counts against the quota too. What came back just now may be named by a message of the
@@ -53,12 +70,8 @@ impl Recycler {
             }
             result => result?,
         };
-        let allocation = Mapped::new(allocation, channel).map_err(|error| {
-            tracing::warn!("can't map an allocation of {size} bytes: {error}");
-            Error::OutOfMemory
-        })?;
         stats.allocations += 1;
-        stats.allocation_bytes += allocation.size();
+        stats.allocation_bytes += allocation.size;
         Ok(allocation)
     }
 
@@ -74,9 +87,14 @@ impl Recycler {
     /// Gives an allocation back to the host, with the next [`Recycler::close_retired`]. The compositor may go on reading
     /// it: it keeps what it has mapped.
     pub fn discard(&mut self, allocation: Mapped, stats: &mut Stats) {
+        self.give_back(allocation.vfd, allocation.size(), stats);
+    }
+
+    /// The same for one that isn't mapped, of `size` bytes.
+    pub fn give_back(&mut self, vfd: VfdId, size: u64, stats: &mut Stats) {
         stats.allocations -= 1;
-        stats.allocation_bytes -= allocation.size();
-        self.retire(allocation.vfd);
+        stats.allocation_bytes -= size;
+        self.retire(vfd);
     }
 
     /// Closes any vfd with the next [`Recycler::close_retired`].

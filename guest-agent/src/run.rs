@@ -13,7 +13,7 @@ use client::Client;
 use nix::sys::epoll::EpollTimeout;
 use reporter::Reporter;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 use wlproxy_unix::Stream;
@@ -80,6 +80,13 @@ impl Run {
             tracing::warn!(connection = name, "it can't be watched: {error}");
         }
         Ok(())
+    }
+
+    /// Lends allocations to an application that has connected to the [`LendSocket`](crate::lend::LendSocket).
+    pub fn lend_to(&mut self, socket: OwnedFd) {
+        if let Err(error) = self.agent.world.lend_to(socket) {
+            tracing::warn!("an application that borrows can't be watched: {error}");
+        }
     }
 
     /// Does what there is to do, without blocking, and tells the host what has changed in the numbers, four times a

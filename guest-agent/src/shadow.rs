@@ -11,12 +11,17 @@
 //! - All is stale again after a change of how pixels lie on the surface: another size, scale, transform, viewport or
 //!   offset.
 //!
+//! A client that draws into a lent allocation (`lend.rs`) needs no shadows: the compositor gets that allocation as the
+//! pool that it is. What would be stale is followed all the same, and nothing is copied. When the client is given a file of
+//! its own instead, its wl_buffers have their shadows where they were, in the allocation, and all of them are stale.
+//!
 //! A surface shows a shadow until another commit takes it away, even if the client has destroyed wl_buffer and pool
 //! meanwhile; so long it is not used for anything else.
 
 mod arena;
 mod format;
 mod geometry;
+mod pool;
 mod region;
 mod store;
 mod surface;
@@ -28,12 +33,14 @@ pub use format::bytes_per_pixel;
 pub use region::Rect;
 
 use crate::channel::{Error, VfdId};
+use crate::lend::Lent;
 use crate::mapped::Mapped;
-use crate::memory::ClientPool;
 use geometry::Geometry;
+use pool::Pool;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use store::{Key, PoolId, Store};
 use surface::Surface;
 use wayland_client::protocol::{wl_display, wl_shm};
@@ -55,6 +62,18 @@ pub trait Memory {
 
     /// Takes an allocation that the compositor may still read: it must not be used again.
     fn discard(&mut self, allocation: Mapped);
+
+    /// Takes a lent allocation that one pool or shadow less uses.
+    fn give_back(&mut self, lent: Rc<Lent>);
+}
+
+/// What a client has sent as the memory of its wl_shm pool.
+#[derive(Debug)]
+pub enum PoolFile {
+    /// A file of its own.
+    Own(OwnedFd),
+    /// An allocation that it was lent.
+    Lent(Rc<Lent>),
 }
 
 /// Where the compositor finds a shadow.
@@ -75,6 +94,8 @@ pub struct Copied {
     pub copied: u64,
     /// Bytes of pixels that this commit's damage covers.
     pub damaged: u64,
+    /// The compositor sees what the client has drawn: nothing had to be copied.
+    pub seen: bool,
 }
 
 /// A protocol error: the client's connection ends with this wl_display.error.
@@ -121,14 +142,14 @@ pub struct Shadows {
 }
 
 impl Shadows {
-    /// wl_shm.create_pool.
+    /// wl_shm.create_pool. Returns the allocation that the compositor is to have as that pool, if it can have it.
     pub fn create_pool(
         &mut self,
         shm: u32,
         id: u32,
-        fd: OwnedFd,
+        file: PoolFile,
         size: i32,
-    ) -> Result<(), ClientError> {
+    ) -> Result<Option<VfdId>, ClientError> {
         let invalid = || {
             ClientError::shm(shm, wl_shm::Error::InvalidStride, format!("invalid size ({size})"))
         };
@@ -144,14 +165,24 @@ impl Shadows {
         let failed = |error| {
             ClientError::shm(shm, wl_shm::Error::InvalidFd, format!("failed mmap: {error}"))
         };
-        let pool = self.store.add_pool(ClientPool::new(fd, size).map_err(failed)?);
-        self.pools.insert(id, pool);
-        Ok(())
+        let pool = match file {
+            PoolFile::Own(fd) => Pool::of_file(fd, size),
+            PoolFile::Lent(lent) => Pool::of_lent(&lent, size),
+        };
+        let pool = pool.map_err(failed)?;
+        let seen = pool.seen().map(|lent| lent.vfd());
+        self.pools.insert(id, self.store.add_pool(pool));
+        Ok(seen)
     }
 
-    /// wl_shm_pool.resize.
-    pub fn resize_pool(&mut self, id: u32, size: i32) -> Result<(), ClientError> {
-        let pool = self.pools.get(&id).and_then(|&pool| self.store.pool(pool));
+    /// wl_shm_pool.resize. Whether the compositor has the client's pool, and is to be told.
+    pub fn resize_pool(
+        &mut self,
+        id: u32,
+        size: i32,
+        memory: &mut dyn Memory,
+    ) -> Result<bool, ClientError> {
+        let pool = self.pools.get(&id).and_then(|&pool| self.store.pool(pool, memory));
         let pool = pool.ok_or_else(|| ClientError::invalid(id))?;
         let shrinking = || ClientError::shm(id, wl_shm::Error::InvalidFd, "shrinking pool invalid");
         let size =
@@ -159,7 +190,8 @@ impl Shadows {
         let failed = |error| {
             ClientError::shm(id, wl_shm::Error::InvalidFd, format!("failed mremap: {error}"))
         };
-        pool.grow(size).map_err(failed)
+        pool.grow(size).map_err(failed)?;
+        Ok(pool.seen().is_some())
     }
 
     /// wl_shm_pool.destroy. Its wl_buffers live on.
@@ -169,7 +201,8 @@ impl Shadows {
         }
     }
 
-    /// wl_shm_pool.create_buffer. Returns what the compositor is to be asked for instead.
+    /// wl_shm_pool.create_buffer. Returns what the compositor is to be asked for instead; `None` if it has the client's
+    /// pool.
     #[expect(clippy::too_many_arguments, reason = "they are the request's")]
     pub fn create_buffer(
         &mut self,
@@ -181,9 +214,12 @@ impl Shadows {
         stride: i32,
         format: u32,
         memory: &mut dyn Memory,
-    ) -> Result<Placement, ClientError> {
-        let known = self.pools.get(&pool).and_then(|&id| Some((id, self.store.pool(id)?.size())));
-        let (pool_id, size) = known.ok_or_else(|| ClientError::invalid(pool))?;
+    ) -> Result<Option<Placement>, ClientError> {
+        let known = self.pools.get(&pool).and_then(|&id| {
+            let pool = self.store.pool(id, memory)?;
+            Some((id, pool.size(), pool.seen().is_some()))
+        });
+        let (pool_id, size, seen) = known.ok_or_else(|| ClientError::invalid(pool))?;
         if self.buffers.contains_key(&id) {
             return Err(ClientError::invalid(id));
         }
@@ -194,7 +230,7 @@ impl Shadows {
             ClientError::no_memory(format!("no memory for a wl_buffer: {error}"))
         })?;
         self.buffers.insert(id, key);
-        Ok(placement)
+        Ok((!seen).then_some(placement))
     }
 
     /// wl_buffer.destroy. Ids that aren't ours are ignored.
@@ -289,7 +325,7 @@ impl Shadows {
         if let Some(key) = content {
             surface.track(key).into_iter().for_each(|key| self.store.forget(key, id));
             let damaged = key.geometry.pixel_bytes(change.damage.area());
-            result = self.copy(key, Some(id)).map(|copied| Copied { copied, damaged });
+            result = self.copy(key, Some(id), memory).map(|copied| Copied { damaged, ..copied });
         }
         if let Some(before) = change.replaced {
             content.into_iter().for_each(|key| {
@@ -313,11 +349,11 @@ impl Shadows {
     }
 
     /// Another request than attach names this wl_buffer: copies all of it, now.
-    pub fn refresh(&mut self, buffer: u32) -> Result<Copied, ClientError> {
+    pub fn refresh(&mut self, buffer: u32, memory: &mut dyn Memory) -> Result<Copied, ClientError> {
         match self.buffers.get(&buffer) {
             Some(&key) => {
                 self.store.read(key);
-                Ok(Copied { copied: self.copy(key, None)?, damaged: 0 })
+                self.copy(key, None, memory)
             }
             None => Ok(Copied::default()),
         }
@@ -332,17 +368,24 @@ impl Shadows {
         self.surfaces.entry(id).or_default()
     }
 
-    fn copy(&mut self, key: Key, surface: Option<u32>) -> Result<u64, ClientError> {
+    fn copy(
+        &mut self,
+        key: Key,
+        surface: Option<u32>,
+        memory: &mut dyn Memory,
+    ) -> Result<Copied, ClientError> {
         let Self { surfaces, store, buffers, .. } = self;
         let shows = |id| surfaces.get(&id).is_some_and(|surface| surface.content == Some(key));
-        store.copy(key, surface, shows).map_err(|_| {
+        let copied = store.copy(key, surface, shows, memory);
+        let copied = copied.map_err(|_| {
             let buffer = buffers.iter().find_map(|(&id, &of)| (of == key).then_some(id));
             let reason = "error accessing SHM buffer";
             match buffer {
                 Some(buffer) => ClientError::shm(buffer, wl_shm::Error::InvalidFd, reason),
                 None => ClientError::implementation(reason),
             }
-        })
+        })?;
+        Ok(Copied { copied: copied.bytes, damaged: 0, seen: copied.seen })
     }
 }
 

@@ -21,10 +21,16 @@ pub struct Stats {
     pub damaged_bytes: u64,
     /// Bytes of buffers that were copied into shadows.
     pub copied_bytes: u64,
-    /// Allocations now, in use or kept for reuse.
+    /// Frames of which nothing had to be copied, since the compositor sees what the client draws into.
+    pub seen_frames: u64,
+    /// Allocations that applications have parted from since they need a file of their own.
+    pub demotions: u64,
+    /// Allocations now, in use, lent or kept for reuse.
     pub allocations: u64,
     /// Their size now, in bytes.
     pub allocation_bytes: u64,
+    /// Allocations that are lent to applications now.
+    pub lent: u64,
     /// Pipes that are being pumped now.
     pub pipes: u64,
 }
@@ -32,7 +38,7 @@ pub struct Stats {
 impl Stats {
     /// These numbers when their channel is gone: nothing is "now".
     pub fn over(self) -> Stats {
-        Stats { connections_now: 0, allocations: 0, allocation_bytes: 0, pipes: 0, ..self }
+        Stats { connections_now: 0, allocations: 0, allocation_bytes: 0, lent: 0, pipes: 0, ..self }
     }
 
     /// These numbers of channels that are gone, and those of the one that is there. What tells of "now" is the latter's.
@@ -45,6 +51,8 @@ impl Stats {
             violations: self.violations + now.violations,
             damaged_bytes: self.damaged_bytes + now.damaged_bytes,
             copied_bytes: self.copied_bytes + now.copied_bytes,
+            seen_frames: self.seen_frames + now.seen_frames,
+            demotions: self.demotions + now.demotions,
             ..now.clone()
         }
     }

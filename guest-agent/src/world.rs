@@ -3,6 +3,7 @@
 use crate::carry::CarryError;
 use crate::channel::{Allocation, Arrived, Channel, Error, PipeEnd, VfdId};
 use crate::constants::{Constants, MAX_CONSTANT};
+use crate::lend::{self, Lender, Lent};
 use crate::mapped::Mapped;
 use crate::pump::{Progress, Pump};
 use crate::recycler::Recycler;
@@ -61,6 +62,8 @@ pub struct World {
     pub memory: Recycler,
     /// Numbers.
     pub stats: Stats,
+    /// What applications draw into themselves.
+    pub(crate) lender: Lender,
     constants: Constants,
     /// One page that stands for every pool without a buffer.
     placeholder: Option<Mapped>,
@@ -71,7 +74,7 @@ pub struct World {
     pumps: BTreeMap<u64, (Pump, String)>,
     pipe_keys: HashMap<VfdId, u64>,
     last_key: u64,
-    /// Pumps that were made and never run: data may wait already.
+    /// Pumps and borrowers that were made and never run: data may wait already.
     pub(crate) fresh: Vec<u64>,
 }
 
@@ -89,6 +92,7 @@ impl World {
             channel,
             memory: Recycler::default(),
             stats: Stats::default(),
+            lender: Lender::default(),
             constants: Constants::default(),
             placeholder: None,
             epoll,
@@ -196,6 +200,27 @@ impl World {
         memory.close_retired(&mut **channel, is_queued);
     }
 
+    /// An application wants to borrow allocations, over `socket`. If too many do, it is told nothing.
+    pub(crate) fn lend_to(&mut self, socket: OwnedFd) -> io::Result<()> {
+        if self.lender.has_room() {
+            let key = self.watch(&socket)?;
+            self.lender.add(key, socket);
+            self.fresh.push(key);
+        }
+        Ok(())
+    }
+
+    /// Does what an application that borrows asks for. Fails only with [`Error::Lost`].
+    pub(crate) fn run_borrower(&mut self, key: u64) -> Result<lend::Progress, Error> {
+        let Self { lender, channel, memory, stats, .. } = self;
+        lender.step(key, &mut lend::Means { channel: &mut **channel, memory, stats })
+    }
+
+    /// Gives back to the host what applications have parted from and nobody uses.
+    pub(crate) fn sweep_lent(&mut self) {
+        self.lender.sweep(&mut self.memory, &mut self.stats);
+    }
+
     /// A vfd won't be sent: if it is a pipe's, nobody will ever have the other end.
     pub(crate) fn abandon(&mut self, vfd: VfdId) {
         if let Some(key) = self.pump_of(vfd) {
@@ -260,6 +285,12 @@ impl World {
 
     /// Carries an fd of this VM out to `peer`: a pipe goes on as a pipe, a file's content as an allocation.
     pub fn carry_out(&mut self, fd: OwnedFd, peer: Peer<'_>) -> Result<VfdId, CarryError> {
+        if let Some(lent) = self.lender.arrived(&fd) {
+            let carried = self.carry_lent(&lent, peer);
+            drop(lent);
+            self.sweep_lent();
+            return carried;
+        }
         let stat = fstat(&fd)?;
         let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
         let mode = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?) & OFlag::O_ACCMODE;
@@ -278,6 +309,15 @@ impl World {
             return self.carry_content(Vec::new(), peer.vm);
         }
         self.carry_stream(fd, kind, mode, peer)
+    }
+
+    /// A file that isn't a pool, though an application took it for one. Of an allocation nothing may be read but through a
+    /// mapping.
+    fn carry_lent(&mut self, lent: &Lent, peer: Peer<'_>) -> Result<VfdId, CarryError> {
+        if lent.size() > MAX_CONSTANT {
+            return Err(CarryError::Limit("16 MiB in a file"));
+        }
+        self.carry_content(lent.content()?, peer.vm)
     }
 
     /// Carries an fd of this VM out to `peer` that is there to be written to, whatever could be read from it.

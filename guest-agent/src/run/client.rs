@@ -2,6 +2,7 @@
 
 use crate::channel::{Arrived, Channel, Error};
 use crate::connection::{End, Link, Role};
+use crate::lend::{Lender, Lent};
 use crate::mapped::Mapped;
 use crate::recycler::Recycler;
 use crate::shadow::{self, Shadows};
@@ -9,6 +10,7 @@ use crate::stats::Stats;
 use crate::world::{Peer, World};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use wlproxy_protocol::limits::{MAX_EVENT, MAX_REQUEST};
 use wlproxy_protocol::wayland::objects::{Event, IMPLEMENTATION, NO_MEMORY};
 use wlproxy_protocol::wayland::wire;
@@ -32,7 +34,7 @@ const ICC_V2_V4: u32 = 0;
 ///
 /// Object ids pass through unchanged. A client's wl_shm_pool becomes, at first, a pool over one page that nothing is
 /// ever drawn in. For each wl_buffer it is destroyed and made again, under the same id, over the shadow's memory; the
-/// compositor's `delete_id` for that is swallowed.
+/// compositor's `delete_id` for that is swallowed. A pool that is a lent allocation goes on as it is.
 #[derive(Default)]
 pub(crate) struct Client {
     /// As the log has it.
@@ -129,6 +131,7 @@ impl Role for Client {
     fn close(mut self: Box<Self>, world: &mut World) {
         self.events.drain_fds().for_each(|vfd| world.discard(&vfd));
         self.shadows.release_all(&mut Memory::of(world));
+        world.sweep_lent();
     }
 }
 
@@ -245,11 +248,13 @@ struct Memory<'a> {
     recycler: &'a mut Recycler,
     channel: &'a mut dyn Channel,
     stats: &'a mut Stats,
+    lender: &'a mut Lender,
 }
 
 impl<'a> Memory<'a> {
     fn of(world: &'a mut World) -> Self {
-        Self { recycler: &mut world.memory, channel: &mut *world.channel, stats: &mut world.stats }
+        let World { memory, channel, stats, lender, .. } = world;
+        Self { recycler: memory, channel: &mut **channel, stats, lender }
     }
 }
 
@@ -264,6 +269,11 @@ impl shadow::Memory for Memory<'_> {
 
     fn discard(&mut self, allocation: Mapped) {
         self.recycler.discard(allocation, self.stats);
+    }
+
+    fn give_back(&mut self, lent: Rc<Lent>) {
+        drop(lent);
+        self.lender.sweep(self.recycler, self.stats);
     }
 }
 

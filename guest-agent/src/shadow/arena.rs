@@ -1,10 +1,13 @@
-//! Where shadows are: large ones in allocations of their own, small ones side by side.
+//! Where shadows are: large ones in allocations of their own, small ones side by side. Those of a pool that is a lent
+//! allocation are where the client has drawn them.
 
 use super::{Memory, Placement};
 use crate::channel::{Error, VfdId};
+use crate::lend::Lent;
 use crate::mapped::Mapped;
-use crate::memory::Mapping;
+use crate::memory::{Mapping, Truncated};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use wlproxy_protocol::limits::{MAX_ALLOCATION, PAGE_SIZE};
 
 /// Largest shadow that shares an allocation, in bytes: cursors and icons, of which toolkits make dozens. A page of
@@ -70,7 +73,25 @@ pub(super) struct Place(Kind);
 
 enum Kind {
     Own(Block),
-    Shared { chunk: VfdId, offset: usize, len: usize },
+    Shared {
+        chunk: VfdId,
+        offset: usize,
+        len: usize,
+    },
+    /// In the allocation that was the pool when the wl_buffer was made.
+    Seen {
+        lent: Rc<Lent>,
+        offset: usize,
+        /// Made when the client draws somewhere else, and pixels have to be copied here.
+        mapping: Option<Mapping>,
+    },
+}
+
+impl Place {
+    /// Where the client has drawn: nothing has to be copied as long as it draws there.
+    pub(super) fn seen(lent: Rc<Lent>, offset: usize) -> Self {
+        Self(Kind::Seen { lent, offset, mapping: None })
+    }
 }
 
 /// An allocation that shadows share.
@@ -160,6 +181,7 @@ impl Arena {
                 return block.give_back(read, memory);
             }
             Kind::Shared { chunk, offset, len } => (chunk, offset, len),
+            Kind::Seen { lent, .. } => return memory.give_back(lent),
         };
         let several = self.chunks.len() > 1;
         let Some(shared) = self.chunks.get_mut(&chunk) else { return };
@@ -177,26 +199,45 @@ impl Arena {
         self.chunks.into_values().for_each(|chunk| chunk.give_back(memory));
     }
 
-    fn block_of<'a>(&'a mut self, place: &'a mut Place) -> (&'a mut Block, usize) {
+    fn chunk(&mut self, chunk: VfdId) -> &mut Block {
+        let chunk = self.chunks.get_mut(&chunk).expect("a chunk stays while a place is in it");
+        &mut chunk.block
+    }
+
+    /// The memory of a place, and where it begins there.
+    pub(super) fn mapping<'a>(
+        &'a mut self,
+        place: &'a mut Place,
+    ) -> Result<(&'a mut Mapping, usize), Truncated> {
         match &mut place.0 {
-            Kind::Own(block) => (block, 0),
-            Kind::Shared { chunk, offset, .. } => {
-                let chunk =
-                    self.chunks.get_mut(chunk).expect("a chunk stays while a place is in it");
-                (&mut chunk.block, *offset)
+            Kind::Own(block) => Ok((&mut block.memory.mapping, 0)),
+            &mut Kind::Shared { chunk, offset, .. } => {
+                Ok((&mut self.chunk(chunk).memory.mapping, offset))
+            }
+            Kind::Seen { lent, offset, mapping } => {
+                let mapping = match mapping.take() {
+                    Some(made) => mapping.insert(made),
+                    None => mapping.insert(lent.map().map_err(|error| {
+                        tracing::warn!("can't map an allocation: {error}");
+                        Truncated
+                    })?),
+                };
+                Ok((mapping, *offset))
             }
         }
     }
 
-    /// The memory of a place, and where it begins there.
-    pub(super) fn mapping<'a>(&'a mut self, place: &'a mut Place) -> (&'a mut Mapping, usize) {
-        let (block, offset) = self.block_of(place);
-        (&mut block.memory.mapping, offset)
-    }
-
     /// What to tell the compositor about a place.
     pub(super) fn placement(&mut self, place: &mut Place) -> Placement {
-        let (block, offset) = self.block_of(place);
+        let (block, offset) = match &mut place.0 {
+            Kind::Own(block) => (&*block, 0),
+            &mut Kind::Shared { chunk, offset, .. } => (&*self.chunk(chunk), offset),
+            Kind::Seen { lent, offset, .. } => {
+                // What is lent is as large as an allocation may be at most, which is an `i32`.
+                let pool_size = lent.size() as i32;
+                return Placement { vfd: lent.vfd(), pool_size, offset: *offset as i32 };
+            }
+        };
         // The end of the place fits `pool_size`, which is an `i32`.
         Placement { vfd: block.memory.vfd, pool_size: block.pool_size, offset: offset as i32 }
     }

@@ -48,6 +48,11 @@ impl Geometry {
         (self.width, self.height)
     }
 
+    /// Where the first pixel is in the pool, in bytes.
+    pub(super) fn offset(&self) -> usize {
+        self.offset
+    }
+
     /// Bytes in the pool, with what lies between the rows.
     pub(super) fn bytes(&self) -> usize {
         self.stride * self.height as usize

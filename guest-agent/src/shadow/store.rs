@@ -2,10 +2,11 @@
 
 use super::arena::{Arena, NoPlace, Place};
 use super::geometry::Geometry;
+use super::pool::Pool;
 use super::region::{Rect, Region};
 use super::{Memory, Placement};
-use crate::memory::{ClientPool, Truncated};
-use std::collections::{HashMap, VecDeque};
+use crate::memory::Truncated;
+use std::collections::HashMap;
 
 /// Most shadows that a pool keeps for wl_buffers that come back. A client that re-creates its wl_buffers for every
 /// frame has two to four.
@@ -22,14 +23,13 @@ pub(super) struct Key {
     pub(super) geometry: Geometry,
 }
 
-struct Pool {
-    memory: ClientPool,
-    /// Whether the client still has the wl_shm_pool.
-    named: bool,
-    /// Users of all its shadows.
-    users: usize,
-    /// Shadows that nobody uses or shows, oldest first.
-    idle: VecDeque<Geometry>,
+/// What [`Store::copy`] did.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Copy {
+    /// Bytes of pixels that were copied.
+    pub(super) bytes: u64,
+    /// The compositor sees what the client has drawn, without a copy.
+    pub(super) seen: bool,
 }
 
 struct Shadow {
@@ -66,15 +66,22 @@ impl Store {
         self.pools.len()
     }
 
-    pub(super) fn add_pool(&mut self, memory: ClientPool) -> PoolId {
+    pub(super) fn add_pool(&mut self, pool: Pool) -> PoolId {
         self.pools_made += 1;
         let id = PoolId(self.pools_made);
-        self.pools.insert(id, Pool { memory, named: true, users: 0, idle: VecDeque::new() });
+        self.pools.insert(id, pool);
         id
     }
 
-    pub(super) fn pool(&mut self, id: PoolId) -> Option<&mut ClientPool> {
-        self.pools.get_mut(&id).map(|pool| &mut pool.memory)
+    /// A pool as its client draws into it now.
+    pub(super) fn pool(&mut self, id: PoolId, memory: &mut dyn Memory) -> Option<&mut Pool> {
+        let pool = self.pools.get_mut(&id)?;
+        if let Some(lent) = pool.follow() {
+            memory.give_back(lent);
+            let shadows = self.shadows.iter_mut().filter(|(key, _)| key.pool == id);
+            shadows.for_each(|(_, shadow)| shadow.stale.clear());
+        }
+        Some(pool)
     }
 
     /// The client has destroyed the wl_shm_pool. Its wl_buffers keep the pool.
@@ -92,7 +99,10 @@ impl Store {
         memory: &mut dyn Memory,
     ) -> Result<Placement, NoPlace> {
         if !self.shadows.contains_key(&key) {
-            let place = self.place(key.geometry.bytes(), memory)?;
+            let place = match self.pools.get(&key.pool).and_then(Pool::seen) {
+                Some(lent) => Place::seen(lent.clone(), key.geometry.offset()),
+                None => self.place(key.geometry.bytes(), memory)?,
+            };
             self.shadows.insert(key, Shadow::new(place));
         }
         if let Some(pool) = self.pools.get_mut(&key.pool) {
@@ -196,8 +206,10 @@ impl Store {
     /// A pool that nobody can use any more goes.
     fn settle_pool(&mut self, id: PoolId, memory: &mut dyn Memory) {
         if self.pools.get(&id).is_some_and(|pool| !pool.named && pool.users == 0) {
-            let idle = self.pools.remove(&id).into_iter().flat_map(|pool| pool.idle);
+            let Some(mut pool) = self.pools.remove(&id) else { return };
+            let idle = pool.idle.drain(..);
             idle.for_each(|geometry| self.free(Key { pool: id, geometry }, memory));
+            pool.into_lent().into_iter().for_each(|lent| memory.give_back(lent));
         }
     }
 
@@ -220,7 +232,7 @@ impl Store {
         }
     }
 
-    /// Copies what is stale for a surface, or everything if there is none. Returns the bytes that were copied.
+    /// Copies what is stale for a surface, or everything if there is none.
     ///
     /// What other surfaces know of this shadow holds only if they show it: `shows` tells. A client whose wl_buffers
     /// are all gone wants nothing to be read any more.
@@ -229,10 +241,12 @@ impl Store {
         key: Key,
         surface: Option<u32>,
         shows: impl Fn(u32) -> bool,
-    ) -> Result<u64, Truncated> {
+        memory: &mut dyn Memory,
+    ) -> Result<Copy, Truncated> {
+        self.pool(key.pool, memory);
         let (shadow, pool) = match (self.shadows.get_mut(&key), self.pools.get_mut(&key.pool)) {
             (Some(shadow), Some(pool)) if shadow.users > 0 => (shadow, pool),
-            _ => return Ok(0),
+            _ => return Ok(Copy::default()),
         };
         let geometry = key.geometry;
         let all = Rect::of_size(geometry.size());
@@ -240,21 +254,27 @@ impl Store {
             .and_then(|id| shadow.stale.remove(&id))
             .unwrap_or_else(|| Region::from_rect(all));
         stale.clip(all);
-        let (mapping, base) = self.arena.mapping(&mut shadow.place);
-        for rect in stale.iter() {
-            let (rows, start) = geometry.rows(rect);
-            pool.memory.copy(rows, mapping, base + start)?;
+        let seen = pool.seen().is_some();
+        if !seen {
+            let (mapping, base) = self.arena.mapping(&mut shadow.place)?;
+            for rect in stale.iter() {
+                let (rows, start) = geometry.rows(rect);
+                pool.copy(rows, mapping, base + start)?;
+            }
         }
         shadow.stale.retain(|&other, region| {
             region.clear();
             shows(other)
         });
         shadow.stale.extend(surface.map(|id| (id, Region::default())));
-        Ok(geometry.pixel_bytes(stale.area()))
+        let bytes = if seen { 0 } else { geometry.pixel_bytes(stale.area()) };
+        Ok(Copy { bytes, seen })
     }
 
     /// Gives all memory back.
     pub(super) fn release(mut self, memory: &mut dyn Memory) {
+        let lent = self.pools.into_values().filter_map(Pool::into_lent);
+        lent.for_each(|lent| memory.give_back(lent));
         let arena = &mut self.arena;
         self.shadows.into_values().for_each(|shadow| arena.free(shadow.place, shadow.read, memory));
         self.arena.release(memory);

@@ -1,10 +1,12 @@
 use super::*;
+use crate::channel::Allocation;
 use crate::memory::Mapping;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
+mod lent;
 mod model;
 
 const XRGB: u32 = wl_shm::Format::Xrgb8888 as u32;
@@ -19,6 +21,9 @@ pub(super) struct Host {
     limit: usize,
     made: u32,
     pub(super) discarded: usize,
+    given_back: usize,
+    /// What clients draw into.
+    lent: BTreeMap<VfdId, File>,
     held: BTreeMap<VfdId, File>,
 }
 
@@ -30,7 +35,20 @@ impl Default for Host {
 
 impl Host {
     pub(super) fn granting(limit: usize) -> Self {
-        Self { limit, made: 0, held: BTreeMap::new(), discarded: 0 }
+        let (held, lent) = (BTreeMap::new(), BTreeMap::new());
+        Self { limit, made: 0, held, discarded: 0, given_back: 0, lent }
+    }
+
+    /// An allocation for a client's file of `size` bytes, and the same as a file to draw into.
+    fn lend(&mut self, size: u64) -> (Rc<Lent>, File) {
+        self.made += 1;
+        let vfd = VfdId(self.made);
+        let pages = size.next_multiple_of(4096);
+        let fd = wlproxy_unix::memory::allocate("wlproxy-test", pages).unwrap();
+        let file = File::from(fd.try_clone().unwrap());
+        self.lent.insert(vfd, file.try_clone().unwrap());
+        let lent = Lent::new(Allocation { vfd, fd, size: pages }, size).unwrap();
+        (Rc::new(lent), file)
     }
 
     /// Allocations that clients have.
@@ -40,7 +58,8 @@ impl Host {
 
     fn read(&self, at: Placement, offset: usize, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
-        self.held[&at.vfd].read_exact_at(&mut bytes, (at.offset as usize + offset) as u64).unwrap();
+        let file = self.held.get(&at.vfd).or(self.lent.get(&at.vfd)).expect("an allocation");
+        file.read_exact_at(&mut bytes, (at.offset as usize + offset) as u64).unwrap();
         bytes
     }
 }
@@ -66,6 +85,11 @@ impl Memory for Host {
     fn discard(&mut self, allocation: Mapped) {
         self.reuse(allocation);
         self.discarded += 1;
+    }
+
+    fn give_back(&mut self, lent: Rc<Lent>) {
+        drop(lent);
+        self.given_back += 1;
     }
 }
 
@@ -95,7 +119,13 @@ impl Client {
     }
 
     fn pool(&mut self, id: u32, size: i32) -> Result<(), ClientError> {
-        self.shadows.create_pool(SHM, id, self.file.try_clone().unwrap().into(), size)
+        self.pool_of(id, self.file.try_clone().unwrap(), size)
+    }
+
+    fn pool_of(&mut self, id: u32, file: File, size: i32) -> Result<(), ClientError> {
+        let seen = self.shadows.create_pool(SHM, id, PoolFile::Own(file.into()), size)?;
+        assert_eq!(seen, None, "the compositor isn't to see a client's file");
+        Ok(())
     }
 
     fn buffer(&mut self, id: u32, offset: i32, (width, height): (i32, i32)) -> Placement {
@@ -109,7 +139,46 @@ impl Client {
         n: [i32; 4],
         format: u32,
     ) -> Result<Placement, ClientError> {
-        self.shadows.create_buffer(pool, id, n[0], n[1], n[2], n[3], format, &mut self.host)
+        self.made(pool, id, n, format).map(|placement| placement.expect("a shadow"))
+    }
+
+    fn made(
+        &mut self,
+        pool: u32,
+        id: u32,
+        [offset, width, height, stride]: [i32; 4],
+        format: u32,
+    ) -> Result<Option<Placement>, ClientError> {
+        let (shadows, host) = (&mut self.shadows, &mut self.host);
+        shadows.create_buffer(pool, id, offset, width, height, stride, format, host)
+    }
+
+    /// Makes a pool anew over an allocation of `size` bytes, and draws into that from now on.
+    fn draw_in_lent(&mut self, pool: u32, size: u64) -> Rc<Lent> {
+        let (lent, file) = self.host.lend(size);
+        self.shadows.destroy_pool(pool, &mut self.host);
+        let seen = self.shadows.create_pool(SHM, pool, PoolFile::Lent(lent.clone()), size as i32);
+        assert_eq!(seen, Ok(Some(lent.vfd())));
+        self.file = file;
+        lent
+    }
+
+    /// Draws into a file of its own from now on, as an interposer arranges it.
+    fn demote(&mut self, lent: &Lent) {
+        let own = file("wlproxy-test", lent.size() as usize);
+        own.write_all_at(&lent.content().unwrap(), 0).unwrap();
+        lent.demote(own.try_clone().unwrap().into());
+        self.file = own;
+    }
+
+    fn resize(&mut self, id: u32, size: i32) -> Result<(), ClientError> {
+        let told = self.shadows.resize_pool(id, size, &mut self.host)?;
+        assert!(!told, "the compositor doesn't have this pool");
+        Ok(())
+    }
+
+    fn refresh(&mut self, buffer: u32) -> Copied {
+        self.shadows.refresh(buffer, &mut self.host).unwrap()
     }
 
     fn draw(&self, offset: usize, len: usize, byte: u8) {
@@ -153,7 +222,7 @@ fn what_is_stale_is_copied_and_no_more() {
     client.shadows.damage(X, Rect::new(8, 1, 2, 1));
     client.shadows.damage_buffer(X, Rect::new(9, 1, 3, 1));
     let copied = client.shadows.commit(X, &mut client.host).unwrap();
-    assert_eq!(copied, Copied { copied: 16, damaged: 16 });
+    assert_eq!(copied, Copied { copied: 16, damaged: 16, seen: false });
     assert_eq!(client.host.read(at, 1024, 52), [vec![7; 32], vec![9; 16], vec![7; 4]].concat());
     assert_eq!(client.commit(X), 0);
     client.end();
@@ -331,9 +400,9 @@ fn other_requests_refresh_all_of_a_buffer() {
     let mut client = Client::new(1 << 20);
     let at = client.buffer(5, 100, (32, 32));
     client.draw(100, 4096, 8);
-    assert_eq!(client.shadows.refresh(5).unwrap(), Copied { copied: 4096, damaged: 0 });
+    assert_eq!(client.refresh(5), Copied { copied: 4096, damaged: 0, seen: false });
     assert_eq!(client.host.read(at, 0, 4096), vec![8; 4096]);
-    assert_eq!(client.shadows.refresh(77).unwrap(), Copied::default());
+    assert_eq!(client.refresh(77), Copied::default());
     client.end();
 }
 
@@ -360,7 +429,7 @@ fn a_truncated_file_ends_only_its_client() {
     let expected =
         ClientError { object: 5, code: 2, reason: "error accessing SHM buffer".to_owned() };
     assert_eq!(bad.shadows.commit(X, &mut bad.host), Err(expected.clone()));
-    assert_eq!(bad.shadows.refresh(5), Err(expected));
+    assert_eq!(bad.shadows.refresh(5, &mut bad.host), Err(expected));
     assert_eq!(good.show(X, 5), 1 << 18);
     bad.end();
     good.end();
@@ -384,7 +453,7 @@ fn a_pool_grows_under_its_buffers() {
     let first = client.buffer(5, 0, (100, 100));
     for mib in 2..=64 {
         client.file.set_len(mib << 20).unwrap();
-        client.shadows.resize_pool(POOL, (mib << 20) as i32).unwrap();
+        client.resize(POOL, (mib << 20) as i32).unwrap();
         let offset = ((mib as usize) << 20) - 40_000;
         let last = client.buffer(6, offset as i32, (100, 100));
         client.draw(0, 40_000, mib as u8);
@@ -451,17 +520,12 @@ fn bad_requests_name_object_code_and_reason() {
     let mut table: Vec<(Result<(), ClientError>, u32, u32, &str)> = vec![
         (client.pool(9, 0), SHM, 1, "invalid size (0)"),
         (client.pool(9, -1), SHM, 1, "invalid size (-1)"),
-        (
-            client.shadows.create_pool(SHM, 9, File::open("/").unwrap().into(), 1),
-            SHM,
-            2,
-            "failed mmap: ",
-        ),
+        (client.pool_of(9, File::open("/").unwrap(), 1), SHM, 2, "failed mmap: "),
         (client.pool(POOL, 4096), DISPLAY, 0, "invalid object 3"),
-        (client.shadows.resize_pool(POOL, 65_535), POOL, 2, "shrinking pool invalid"),
-        (client.shadows.resize_pool(POOL, 0), POOL, 2, "shrinking pool invalid"),
-        (client.shadows.resize_pool(POOL, -1), POOL, 2, "shrinking pool invalid"),
-        (client.shadows.resize_pool(8, 1), DISPLAY, 0, "invalid object 8"),
+        (client.resize(POOL, 65_535), POOL, 2, "shrinking pool invalid"),
+        (client.resize(POOL, 0), POOL, 2, "shrinking pool invalid"),
+        (client.resize(POOL, -1), POOL, 2, "shrinking pool invalid"),
+        (client.resize(8, 1), DISPLAY, 0, "invalid object 8"),
     ];
     let mut buffer =
         |id, pool, numbers, format| client.try_buffer(pool, id, numbers, format).map(drop);
@@ -481,7 +545,7 @@ fn bad_requests_name_object_code_and_reason() {
             "invalid object 5",
         ),
     ]);
-    client.shadows.resize_pool(POOL, 1 << 20).unwrap();
+    client.resize(POOL, 1 << 20).unwrap();
     let refused = client.try_buffer(POOL, 6, [0, 256, 256, 1024], XRGB).map(drop);
     table.push((refused, DISPLAY, 2, "no memory for a wl_buffer: the host grants no more"));
     for (result, object, code, reason) in table {
@@ -497,7 +561,8 @@ fn bad_requests_name_object_code_and_reason() {
 fn memory_is_used_again_only_after_the_compositor_released_it() {
     for (release, discarded) in [(true, 0), (false, 1)] {
         let (mut shadows, mut host) = (Shadows::default(), Host::default());
-        shadows.create_pool(SHM, 3, file("pool", 1 << 20).into(), 1 << 20).unwrap();
+        let file = PoolFile::Own(file("pool", 1 << 20).into());
+        shadows.create_pool(SHM, 3, file, 1 << 20).unwrap();
         shadows.create_buffer(3, 4, 0, 256, 256, 1024, 0, &mut host).unwrap();
         shadows.attach(5, Some(4), 0, 0, &mut host);
         shadows.commit(5, &mut host).unwrap();

@@ -2,7 +2,7 @@
 
 use super::{Client, Memory};
 use crate::connection::{End, Link};
-use crate::shadow::{ClientError, Copied, Rect};
+use crate::shadow::{ClientError, Copied, PoolFile, Rect};
 use crate::world::{Peer, World};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -74,10 +74,11 @@ impl Client {
                 let Some(Arg::Int(size)) = call.args().next() else {
                     return Err(mismatch(call).into());
                 };
-                Ok(self
-                    .shadows
-                    .resize_pool(call.object(), size)
-                    .map_err(|error| self.at(call, error))?)
+                let resized = self.shadows.resize_pool(call.object(), size, &mut Memory::of(world));
+                match resized.map_err(|error| self.at(call, error))? {
+                    true => forward(call, fds, self.peer(), link, world),
+                    false => Ok(()),
+                }
             }
             ("wl_shm_pool", "destroy") => {
                 self.shadows.destroy_pool(call.object(), &mut Memory::of(world));
@@ -95,7 +96,8 @@ impl Client {
         }
     }
 
-    /// Keeps the client's pool here; the compositor gets one of a page, so that the id is taken.
+    /// Keeps the client's pool here; the compositor gets one of a page, so that the id is taken. If the pool is a lent
+    /// allocation, the compositor gets that.
     fn create_pool(
         &mut self,
         call: &Call<'_>,
@@ -109,10 +111,21 @@ impl Client {
         else {
             return Err(mismatch(call).into());
         };
-        self.shadows
-            .create_pool(call.object(), pool, fd, size)
+        let file = match world.lender.arrived(&fd) {
+            Some(lent) => PoolFile::Lent(lent),
+            None => PoolFile::Own(fd),
+        };
+        let seen = self
+            .shadows
+            .create_pool(call.object(), pool, file, size)
             .map_err(|error| self.at(call, error))?;
+        // Nothing of an allocation stays with a pool whose client draws into a file of its own by now.
+        world.sweep_lent();
         self.pools.insert(pool, call.object());
+        if let Some(allocation) = seen {
+            link.out.queue(call.message.bytes, [allocation]);
+            return Ok(());
+        }
         let placeholder = world.placeholder()?;
         let mut out = Batch::<()>::default();
         let args = [Arg::NewId(pool), Arg::Fd, Arg::Int(PAGE_SIZE as i32)];
@@ -121,7 +134,8 @@ impl Client {
         Ok(())
     }
 
-    /// Makes the client's pool anew over the memory of the buffer's shadow, and the buffer in it.
+    /// Makes the client's pool anew over the memory of the buffer's shadow, and the buffer in it; or just the buffer, if
+    /// the compositor has the client's pool.
     fn create_buffer(
         &mut self,
         call: &Call<'_>,
@@ -155,6 +169,9 @@ impl Client {
                 &mut Memory::of(world),
             )
             .map_err(|error| self.at(call, error))?;
+        let Some(placement) = placement else {
+            return forward(call, Vec::new(), self.peer(), link, world);
+        };
         let mut out = Batch::<()>::default();
         out.push(pool, opcode::WL_SHM_POOL_DESTROY, &[]);
         let args = [Arg::NewId(pool), Arg::Fd, Arg::Int(placement.pool_size)];
@@ -276,8 +293,8 @@ impl Client {
             if let Arg::Object(buffer) = arg
                 && self.shadows.is_buffer(buffer)
             {
-                let copied = self.shadows.refresh(buffer).map_err(|error| self.at(call, error))?;
-                count(copied, world);
+                let copied = self.shadows.refresh(buffer, &mut Memory::of(world));
+                count(copied.map_err(|error| self.at(call, error))?, world);
             }
         }
         Ok(())
@@ -295,6 +312,7 @@ impl Client {
 fn count(copied: Copied, world: &mut World) {
     world.stats.copied_bytes += copied.copied;
     world.stats.damaged_bytes += copied.damaged;
+    world.stats.seen_frames += u64::from(copied.seen && copied.damaged > 0);
 }
 
 /// Passes a request on as it is, with its fds as vfds.

@@ -8,6 +8,8 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use wlproxy_unix::Stream;
 
+mod lent;
+
 const REGISTRY: u32 = 2;
 const COMPOSITOR: u32 = 3;
 const SHM: u32 = 4;

@@ -15,6 +15,9 @@ const BUFFERS: [([i32; 4], u32, usize); 3] = [
 /// than it can keep apart.
 const MAX_POSTED: usize = 10;
 
+/// The pool's size in bytes.
+const SIZE: usize = 16_384;
+
 #[derive(Debug, Clone)]
 enum Op {
     /// Draw, then damage and commit.
@@ -48,6 +51,8 @@ enum Op {
     DestroySurface {
         surface: usize,
     },
+    /// The client draws into a file of its own from now on, if it didn't before.
+    Demote,
 }
 
 fn draw() -> impl Strategy<Value = (Rect, u8)> {
@@ -71,6 +76,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => buffer().prop_map(|buffer| Op::Refresh { buffer }),
         1 => surface().prop_map(|surface| Op::Detach { surface }),
         1 => surface().prop_map(|surface| Op::DestroySurface { surface }),
+        1 => Just(Op::Demote),
     ]
 }
 
@@ -96,6 +102,8 @@ struct Model {
     surfaces: [ModelSurface; 2],
     /// By wl_buffer and surface; all is stale where there is nothing.
     stale: HashMap<(usize, usize), Bitmap>,
+    /// What the client draws into, if that is an allocation.
+    lent: Option<Rc<Lent>>,
 }
 
 fn size(buffer: usize) -> (i32, i32) {
@@ -142,14 +150,26 @@ fn rects(points: &[(i32, i32)]) -> Vec<Rect> {
 }
 
 impl Model {
-    fn new() -> Self {
-        let mut client = Client::new(16_384);
+    fn new(is_lent: bool) -> Self {
+        let mut client = Client::new(SIZE);
+        let lent = is_lent.then(|| client.draw_in_lent(POOL, SIZE as u64));
         let ids = [20, 21, 22];
-        let placements =
-            [0, 1, 2].map(|i| client.try_buffer(POOL, ids[i], BUFFERS[i].0, BUFFERS[i].1).unwrap());
+        let placements = [0, 1, 2].map(|i| Self::buffer(&mut client, ids[i], i, lent.as_deref()));
         let surfaces =
             [X, Y].map(|id| ModelSurface { id, view: (1, 0), ..ModelSurface::default() });
-        Self { client, placements, ids, next_id: 100, surfaces, stale: HashMap::new() }
+        Self { client, placements, ids, next_id: 100, surfaces, stale: HashMap::new(), lent }
+    }
+
+    /// Makes a wl_buffer. In an allocation that the compositor sees, it is where the client says.
+    fn buffer(client: &mut Client, id: u32, index: usize, lent: Option<&Lent>) -> Placement {
+        let (numbers, format, _) = BUFFERS[index];
+        match (client.made(POOL, id, numbers, format).unwrap(), lent) {
+            (Some(placement), None) => placement,
+            (None, Some(lent)) => {
+                Placement { vfd: lent.vfd(), pool_size: SIZE as i32, offset: numbers[0] }
+            }
+            (placement, _) => panic!("{placement:?} for {lent:?}"),
+        }
     }
 
     fn draw(&self, buffer: usize, (rect, value): (Rect, u8)) {
@@ -249,7 +269,9 @@ impl Model {
         let pixel = BUFFERS[wanted].2 as u64;
         let count = |bitmap: &Bitmap| bitmap.iter().filter(|&&set| set).count() as u64 * pixel;
         let stale = self.stale.get(&(wanted, index)).map_or(damage.len() as u64 * pixel, count);
-        assert_eq!(result, Copied { copied: stale, damaged: count(&damage) });
+        let seen = self.lent.is_some();
+        let copied = if seen { 0 } else { stale };
+        assert_eq!(result, Copied { copied, damaged: count(&damage), seen });
         let surface = &mut self.surfaces[index];
         (surface.content, surface.shown) = (Some(wanted), shows);
         surface.pictures.clear();
@@ -279,14 +301,14 @@ impl Model {
                 self.client.destroy_buffer(self.ids[buffer]);
                 self.ids[buffer] = self.next_id;
                 self.next_id += 1;
-                let (numbers, format, _) = BUFFERS[buffer];
-                let placement =
-                    self.client.try_buffer(POOL, self.ids[buffer], numbers, format).unwrap();
+                let (id, lent) = (self.ids[buffer], self.lent.as_deref());
+                let placement = Self::buffer(&mut self.client, id, buffer, lent);
                 assert_eq!(placement, self.placements[buffer]);
             }
             Op::Refresh { buffer } => {
-                let copied = self.client.shadows.refresh(self.ids[buffer]).unwrap().copied;
-                assert_eq!(copied, self.drawn(buffer).len() as u64 * BUFFERS[buffer].2 as u64);
+                let copied = self.client.refresh(self.ids[buffer]).copied;
+                let all = self.drawn(buffer).len() as u64 * BUFFERS[buffer].2 as u64;
+                assert_eq!(copied, if self.lent.is_some() { 0 } else { all });
                 self.check(buffer, None);
             }
             Op::Detach { surface } => {
@@ -304,6 +326,12 @@ impl Model {
                 self.surfaces[surface].view = (1, 0);
                 self.surfaces[surface].shown = ((1, 0), None);
             }
+            Op::Demote => {
+                if let Some(lent) = self.lent.take() {
+                    self.client.demote(&lent);
+                    self.stale.clear();
+                }
+            }
         }
     }
 }
@@ -313,8 +341,8 @@ proptest! {
 
     /// After each commit the shadow is as the client's wl_buffer, and exactly what was stale was copied for it.
     #[test]
-    fn never_less_and_never_more(ops in prop::collection::vec(op(), 1..60)) {
-        let mut model = Model::new();
+    fn never_less_and_never_more(is_lent: bool, ops in prop::collection::vec(op(), 1..60)) {
+        let mut model = Model::new(is_lent);
         ops.into_iter().for_each(|op| model.apply(op));
         model.client.end();
     }
