@@ -1,0 +1,122 @@
+//! What `guest-agent run` tells by the environment, and how that is taken out of it.
+
+#![allow(unsafe_code)]
+
+use crate::raw::c_str;
+use crate::socket::{self, Path};
+use core::ffi::{CStr, c_char, c_void};
+use core::mem::MaybeUninit;
+
+/// The path of the agent's Wayland socket.
+pub(crate) const DISPLAY: &CStr = c"WLPROXY_LEND_DISPLAY";
+
+/// The path of the socket where it lends.
+pub(crate) const LENDER: &CStr = c"WLPROXY_LEND_SOCKET";
+
+/// What the dynamic linker loads first.
+const PRELOAD: &CStr = c"LD_PRELOAD";
+
+/// A path that a variable holds, if it can be a socket's.
+pub(crate) fn path(name: &CStr) -> Option<Path> {
+    // SAFETY: a name; what it returns stays until somebody changes the environment.
+    let value = unsafe { c_str(libc::getenv(name.as_ptr())) };
+    let mut path = [0; socket::PATH];
+    let fits = !value.is_empty() && value.len() < path.len();
+    path.iter_mut().zip(value).for_each(|(to, from)| *to = *from);
+    fits.then_some(path)
+}
+
+/// Takes out of the environment what is there for this process. Whatever else is preloaded stays.
+pub(crate) fn clean() {
+    for name in [DISPLAY, LENDER] {
+        // SAFETY: a name.
+        unsafe { libc::unsetenv(name.as_ptr()) };
+    }
+    let mut info = MaybeUninit::<libc::Dl_info>::uninit();
+    let own = (&raw const OWN).cast::<c_void>();
+    // SAFETY: dladdr looks up the address of something of ours.
+    if unsafe { libc::dladdr(own, info.as_mut_ptr()) } == 0 {
+        return;
+    }
+    // SAFETY: it was found, and the path stays as long as this library: the one by which it was preloaded.
+    let library = unsafe { c_str(info.assume_init().dli_fname) };
+    // SAFETY: a name; the value is ours to shorten, as setenv(3) without a copy would.
+    let is_empty = unsafe {
+        let value = libc::getenv(PRELOAD.as_ptr());
+        if value.is_null() {
+            return;
+        }
+        without(value, library)
+    };
+    if is_empty {
+        // SAFETY: a name.
+        unsafe { libc::unsetenv(PRELOAD.as_ptr()) };
+    }
+}
+
+/// Something that lies in this library.
+static OWN: u8 = 0;
+
+/// Shortens a list by all entries that are `entry`. Spaces and colons are between entries (ld.so(8)). Whether nothing is
+/// left.
+///
+/// # Safety
+/// It is a C string that may be written to.
+unsafe fn without(list: *mut c_char, entry: &[u8]) -> bool {
+    let (mut from, mut to) = (list.cast::<u8>().cast_const(), list.cast::<u8>());
+    loop {
+        // SAFETY: `from` doesn't go past the zero at the end.
+        let rest = unsafe { c_str(from.cast()) };
+        let len = rest.iter().position(|byte| b" :".contains(byte)).unwrap_or(rest.len());
+        let (is_last, is_it) = (len == rest.len(), rest.get(..len) == Some(entry));
+        let step = len + usize::from(!is_last);
+        // SAFETY: `to` is never behind `from`, and both stay in the string.
+        unsafe {
+            if !is_it {
+                core::ptr::copy(from, to, step);
+                to = to.add(step);
+            }
+            from = from.add(step);
+        }
+        if is_last {
+            break;
+        }
+    }
+    // SAFETY: `to` is in the string: at its end, or where it ends now.
+    unsafe {
+        // What was between the last that is left and the last one isn't needed.
+        if to.cast_const() > list.cast() && from > to && b" :".contains(&*to.sub(1)) {
+            to = to.sub(1);
+        }
+        *to = 0;
+        *list == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+
+    #[test]
+    fn our_own_entry_is_taken_out_and_others_stay() {
+        let table = [
+            ("/us.so", ""),
+            ("/us.so:", ""),
+            ("/us.so:/a.so", "/a.so"),
+            ("/us.so /a.so:/b.so", "/a.so:/b.so"),
+            ("/a.so:/us.so", "/a.so"),
+            ("/a.so:/us.so:/b.so", "/a.so:/b.so"),
+            ("/us.so:/us.so", ""),
+            ("/a.so", "/a.so"),
+            ("/us.so2:/x/us.so", "/us.so2:/x/us.so"),
+            ("", ""),
+        ];
+        for (list, expected) in table {
+            let text = CString::new(list).unwrap().into_raw();
+            // SAFETY: it is a string of ours.
+            let (is_empty, left) = unsafe { (without(text, b"/us.so"), CString::from_raw(text)) };
+            assert_eq!((left.to_str(), is_empty), (Ok(expected), expected.is_empty()), "{list}");
+        }
+    }
+}

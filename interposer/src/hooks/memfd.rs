@@ -1,0 +1,101 @@
+//! Where memfds come from.
+
+#![allow(unsafe_code)]
+
+use crate::next::next;
+use crate::raw::{self, call, sys, to_c};
+use crate::state::state;
+use core::arch::naked_asm;
+use core::ffi::{c_char, c_int, c_long, c_uint};
+
+next! {
+    memfd_create(name: *const c_char, flags: c_uint) -> c_int =
+        to_c(sys!(libc::SYS_memfd_create, name, flags));
+    syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize) -> c_long =
+        to_c(call(number, [a, b, c, d, e, f]));
+}
+
+/// A memfd was made: it may become an allocation. Huge pages can't.
+fn made(fd: c_int, flags: c_uint) {
+    if fd >= 0
+        && flags & libc::MFD_HUGETLB == 0
+        && let Ok(stat) = raw::fstat(fd)
+        && let Some(mut state) = state()
+    {
+        state.candidates.add(stat.file);
+    }
+}
+
+/// # Safety
+/// As the C library's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memfd_create(name: *const c_char, flags: c_uint) -> c_int {
+    // SAFETY: the same call (the caller).
+    let fd = unsafe { next::memfd_create(name, flags) };
+    made(fd, flags);
+    fd
+}
+
+/// Of all system calls that are made this way, only memfd_create(2) matters: GTK 3 makes it so. All others go straight on,
+/// with a stack and registers as they came: some, such as clone(2), would notice.
+///
+/// # Safety
+/// As the C library's.
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn syscall(number: c_long) -> c_long {
+    #[cfg(target_arch = "x86_64")]
+    naked_asm!(
+        "endbr64",
+        "cmp rdi, {memfd_create}",
+        "je {ours}",
+        "mov rax, [rip + {next}]",
+        "test rax, rax",
+        "jz {without}",
+        "jmp rax",
+        memfd_create = const libc::SYS_memfd_create,
+        ours = sym memfd_create_by_number,
+        next = sym next::found::syscall,
+        without = sym syscall_without_next,
+    );
+    #[cfg(target_arch = "aarch64")]
+    naked_asm!(
+        "bti c",
+        "cmp x0, {memfd_create}",
+        "b.eq {ours}",
+        "adrp x16, {next}",
+        "ldr x16, [x16, :lo12:{next}]",
+        "cbz x16, {without}",
+        "br x16",
+        memfd_create = const libc::SYS_memfd_create,
+        ours = sym memfd_create_by_number,
+        next = sym next::found::syscall,
+        without = sym syscall_without_next,
+    );
+}
+
+unsafe extern "C" fn memfd_create_by_number(
+    _: c_long,
+    name: *const c_char,
+    flags: c_uint,
+) -> c_long {
+    // SAFETY: the same call (the caller).
+    c_long::from(unsafe { memfd_create(name, flags) })
+}
+
+unsafe extern "C" fn syscall_without_next(
+    number: c_long,
+    a: usize,
+    b: usize,
+    c: usize,
+    d: usize,
+    e: usize,
+    f: usize,
+) -> c_long {
+    // SAFETY: the same call (the caller).
+    unsafe { next::syscall(number, a, b, c, d, e, f) }
+}
+
+pub(super) fn find() {
+    next::find();
+}
