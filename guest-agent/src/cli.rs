@@ -2,6 +2,7 @@
 
 mod alarm;
 mod export;
+mod preload;
 mod run;
 mod serve;
 mod stats;
@@ -41,8 +42,8 @@ const RUN: &str = "\
 In a client VM: run an application, or all of the session, whose windows appear in the compositor VM.
 
 The application gets a Wayland socket of its own in WAYLAND_DISPLAY. What it draws is copied into memory that the \
-compositor VM sees as well; only what has changed is copied. The exit status is that of the application, or 128 and \
-the number of the signal that ended it. SIGTERM, SIGINT and SIGHUP are passed on to it.
+compositor VM sees as well; only what has changed is copied, and with --zero-copy nothing. The exit status is that of \
+the application, or 128 and the number of the signal that ended it. SIGTERM, SIGINT and SIGHUP are passed on to it.
 
 Without an application, the socket is for all that the VM's session starts, until one of these signals.
 

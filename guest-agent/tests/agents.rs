@@ -364,3 +364,50 @@ fn a_log_that_goes_to_a_file_has_no_colours() {
     });
     assert!(!log.contains('\x1b'), "{log:?}");
 }
+
+/// A library that can be preloaded and does nothing: one that every program has.
+fn harmless_library() -> String {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let library =
+        maps.lines().find_map(|line| line.split_once('/').filter(|(_, p)| p.contains("libc.so")));
+    format!("/{}", library.expect("a C library").1)
+}
+
+#[test]
+fn an_application_that_is_to_copy_nothing_is_told_where_to_borrow() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = harmless_library();
+    let look = "env > env; stat -c '%F %a' wayland-1.lend > socket";
+    let zero_copy = ["--zero-copy", "--interposer", &library, "--", "sh", "-c", look];
+    let run = [&["run"], &NOBODY[..], &zero_copy].concat();
+    assert!(Agent::start(folder.path(), ":", &run).end().success());
+    let env = fs::read_to_string(folder.path().join("env")).unwrap();
+    let canonical = fs::canonicalize(&library).unwrap();
+    let display = folder.path().join("wayland-1");
+    for expected in [
+        format!("LD_PRELOAD={}", canonical.display()),
+        format!("WLPROXY_LEND_DISPLAY={}", display.display()),
+        format!("WLPROXY_LEND_SOCKET={}.lend", display.display()),
+    ] {
+        assert!(env.lines().any(|line| line == expected), "no {expected} in {env}");
+    }
+    assert_eq!(fs::read_to_string(folder.path().join("socket")).unwrap(), "socket 600\n");
+    assert!(!folder.path().join("wayland-1.lend").exists());
+}
+
+#[test]
+fn what_can_not_be_is_said_before_anything_is_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = |arguments: &[&str]| {
+        let mut agent = Command::new(env!("CARGO_BIN_EXE_guest-agent"));
+        agent.args(["run"]).args(NOBODY).args(arguments).env("XDG_RUNTIME_DIR", folder.path());
+        let output = agent.output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let nobody = said(&["--zero-copy"]);
+    assert!(nobody.contains("<APP>"), "{nobody}");
+    let missing = said(&["--zero-copy", "--interposer", "/nowhere.so", "--", "touch", "started"]);
+    assert!(missing.contains("can't use /nowhere.so as --interposer"), "{missing}");
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+}

@@ -2,14 +2,16 @@
 
 use super::alarm::Alarms;
 use super::export::Export;
+use super::preload::Preload;
 use super::{ChannelSpec, RETRY, Waiting, raise_fd_limit, stats::StatsFile, tell_systemd};
 use crate::channel::Error;
+use crate::lend::LendSocket;
 use crate::run::{Run, Socket};
 use crate::stats::Stats;
 use anyhow::{Context, Result};
 use calloop::generic::Generic;
 use calloop::signals::{self, Signal, Signals};
-use calloop::{EventLoop, Interest, LoopHandle, Mode, PostAction, RegistrationToken};
+use calloop::{EventLoop, Interest, LoopHandle, Mode, PostAction, Readiness, RegistrationToken};
 use nix::libc::SI_KERNEL;
 use nix::sys::epoll::EpollTimeout;
 use nix::sys::signal::{SigHandler, SigSet, kill, signal};
@@ -56,6 +58,19 @@ pub struct Args {
     #[arg(long)]
     no_export: bool,
 
+    /// Let the application draw into memory that the compositor VM sees, so that nothing has to be copied.
+    ///
+    /// The application isn't modified: a library is preloaded into it (LD_PRELOAD), which puts such memory in the place of
+    /// the wl_shm pools of clients that use libwayland; what it can't do that for is copied as ever. The compositor VM can
+    /// write to that memory, too. What the application starts doesn't have the library.
+    #[arg(long, requires = "app")]
+    zero_copy: bool,
+
+    /// The library that is preloaded [default: libwlproxy_interposer.so beside this program, or in
+    /// ../lib/wlproxy from there].
+    #[arg(long, value_name = "FILE", requires = "zero_copy")]
+    interposer: Option<PathBuf>,
+
     /// Write numbers to this file as JSON, at the end and on SIGUSR1.
     #[arg(long, value_name = "FILE")]
     stats: Option<PathBuf>,
@@ -70,6 +85,8 @@ pub struct Args {
 struct State {
     channel: ChannelSpec,
     socket: Socket,
+    /// Where the application borrows what it draws into.
+    lend_socket: Option<LendSocket>,
     stats_file: StatsFile,
     /// Numbers of channels that were lost.
     past: Stats,
@@ -110,8 +127,15 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
     .context("can't take signals")?;
     let socket = Socket::take_or_bind(args.socket.as_deref())?;
     hear_of_children()?;
+    let preload = match args.zero_copy {
+        true => Some(Preload::find(args.interposer.as_deref(), &socket)?),
+        false => None,
+    };
+    let lend_socket = preload.as_ref().map(Preload::listen).transpose()?;
     let child = match args.app.split_first() {
-        Some((program, arguments)) => Some(spawn(program, arguments, &socket, fd_limit)?),
+        Some((program, arguments)) => {
+            Some(spawn(program, arguments, &socket, preload.as_ref(), fd_limit)?)
+        }
         None => None,
     };
     let is_session = child.is_none();
@@ -119,6 +143,7 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
     let mut state = State {
         channel: args.channel,
         socket,
+        lend_socket,
         stats_file: StatsFile(args.stats),
         past: Stats::default(),
         run: None,
@@ -137,6 +162,15 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
     };
     handle.insert_source(signals, |event, _, state| state.signal(&event)).map_err(|e| e.error)?;
     state.alarms.after(Duration::ZERO, State::open);
+    if let Some(lend_socket) = &state.lend_socket {
+        let fd = lend_socket.as_fd().try_clone_to_owned()?;
+        let borrowers = Generic::new(fd, Interest::READ, Mode::Level);
+        let accept = |_: Readiness, _: &mut _, state: &mut State| {
+            state.accept_borrower();
+            Ok(PostAction::Continue)
+        };
+        handle.insert_source(borrowers, accept).map_err(|e| e.error)?;
+    }
     state.announce();
     while state.exit.is_none() && !(state.asked_to_end && state.child.is_none()) {
         state.wait(&mut events, None)?;
@@ -165,10 +199,14 @@ fn spawn(
     program: &OsStr,
     arguments: &[OsString],
     socket: &Socket,
+    preload: Option<&Preload>,
     fd_limit: Option<u64>,
 ) -> Result<Child> {
     let mut command = Command::new(program);
     command.args(arguments).env("WAYLAND_DISPLAY", socket.display()).env_remove("WAYLAND_SOCKET");
+    if let Some(preload) = preload {
+        preload.apply(&mut command);
+    }
     // What systemd has told us concerns nobody else.
     for variable in OF_SYSTEMD {
         command.env_remove(variable);
@@ -292,6 +330,21 @@ impl State {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             // Out of fds, most likely.
             Err(error) => self.pause_accepting(&format!("can't accept a client: {error}")),
+        }
+    }
+
+    /// Takes one application that wants to borrow. Without a host there is nothing to lend: then it draws into files of
+    /// its own.
+    fn accept_borrower(&mut self) {
+        match self.lend_socket.as_ref().map(LendSocket::accept) {
+            Some(Ok(socket)) => self.turn(|run| {
+                run.lend_to(socket);
+                run.dispatch()
+            }),
+            Some(Err(error)) if error.kind() != std::io::ErrorKind::WouldBlock => {
+                tracing::warn!("can't take an application that borrows: {error}");
+            }
+            _ => {}
         }
     }
 
