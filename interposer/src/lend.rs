@@ -48,12 +48,15 @@ pub(crate) fn try_lend(state: &mut State, fd: c_int) {
     raw::close(file);
 }
 
-/// Looks whether a file can become an allocation: a memfd of this process alone, of a suitable size, that nobody maps or
+/// Looks whether a file can become an allocation: memory of this process alone, of a suitable size, that nobody maps or
 /// has opened but in the way in which an allocation can be.
 fn look(state: &State, fd: c_int) -> Option<Found> {
     const UNCHANGING: c_int = libc::F_SEAL_WRITE | libc::F_SEAL_FUTURE_WRITE;
     let stat = raw::fstat(fd).ok()?;
-    if !state.candidates.has(stat.file) || !(MIN_LENT..=MAX_LENT).contains(&stat.size) {
+    if !state.candidates.has(stat.file)
+        || stat.has_name
+        || !(MIN_LENT..=MAX_LENT).contains(&stat.size)
+    {
         return None;
     }
     let flags = raw::fcntl(fd, libc::F_GETFL, 0).ok()?;

@@ -41,6 +41,7 @@ macro_rules! next {
             #[allow(unused_imports, reason = "some need none of these")]
             use super::*;
             $(
+                #[allow(unused_unsafe, reason = "some have no system call")]
                 pub(super) unsafe fn $name($($arg: $type),*) -> $result {
                     let address = found::$name.address();
                     if address.is_null() {

@@ -76,6 +76,16 @@ fn real_clients_are_lent_to() {
             "pool 0",
             "close 0",
         ],
+        // sway's own clients, wev
+        &[
+            "create-named 0",
+            "truncate 0 1228800",
+            "map 0 0 1228800 0",
+            "pool 0",
+            "get-seals 0",
+            "get-flags 0",
+            "close 0",
+        ],
         // Firefox: mapped later, and over itself
         &["create 0 11", "truncate 0 1555200", "pool 0", "dup 0 1", "map 0 1 1555200 0", "close 0"],
     ] {
@@ -307,6 +317,7 @@ fn what_is_unsuitable_stays_a_file() {
         &["create 0 1", "truncate 0 100000", "send 0", "receive 1", pool],
         &["create 0 1", "truncate 0 100000", "fork 0", pool],
         &["create 0 1", "truncate 0 1000", pool, "truncate 0 100000", pool],
+        &["create-named 0 1", "truncate 0 100000", pool, "unlink"],
         &["null 0", pool],
     ] {
         let outcome = same(&lines(script, &["look 0", "stat 0"]));

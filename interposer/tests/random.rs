@@ -26,6 +26,7 @@ fn line() -> impl Strategy<Value = String> {
         4 => (file(), any::<bool>()).prop_map(|(f, by_number)| {
             format!("{} {f} 3", if by_number { "create-by-number" } else { "create" })
         }),
+        1 => file().prop_map(|f| format!("create-named {f}")),
         6 => (file(), size()).prop_map(|(f, size)| format!("truncate {f} {size}")),
         1 => (file(), offset(), 1..100_000u32).prop_map(|(f, at, len)| format!("posix-allocate {f} {at} {len}")),
         1 => (file(), 0..2u8, offset(), 1..100_000u32).prop_map(|(f, mode, at, len)| format!("allocate {f} {mode} {at} {len}")),

@@ -1,9 +1,10 @@
-//! Where memfds come from.
+//! Where the files come from that may become allocations: memfds, and shared memory that has a name for a moment, which is
+//! how sway's own clients do it.
 
 #![allow(unsafe_code)]
 
 use crate::next::next;
-use crate::raw::{self, call, sys, to_c};
+use crate::raw::{self, call, fail, sys, to_c};
 use crate::state::state;
 use core::arch::naked_asm;
 use core::ffi::{c_char, c_int, c_long, c_uint};
@@ -11,14 +12,15 @@ use core::ffi::{c_char, c_int, c_long, c_uint};
 next! {
     memfd_create(name: *const c_char, flags: c_uint) -> c_int =
         to_c(sys!(libc::SYS_memfd_create, name, flags));
+    shm_open(name: *const c_char, flags: c_int, mode: c_uint) -> c_int =
+        fail(libc::ENOSYS);
     syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize) -> c_long =
         to_c(call(number, [a, b, c, d, e, f]));
 }
 
-/// A memfd was made: it may become an allocation. Huge pages can't.
-fn made(fd: c_int, flags: c_uint) {
+/// A file was made: it may become an allocation.
+fn made(fd: c_int) {
     if fd >= 0
-        && flags & libc::MFD_HUGETLB == 0
         && let Ok(stat) = raw::fstat(fd)
         && let Some(mut state) = state()
     {
@@ -32,7 +34,23 @@ fn made(fd: c_int, flags: c_uint) {
 unsafe extern "C" fn memfd_create(name: *const c_char, flags: c_uint) -> c_int {
     // SAFETY: the same call (the caller).
     let fd = unsafe { next::memfd_create(name, flags) };
-    made(fd, flags);
+    // Huge pages can't be mapped in part.
+    if flags & libc::MFD_HUGETLB == 0 {
+        made(fd);
+    }
+    fd
+}
+
+/// # Safety
+/// As the C library's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn shm_open(name: *const c_char, flags: c_int, mode: c_uint) -> c_int {
+    const NEW: c_int = libc::O_CREAT | libc::O_EXCL;
+    // SAFETY: the same call (the caller).
+    let fd = unsafe { next::shm_open(name, flags, mode) };
+    if flags & NEW == NEW {
+        made(fd);
+    }
     fd
 }
 

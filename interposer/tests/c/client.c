@@ -163,6 +163,14 @@ static void do_line(char *line) {
         say("create", *file = memfd_create("test file", b));
     } else if (IS("create-by-number")) {
         say("create", *file = syscall(SYS_memfd_create, "test file", (unsigned)b));
+    } else if (IS("create-named")) {
+        snprintf(path, sizeof path, "/wlproxy-test-%d", getpid());
+        say("create-named", *file = shm_open(path, O_RDWR | O_CREAT | O_EXCL, 0600));
+        if (!b)
+            say("unlink", shm_unlink(path));
+    } else if (IS("unlink")) {
+        snprintf(path, sizeof path, "/wlproxy-test-%d", getpid());
+        say("unlink", shm_unlink(path));
     } else if (IS("truncate")) {
         say("truncate", ftruncate(fd, b));
     } else if (IS("allocate")) {
