@@ -2,7 +2,7 @@
 
 use crate::process::Process;
 use crate::wait::PATIENCE;
-use crate::{Client, Desk, Display, Image, Input, Suite, Sway, Way};
+use crate::{Client, Desk, Display, Image, Input, Plan, Suite, Sway, Vm};
 use anyhow::Result;
 use nix::sys::signal::Signal;
 use std::fs;
@@ -15,6 +15,9 @@ use wayland_protocols::xdg::activation::v1::client::xdg_activation_v1::XdgActiva
 /// So many screenshots in a row have to be equal until an application counts as having drawn all it wants to. Toolkits
 /// draw twice or thrice when they get the focus, and a screenshot takes some frames.
 const STILL: usize = 10;
+
+/// So many keys may have something copied: toolkits hide the mouse, which makes a cursor, at the first.
+const FIRST: usize = 5;
 
 /// How long an application may take until its window is there. A browser reads 300 MB for it, from a disk that may be
 /// cold.
@@ -62,8 +65,13 @@ pub enum Close {
 pub enum Step {
     /// A key, by its code in linux/input-event-codes.h.
     Key(u32, Effect),
+    /// These keys in turn, so many in all, each after the application has drawn the one before. If its agent lends to it,
+    /// nothing of all that is copied but of the first five.
+    Keys(&'static [u32], usize, Effect),
     /// A click with the left button.
     Click(i64, i64, Effect),
+    /// One with the right button.
+    RightClick(i64, i64, Effect),
     /// So many clicks of the wheel.
     Scroll(i64, i64, u32, Effect),
     /// A command to sway, of which the application needn't hear.
@@ -86,25 +94,34 @@ pub enum Effect {
 }
 
 impl App {
-    /// The whole life of the application on both ways; each picture has to be the same.
+    /// The whole life of the application directly, in a client VM, and in one whose agent lends to it; each picture has to
+    /// be the same.
     pub fn live_twice(&self) -> Result<()> {
-        self.live_twice_on(Desk::new(Way::Through))
+        let (vms, lending) = (&["work", "lent"], &["lent"]);
+        self.live_twice_on(Desk::start(Plan { vms, lending, ..Plan::default() }))
     }
 
-    /// The same on a desk of the caller's.
+    /// The same on a desk of the caller's, in each of its client VMs.
     pub fn live_twice_on(&self, mut desk: Desk) -> Result<()> {
         warm_up(&desk)?;
         desk.take_baseline();
-        let expected = self.live(&desk, &desk.direct(), "direct", None)?;
-        if let Err(error) = self.live(&desk, &desk.through("work"), "through", Some(&expected)) {
+        let mut expected = self.live(&desk, &desk.direct(), "direct", None)?;
+        for vm in desk.vms() {
+            let display = desk.through(vm);
+            let Err(error) = self.live(&desk, &display, vm, Some(&expected)) else { continue };
             // What a toolkit does when it is idle may come after it was taken for still: if the application looks
             // otherwise the second time, directly, then that is what is expected.
             desk.sway().empty();
-            let second = self.live(&desk, &desk.direct(), "direct-again", None)?;
+            let second = self.live(&desk, &desk.direct(), &format!("direct-for-{vm}"), None)?;
             if second == expected {
                 return Err(error);
             }
-            self.live(&desk, &desk.through("work"), "through-again", Some(&second))?;
+            self.live(&desk, &display, &format!("{vm}-again"), Some(&second))?;
+            expected = second;
+        }
+        for vm in desk.vms().iter().filter(|vm| desk.through(vm).lends()) {
+            let seen = desk.vm(vm).stats("seen_frames");
+            assert!(seen > 0, "{} has drawn into nothing that it was lent", self.name);
         }
         assert_eq!(desk.complaints(), [""; 0]);
         Ok(())
@@ -167,14 +184,16 @@ impl App {
         command.env("WAYLAND_DEBUG", "1").envs(self.environment.iter().copied());
         let name = format!("{}-{way}", self.name);
         let process = Process::spawn(&name, display.command(command), &desk.logs(), false);
-        Running { app: self, process, sway: desk.sway(), window: None, place: (0, 0), home }
+        let (sway, display) = (desk.sway(), display.clone());
+        Running { app: self, process, sway, window: None, place: (0, 0), home, display }
     }
 }
 
 /// What is made once, for the first application, and kept: the keymap in each VM, the source of sway's tokens.
 fn warm_up(desk: &Desk) -> Result<()> {
     let _input = Input::new(&desk.direct())?;
-    for display in [desk.direct(), desk.through("work")] {
+    let vms = desk.vms().iter().map(|vm| desk.through(vm));
+    for display in [desk.direct()].into_iter().chain(vms) {
         let mut client = Client::connect(&display)?;
         let seat: WlSeat = client.bind(7)?;
         client.until("a keyboard", |state| state.keyboard)?;
@@ -191,7 +210,9 @@ impl Step {
     fn effect(self) -> Effect {
         match self {
             Self::Key(_, effect)
+            | Self::Keys(_, _, effect)
             | Self::Click(_, _, effect)
+            | Self::RightClick(_, _, effect)
             | Self::Scroll(_, _, _, effect)
             | Self::Sway(_, effect)
             | Self::Plug(effect)
@@ -209,6 +230,7 @@ struct Running<'a> {
     window: Option<u64>,
     place: (i64, i64),
     home: PathBuf,
+    display: Display,
 }
 
 impl Running<'_> {
@@ -233,10 +255,14 @@ impl Running<'_> {
                 input.key(code)?;
                 self.wait_for("wl_keyboard", "key", before + 1);
             }
-            Step::Click(x, y, _) => {
+            Step::Keys(codes, count, _) => self.press(desk, input, codes, count)?,
+            Step::Click(x, y, _) | Step::RightClick(x, y, _) => {
                 let before = self.told("wl_pointer", "button");
                 input.move_to(self.place.0 + x, self.place.1 + y)?;
-                input.click()?;
+                match step {
+                    Step::RightClick(..) => input.right_click()?,
+                    _ => input.click()?,
+                }
                 self.wait_for("wl_pointer", "button", before + 1);
             }
             Step::Scroll(x, y, notches, _) => {
@@ -248,6 +274,36 @@ impl Running<'_> {
             Step::Sway(command, _) => self.sway.command(command),
             Step::Plug(_) => desk.plug(),
             Step::Unplug(_) => desk.unplug(),
+        }
+        Ok(())
+    }
+
+    /// Presses keys, each after the frame that the one before has made: an agent tells of frames.
+    fn press(&mut self, desk: &Desk, input: &mut Input, codes: &[u32], count: usize) -> Result<()> {
+        let vm = desk.vm_of(&self.display);
+        let numbers = |vm: &Vm| (vm.stats("copied_bytes"), vm.stats("seen_frames"));
+        let mut before = None;
+        for (i, &code) in codes.iter().cycle().take(count).enumerate() {
+            if i == FIRST {
+                before = vm.map(numbers);
+            }
+            let (told, frames) = (self.told("wl_keyboard", "key"), vm.map(|vm| vm.stats("frames")));
+            input.key(code)?;
+            self.wait_for("wl_keyboard", "key", told + 1);
+            if let (Some(vm), Some(frames)) = (vm, frames) {
+                crate::until("a frame", || (vm.stats("frames") > frames).then_some(()));
+            }
+        }
+        if let (true, Some(before), Some(vm)) = (self.display.lends(), before, vm) {
+            let after = numbers(vm);
+            let copied = after.0 - before.0;
+            assert_eq!(copied, 0, "{} had {copied} bytes copied", self.app.name);
+            let seen = after.1 - before.1;
+            assert!(
+                seen >= (count - FIRST) as u64,
+                "{}: {seen} frames for {count} keys",
+                self.app.name
+            );
         }
         Ok(())
     }

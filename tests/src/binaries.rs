@@ -31,13 +31,24 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
+/// The library that `guest-agent run --zero-copy` preloads: beside the programs that cargo has built, or where it is
+/// installed.
+pub(crate) fn interposer() -> PathBuf {
+    let folder = binary("guest-agent").parent().expect("a program lies in a folder").to_owned();
+    let found = [".", "../lib/wlproxy"].into_iter().find_map(|relative| {
+        folder.join(relative).join("libwlproxy_interposer.so").canonicalize().ok()
+    });
+    found.expect("cargo build -p wlproxy-interposer, or the installed one")
+}
+
 fn build(profile: &Path) {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
     cargo.args(["build", "--package", "wlproxy", "--package", "guest-agent"]);
+    cargo.args(["--package", "wlproxy-interposer"]);
     cargo.arg("--manifest-path").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
     cargo.arg("--target-dir").arg(profile.parent().expect("TARGET/PROFILE has a parent"));
     // For benchmarks it takes minutes the first time, and tells how far it is.
     cargo.arg(if profile.ends_with("release") { "--release" } else { "--quiet" });
     let status = cargo.status().expect("cargo can be started");
-    assert!(status.success(), "cargo build of wlproxy and guest-agent failed: {status}");
+    assert!(status.success(), "cargo build of what is tested failed: {status}");
 }

@@ -38,6 +38,8 @@ pub struct Plan {
     pub compositor: Kind,
     /// Client VMs; without any there is no wlproxy either.
     pub vms: &'static [&'static str],
+    /// Those of them whose agents lend to clients.
+    pub lending: &'static [&'static str],
     /// Whether the compositor stands in a VM of its own, or on the host.
     pub compositor_vm: bool,
     /// More arguments of `guest-agent serve`.
@@ -53,6 +55,7 @@ impl Default for Plan {
         Self {
             compositor: Kind::Sway,
             vms: &["work"],
+            lending: &[],
             compositor_vm: true,
             serve: &[],
             isolation: None,
@@ -233,6 +236,9 @@ impl Desk {
     pub fn start_vm_with(&mut self, name: &str, child: &str) {
         let machine = self.machine(name);
         let (mut command, folder) = self.agent(name, &*machine);
+        if self.plan.lending.contains(&name) {
+            command.arg("--zero-copy");
+        }
         let stats = folder.join("stats.json");
         command.args(["--socket", "wayland-0", "--stats"]).arg(&stats).args(["--", child]);
         let command = machine.inside(command);
@@ -359,12 +365,24 @@ impl Desk {
     /// The socket in a client VM.
     pub fn through(&self, vm: &str) -> Display {
         let Vm { machine, folder, .. } = &self.vms[vm];
-        Display::new(machine, &folder.join("wayland-0"))
+        let display = Display::new(machine, &folder.join("wayland-0"));
+        if self.plan.lending.contains(&vm) { display.lending() } else { display }
     }
 
     /// Tells the child in a client VM a line; the line that it answers.
     pub fn tell(&mut self, vm: &str, line: &str) -> String {
         self.vms.get_mut(vm).expect("a VM of this desk").tell(line)
+    }
+
+    /// The names of all client VMs.
+    pub fn vms(&self) -> &'static [&'static str] {
+        self.plan.vms
+    }
+
+    /// The client VM that a display is in.
+    pub fn vm_of(&self, display: &Display) -> Option<&Vm> {
+        let is_it = |vm: &&str| self.through(vm).socket == display.socket;
+        self.plan.vms.iter().copied().find(is_it).map(|vm| self.vm(vm))
     }
 
     /// A client VM.

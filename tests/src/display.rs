@@ -1,5 +1,6 @@
 //! Where clients connect.
 
+use crate::binaries::interposer;
 use crate::machine::Machine;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,13 +14,25 @@ pub struct Display {
     /// What it is to clients in its VM.
     path: PathBuf,
     machine: Arc<dyn Machine>,
+    /// Whether its agent lends to clients.
+    lends: bool,
 }
 
 impl Display {
     /// The socket at `path` in a VM.
     pub(crate) fn new(machine: &Arc<dyn Machine>, path: &Path) -> Self {
         let (socket, machine) = (machine.reach(path), machine.clone());
-        Self { socket, path: path.to_owned(), machine }
+        Self { socket, path: path.to_owned(), machine, lends: false }
+    }
+
+    /// The same, where the agent lends to clients: they get what the application of `guest-agent run --zero-copy` gets.
+    pub(crate) fn lending(self) -> Self {
+        Self { lends: true, ..self }
+    }
+
+    /// Whether its agent lends to clients.
+    pub fn lends(&self) -> bool {
+        self.lends
     }
 
     /// What runs `client` where the socket is, as a client of it. Its XDG_RUNTIME_DIR is the socket's folder unless it
@@ -29,6 +42,12 @@ impl Display {
             client.env("XDG_RUNTIME_DIR", self.path.parent().expect("a socket lies somewhere"));
         }
         client.env("WAYLAND_DISPLAY", &self.path);
+        if self.lends {
+            let mut lender = self.path.clone().into_os_string();
+            lender.push(".lend");
+            client.env("LD_PRELOAD", interposer());
+            client.env("WLPROXY_LEND_DISPLAY", &self.path).env("WLPROXY_LEND_SOCKET", lender);
+        }
         self.machine.inside(client)
     }
 }

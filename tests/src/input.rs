@@ -25,8 +25,9 @@ const KEYMAP: &[u8] = b"xkb_keymap {
     xkb_symbols { include \"pc+us+inet(evdev)\" };
 };\0";
 
-/// The left button, of linux/input-event-codes.h.
+/// The left and the right button, of linux/input-event-codes.h.
 const BTN_LEFT: u32 = 0x110;
+const BTN_RIGHT: u32 = 0x111;
 
 /// How far a wheel turns at each click of its, in the units of wl_pointer.axis: what libinput reports for usual ones.
 const NOTCH: f64 = 15.0;
@@ -75,24 +76,32 @@ impl Input {
     /// Presses the left button and releases it, wherever the mouse is.
     pub fn click(&mut self) -> Result<()> {
         for state in [ButtonState::Pressed, ButtonState::Released] {
-            self.button(state)?;
+            self.button(BTN_LEFT, state)?;
+        }
+        Ok(())
+    }
+
+    /// The same with the right button.
+    pub fn right_click(&mut self) -> Result<()> {
+        for state in [ButtonState::Pressed, ButtonState::Released] {
+            self.button(BTN_RIGHT, state)?;
         }
         Ok(())
     }
 
     /// Presses the left button.
     pub fn press(&mut self) -> Result<()> {
-        self.button(ButtonState::Pressed)
+        self.button(BTN_LEFT, ButtonState::Pressed)
     }
 
     /// Releases it.
     pub fn release(&mut self) -> Result<()> {
-        self.button(ButtonState::Released)
+        self.button(BTN_LEFT, ButtonState::Released)
     }
 
-    /// Presses the left button, or releases it.
-    fn button(&mut self, state: ButtonState) -> Result<()> {
-        self.pointer.button(self.now(), BTN_LEFT, state);
+    /// Presses a button, or releases it.
+    fn button(&mut self, button: u32, state: ButtonState) -> Result<()> {
+        self.pointer.button(self.now(), button, state);
         self.pointer.frame();
         self.client.roundtrip()
     }
