@@ -74,6 +74,9 @@ pub enum Step {
     RightClick(i64, i64, Effect),
     /// So many clicks of the wheel.
     Scroll(i64, i64, u32, Effect),
+    /// A byte into the pipe of this path, and a wait until somebody has made `PATH.done`. The application shows nothing of
+    /// it.
+    Poke(&'static str),
     /// A command to sway, of which the application needn't hear.
     Sway(&'static str, Effect),
     /// One more output is plugged in.
@@ -103,20 +106,25 @@ impl App {
 
     /// The same on a desk of the caller's, in each of its client VMs.
     pub fn live_twice_on(&self, mut desk: Desk) -> Result<()> {
-        warm_up(&desk)?;
+        self.live_everywhere(&mut desk)
+    }
+
+    /// The same, and the desk is the caller's still.
+    pub fn live_everywhere(&self, desk: &mut Desk) -> Result<()> {
+        warm_up(desk)?;
         desk.take_baseline();
-        let mut expected = self.live(&desk, &desk.direct(), "direct", None)?;
+        let mut expected = self.live(desk, &desk.direct(), "direct", None)?;
         for vm in desk.vms() {
             let display = desk.through(vm);
-            let Err(error) = self.live(&desk, &display, vm, Some(&expected)) else { continue };
+            let Err(error) = self.live(desk, &display, vm, Some(&expected)) else { continue };
             // What a toolkit does when it is idle may come after it was taken for still: if the application looks
             // otherwise the second time, directly, then that is what is expected.
             desk.sway().empty();
-            let second = self.live(&desk, &desk.direct(), &format!("direct-for-{vm}"), None)?;
+            let second = self.live(desk, &desk.direct(), &format!("direct-for-{vm}"), None)?;
             if second == expected {
                 return Err(error);
             }
-            self.live(&desk, &display, &format!("{vm}-again"), Some(&second))?;
+            self.live(desk, &display, &format!("{vm}-again"), Some(&second))?;
             expected = second;
         }
         for vm in desk.vms().iter().filter(|vm| desk.through(vm).lends()) {
@@ -217,6 +225,7 @@ impl Step {
             | Self::Sway(_, effect)
             | Self::Plug(effect)
             | Self::Unplug(effect) => effect,
+            Self::Poke(_) => Effect::Nothing,
         }
     }
 }
@@ -270,6 +279,11 @@ impl Running<'_> {
                 input.move_to(self.place.0 + x, self.place.1 + y)?;
                 input.scroll(notches)?;
                 self.wait_for("wl_pointer", "axis", before + notches as usize - 1);
+            }
+            Step::Poke(path) => {
+                fs::write(path, b"x").expect("a pipe that is read");
+                let done = format!("{path}.done");
+                crate::until(&done, || fs::remove_file(&done).ok());
             }
             Step::Sway(command, _) => self.sway.command(command),
             Step::Plug(_) => desk.plug(),

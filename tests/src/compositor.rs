@@ -133,7 +133,7 @@ impl Compositor {
                 command.envs(suite.environment());
                 sway(&mut command, &suite.program("sway"), folder, None);
             }
-            Kind::Weston => weston(&mut command),
+            Kind::Weston => weston(&mut command, folder),
         }
         self.starts += 1;
         // Each has a log of its own.
@@ -234,13 +234,28 @@ impl Compositor {
         until("an output less", || (!sway.outputs().contains(last)).then_some(()));
     }
 
-    /// What is on the screen now; with more options of grim.
+    /// What is on the screen now; with more options of grim, unless it is weston.
     pub(crate) fn screenshot(&self, options: &[&str]) -> Image {
+        if self.kind == Kind::Weston {
+            return self.weston_screenshot();
+        }
         let mut grim = Command::new("grim");
         grim.args(options).args(["-t", "ppm", "-"]);
         grim.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         let mut grim = Display::new(&self.machine, &self.socket).command(grim);
         Image::from_ppm(&output(&mut grim, PATIENCE)).expect("grim writes a PPM")
+    }
+
+    /// weston has a client of its own for that, which writes a file where it is started.
+    fn weston_screenshot(&self) -> Image {
+        let folder = tempfile::tempdir().expect("a folder of ours");
+        let mut client = Command::new("weston-screenshooter");
+        client.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        client.current_dir(&folder);
+        output(&mut Display::new(&self.machine, &self.socket).command(client), PATIENCE);
+        let mut files = fs::read_dir(&folder).expect("our own folder").flatten();
+        let file = files.next().expect("weston-screenshooter writes a file").path();
+        Image::from_png(&fs::read(file).expect("our own file")).expect("a PNG")
     }
 }
 
@@ -289,8 +304,14 @@ fn sway(command: &mut Command, program: &Path, folder: &Path, outer: Option<&Com
     command.arg(program).arg("--config").arg(config);
 }
 
-fn weston(command: &mut Command) {
-    command.args(["weston", "--backend=headless-backend.so", "--use-pixman", "--no-config"]);
+fn weston(command: &mut Command, folder: &Path) {
+    let config = folder.join("weston.ini");
+    // No clock: who draws once a minute may need one buffer more.
+    fs::write(&config, "[shell]\npanel-position=none\n").expect("a file in our own folder");
+    give(&config);
+    command.args(["weston", "--backend=headless-backend.so", "--use-pixman", "--config"]);
+    command.arg(config);
     command.args([format!("--width={WIDTH}"), format!("--height={HEIGHT}")]);
-    command.args(["--idle-time=0", "--socket=weston"]);
+    // Without --debug it takes no screenshots.
+    command.args(["--idle-time=0", "--socket=weston", "--debug"]);
 }

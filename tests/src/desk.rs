@@ -545,6 +545,11 @@ impl Desk {
         self.extras.last_mut().expect("just pushed")
     }
 
+    /// The applications that were started, first to last.
+    pub fn apps(&mut self) -> impl Iterator<Item = &mut Process> {
+        self.extras.iter_mut()
+    }
+
     /// Ends all applications that [`Desk::app`] has started.
     pub fn close(&mut self) {
         for app in &mut self.extras {

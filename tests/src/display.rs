@@ -45,7 +45,14 @@ impl Display {
         if self.lends {
             let mut lender = self.path.clone().into_os_string();
             lender.push(".lend");
-            client.env("LD_PRELOAD", interposer());
+            let mut preload = interposer().into_os_string();
+            if let Some((_, Some(before))) =
+                client.get_envs().find(|(name, _)| *name == "LD_PRELOAD")
+            {
+                preload.push(":");
+                preload.push(before);
+            }
+            client.env("LD_PRELOAD", preload);
             client.env("WLPROXY_LEND_DISPLAY", &self.path).env("WLPROXY_LEND_SOCKET", lender);
         }
         self.machine.inside(client)

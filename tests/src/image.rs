@@ -41,6 +41,43 @@ impl Image {
         })
     }
 
+    /// Reads a PNG with 8 bits per channel; whatever is transparent is shown as if it weren't.
+    pub fn from_png(bytes: &[u8]) -> Option<Self> {
+        let mut reader = png::Decoder::new(std::io::Cursor::new(bytes)).read_info().ok()?;
+        let mut pixels = vec![0; reader.output_buffer_size()?];
+        let info = reader.next_frame(&mut pixels).ok()?;
+        let channels = match (info.color_type, info.bit_depth) {
+            (png::ColorType::Rgb, png::BitDepth::Eight) => 3,
+            (png::ColorType::Rgba, png::BitDepth::Eight) => 4,
+            _ => return None,
+        };
+        let rgb = pixels[..info.buffer_size()].chunks_exact(channels).flat_map(|p| &p[..3]);
+        let (width, height) = (info.width as usize, info.height as usize);
+        Some(Self { width, height, rgb: rgb.copied().collect() })
+    }
+
+    /// Takes pixels of four bytes: blue, green, red, and one that doesn't matter (wl_shm's XRGB8888).
+    pub fn from_xrgb(pixels: &[u8], width: usize, height: usize) -> Self {
+        let rgb = pixels[..width * height * 4].chunks_exact(4).flat_map(|p| [p[2], p[1], p[0]]);
+        Self { width, height, rgb: rgb.collect() }
+    }
+
+    /// Whether `part` is somewhere in it.
+    pub fn contains(&self, part: &Self) -> bool {
+        let places = self.width.saturating_sub(part.width) + 1;
+        let rows = self.height.saturating_sub(part.height) + 1;
+        let row = |image: &Self, x: usize, y: usize| {
+            let at = (y * image.width + x) * 3;
+            at..at + part.width * 3
+        };
+        (0..rows).any(|y| {
+            (0..places).any(|x| {
+                (0..part.height)
+                    .all(|dy| self.rgb[row(self, x, y + dy)] == part.rgb[row(part, 0, dy)])
+            })
+        })
+    }
+
     /// The pixel at `x`, `y` as 0xRRGGBB.
     pub fn pixel(&self, x: usize, y: usize) -> u32 {
         let at = (y * self.width + x) * 3;
@@ -145,5 +182,29 @@ mod tests {
         other.set(1, 0, 0x646567);
         assert!(other.difference(&image).unwrap().contains("(1, 0) is 646567, not 646566"));
         assert_eq!(Image::from_ppm(b"P6\n2 1\n255\nabcde"), None);
+    }
+
+    #[test]
+    fn a_part_is_found_where_it_is() {
+        let mut image = Image::new(9, 7);
+        image.set(5, 4, 0x112233);
+        image.set(6, 5, 0x445566);
+        let part = Image::from_xrgb(
+            &[0x33, 0x22, 0x11, 9, 0, 0, 0, 9, 0, 0, 0, 9, 0x66, 0x55, 0x44, 9],
+            2,
+            2,
+        );
+        assert!(image.contains(&part) && image.contains(&image));
+        image.set(6, 5, 0x445567);
+        assert!(!image.contains(&part));
+    }
+
+    #[test]
+    fn a_png_is_read_as_it_was_written() {
+        let mut image = Image::new(3, 2);
+        image.set(1, 1, 0xabcdef);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        image.save(file.path());
+        assert_eq!(Image::from_png(&std::fs::read(file.path()).unwrap()), Some(image));
     }
 }

@@ -130,6 +130,11 @@ pub(crate) const TESTS: &[Package] = &[
     Package { name: "xterm", proofs: &[Program("xterm")], reason: "runs in Xwayland" },
     Package { name: "wev", proofs: &[Program("wev")], reason: "a client that tells its events" },
     Package { name: "wtype", proofs: &[Program("wtype")], reason: "types" },
+    Package {
+        name: "strace",
+        proofs: &[Program("strace")],
+        reason: "tells what is done with memory that is lent",
+    },
     Package { name: "wlr-randr", proofs: &[Program("wlr-randr")], reason: "lists outputs" },
 ];
 
