@@ -207,11 +207,25 @@ serve_runs_as_a_user_unit() {
     until_true holds .compositor.ready
 }
 
+# Runs an application in the VM "work", with these options of `guest-agent run`, until it has drawn a little.
+draw_in_work() {
+    local before enough=$SESSION/enough
+    rm -f $enough
+    before=$(holds .vms.work.commits)
+    session guest-agent run --channel process:/run/wlproxy/work.sock "$@" -- \
+        sh -c "weston-simple-shm & until test -e $enough; do sleep 0.1; done; kill \$!" &
+    until_true holds ".vms.work.commits > $before + 10"
+    touch $enough
+    wait %1
+}
+
 an_application_reaches_the_compositor() {
-    session guest-agent run --channel process:/run/wlproxy/work.sock -- weston-simple-shm &
-    until_true holds ".vms.work.commits > 10"
-    kill %1
-    wait %1 || true
+    draw_in_work
+}
+
+an_application_has_nothing_copied() {
+    draw_in_work --zero-copy --stats $SESSION/stats.json
+    jq -e '.seen_frames > 5 and .copied_bytes == 0' $SESSION/stats.json
 }
 
 run_serves_a_session_as_a_user_unit() {
@@ -316,6 +330,7 @@ check the_service_is_confined
 check the_session_starts
 check serve_runs_as_a_user_unit
 check an_application_reaches_the_compositor
+check an_application_has_nothing_copied
 check run_serves_a_session_as_a_user_unit
 check an_upgrade_disconnects_nobody
 check a_killed_worker_comes_back

@@ -30,6 +30,9 @@ pub(crate) struct Options {
 /// The crates that become a package.
 const CRATES: [&str; 2] = ["wlproxy", "guest-agent"];
 
+/// What else is in the packages, or makes what is in them.
+const BESIDE: [&str; 2] = ["wlproxy-interposer", "wlproxy-dist"];
+
 /// Runs the command.
 pub(crate) fn run(options: &Options) -> Result<()> {
     // Where the packages' metadata expect what is made for them.
@@ -43,10 +46,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     apt::ensure(apt::DIST, &log, &mut progress)?;
     let cargo_deb = CargoDeb::ensure(&mut progress)?;
 
-    progress.stage("cargo build --release -p wlproxy -p guest-agent -p wlproxy-dist");
+    let built = CRATES.iter().chain(&BESIDE).flat_map(|name| ["-p", name]);
+    let arguments: Vec<&str> = ["--release"].into_iter().chain(built).collect();
+    progress.stage(format!("cargo build {}", arguments.join(" ")));
     progress.leave_line();
-    let programs =
-        build::build(&["--release", "-p", "wlproxy", "-p", "guest-agent", "-p", "wlproxy-dist"])?;
+    let programs = build::build(&arguments)?;
     progress.done();
     let generator = program(&programs, "wlproxy-dist")?;
     generate(&generator, &made)?;
