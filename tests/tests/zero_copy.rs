@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::process::Command;
 use wlproxy_tests::Effect::Picture;
 use wlproxy_tests::Step::{Click, Key, Keys, Sway};
-use wlproxy_tests::{App, Close, Desk, Image, Kind, Part, Plan, Step, until};
+use wlproxy_tests::{App, Close, Desk, Image, Kind, Part, Plan, Step, Suite, until};
 
 /// Keys of linux/input-event-codes.h.
 const KEY_ESC: u32 = 1;
@@ -63,6 +63,15 @@ const FOOT: App = App {
 #[test]
 fn foot_has_nothing_copied() -> Result<()> {
     FOOT.live_twice_on(desk())
+}
+
+/// With other versions of the C library and of libwayland.
+#[test]
+fn foot_of_newer_debians_has_nothing_copied() -> Result<()> {
+    for suite in [Suite::Trixie, Suite::Forky] {
+        App { suite: Some(suite), ..FOOT }.live_twice_on(desk())?;
+    }
+    Ok(())
 }
 
 #[test]
