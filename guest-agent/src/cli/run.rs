@@ -336,7 +336,7 @@ impl State {
     /// Takes one application that wants to borrow. Without a host there is nothing to lend: then it draws into files of
     /// its own.
     fn accept_borrower(&mut self) {
-        match self.lend_socket.as_ref().map(LendSocket::accept) {
+        match self.lend_socket.as_mut().map(LendSocket::accept) {
             Some(Ok(socket)) => self.turn(|run| {
                 run.lend_to(socket);
                 run.dispatch()

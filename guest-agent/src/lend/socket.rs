@@ -1,9 +1,10 @@
 //! The socket that applications connect to when they want to borrow.
 
+use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, listen, socket,
 };
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
@@ -17,6 +18,8 @@ const BACKLOG: i32 = 64;
 pub struct LendSocket {
     listener: OwnedFd,
     path: PathBuf,
+    /// Stands for an fd when there is none left: then applications can still be turned away.
+    spare: Option<File>,
 }
 
 impl LendSocket {
@@ -29,7 +32,8 @@ impl LendSocket {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
         bind(listener.as_raw_fd(), &UnixAddr::new(path)?)?;
-        let socket = Self { listener, path: path.to_owned() };
+        let spare = Some(File::open("/dev/null")?);
+        let socket = Self { listener, path: path.to_owned(), spare };
         // Before it listens: until then nobody can connect.
         fs::set_permissions(path, Permissions::from_mode(0o600))?;
         listen(&socket.listener, Backlog::new(BACKLOG)?)?;
@@ -41,9 +45,20 @@ impl LendSocket {
         &self.path
     }
 
-    /// Takes one application, without waiting.
+    /// Takes one application, without waiting. If this process has no fd for it, it is turned away, and nobody waits in
+    /// vain.
+    pub fn accept(&mut self) -> io::Result<OwnedFd> {
+        let accepted = self.try_accept();
+        if let Err(Errno::EMFILE | Errno::ENFILE) = accepted {
+            self.spare = None;
+            drop(self.try_accept());
+            self.spare = File::open("/dev/null").ok();
+        }
+        Ok(accepted?)
+    }
+
     #[expect(unsafe_code, reason = "accept4 returns the fd as a number")]
-    pub fn accept(&self) -> io::Result<OwnedFd> {
+    fn try_accept(&self) -> nix::Result<OwnedFd> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = accept4(self.listener.as_raw_fd(), flags)?;
         // SAFETY: the kernel has just made it for us, and nobody else knows it.

@@ -302,22 +302,55 @@ fn a_lost_channel_is_told() {
     assert!(app.is_over());
 }
 
+/// An application that connects.
+fn connect(path: &std::path::Path) -> App {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let app =
+        nix::sys::socket::socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
+    let address = nix::sys::socket::UnixAddr::new(path).unwrap();
+    nix::sys::socket::connect(app.as_raw_fd(), &address).unwrap();
+    App(app)
+}
+
 #[test]
 fn the_socket_is_for_its_owner_and_goes() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("lend");
     std::fs::write(&path, "a leftover").unwrap();
-    let socket = LendSocket::bind(&path).unwrap();
+    let mut socket = LendSocket::bind(&path).unwrap();
     let mode = std::fs::metadata(socket.path()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     assert_eq!(socket.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let app =
-        nix::sys::socket::socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
-    let address = nix::sys::socket::UnixAddr::new(&path).unwrap();
-    nix::sys::socket::connect(app.as_raw_fd(), &address).unwrap();
+    let _app = connect(&path);
     socket.accept().unwrap();
     drop(socket);
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+}
+
+/// It doesn't wait for an answer that never comes.
+#[test]
+fn who_can_not_be_taken_is_turned_away() {
+    crate::alone::run("lend::tests::an_application_comes_where_fds_are_used_up");
+}
+
+#[test]
+#[ignore = "in a process of its own, by who_can_not_be_taken_is_turned_away"]
+fn an_application_comes_where_fds_are_used_up() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lend");
+    let mut socket = LendSocket::bind(&path).unwrap();
+    let apps = [connect(&path), connect(&path)];
+    let next = File::open("/dev/null").unwrap().as_raw_fd() as u64;
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, next, hard).unwrap();
+    for app in &apps {
+        assert_eq!(socket.accept().unwrap_err().raw_os_error(), Some(Errno::EMFILE as i32));
+        assert!(app.is_over());
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    let app = connect(&path);
+    let _taken = socket.accept().unwrap();
+    assert!(!app.is_over());
 }
