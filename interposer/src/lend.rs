@@ -6,7 +6,7 @@ use crate::lender::raise;
 use crate::list::List;
 use crate::maps::{self, Mapped};
 use crate::raw::{self, Range, Stat};
-use crate::state::{FDS, State};
+use crate::state::{self, FDS, State};
 use crate::table::{Fds, Kind, NAME, Piece, Record};
 use core::ffi::c_int;
 use wlproxy_protocol::lend::{MAX_LENT, MIN_LENT};
@@ -32,6 +32,9 @@ struct Found {
 
 /// Makes the file of an fd an allocation, if it can be one and the agent lends one. If not, all stays as it is.
 pub(crate) fn try_lend(state: &mut State, fd: c_int) {
+    if !state::has_candidates() {
+        return;
+    }
     let Some(found) = look(state, fd) else { return };
     // Until all is done: to put it back, should something fail.
     let Ok(file) = raw::fcntl(fd, libc::F_DUPFD_CLOEXEC, crate::lender::HIGH) else { return };
@@ -44,6 +47,9 @@ pub(crate) fn try_lend(state: &mut State, fd: c_int) {
             raw::close(kept);
             state.lender.close(name, 0, &FDS);
         }
+    } else {
+        // It isn't asked for again.
+        state.candidates.remove(found.stat.file);
     }
     raw::close(file);
 }

@@ -7,7 +7,8 @@
 //! A client makes a memfd, sizes it, maps it, and hands it to libwayland for `wl_shm.create_pool`. libwayland takes it by
 //! duplicating the fd (`fcntl(F_DUPFD_CLOEXEC)`). That call is interposed, and that is the moment: the agent is asked for
 //! an allocation as large; it gets what is in the file, takes the place of the file's mappings (`MAP_FIXED`), and of its
-//! fds (`dup3`). Then libwayland goes on, and sends the allocation's fd. So only what is about to become a pool is ever
+//! fds (`dup3`). Then libwayland goes on, and sends the allocation's fd. For clients without libwayland the moment is when
+//! they send the fd to the agent's Wayland socket (`sendmsg`). So only what is about to become a pool is ever
 //! borrowed, whatever else the application uses memfds for: sound, video, its own processes.
 //!
 //! Only a memfd that this process has made is taken, that nobody else has got, that is mapped and opened in no other way

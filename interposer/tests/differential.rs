@@ -23,6 +23,28 @@ fn what_becomes_a_pool_is_an_allocation() {
     assert_eq!((&seen[5..15], &seen[90_000..90_010]), (&[7; 10][..], &[8; 10][..]));
 }
 
+/// Whoever uses the C library to send it.
+#[test]
+fn a_client_without_libwayland_is_lent_to() {
+    let outcome = same(&[
+        "create 0 1",
+        "truncate 0 100000",
+        "map 0 0 100000 0",
+        "poke 0 0 9 5",
+        "pool-without 0",
+        "pool-without 0",
+        "poke 0 4 9 6",
+        "look 0",
+        "truncate 0 200000",
+        "pool-without 0",
+        "look 0",
+        "close 0",
+    ]);
+    assert_eq!((outcome.lent(), outcome.demoted(), outcome.pools.len()), (1, 1, 3));
+    assert_eq!(content(&outcome.pools[0])[..13], [5, 5, 5, 5, 6, 6, 6, 6, 6, 6, 6, 6, 6]);
+    assert_eq!(content(&outcome.pools[2]).len(), 200_000, "a file");
+}
+
 /// As clients were seen to make their pools.
 #[test]
 fn real_clients_are_lent_to() {

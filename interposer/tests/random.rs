@@ -41,6 +41,7 @@ fn line() -> impl Strategy<Value = String> {
         6 => (map(), offset(), 1..500u32, any::<u8>()).prop_map(|(m, at, len, byte)| format!("poke {m} {at} {len} {byte}")),
         4 => map().prop_map(|m| format!("look {m}")),
         8 => file().prop_map(|f| format!("pool {f}")),
+        2 => file().prop_map(|f| format!("pool-without {f}")),
         2 => (file(), file()).prop_map(|(f, to)| format!("dup {f} {to}")),
         1 => (file(), 10..40u8).prop_map(|(f, to)| format!("dup2 {f} {to}")),
         1 => (file(), 10..40u8).prop_map(|(f, to)| format!("dup3 {f} {to}")),

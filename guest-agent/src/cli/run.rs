@@ -61,8 +61,8 @@ pub struct Args {
     /// Let the application draw into memory that the compositor VM sees, so that nothing has to be copied.
     ///
     /// The application isn't modified: a library is preloaded into it (LD_PRELOAD), which puts such memory in the place of
-    /// the wl_shm pools of clients that use libwayland; what it can't do that for is copied as ever. The compositor VM can
-    /// write to that memory, too. What the application starts doesn't have the library.
+    /// its wl_shm pools; what it can't do that for is copied as ever. The compositor VM can write to that memory, too. What
+    /// the application starts doesn't have the library.
     #[arg(long, requires = "app")]
     zero_copy: bool,
 

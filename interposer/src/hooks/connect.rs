@@ -5,6 +5,7 @@
 
 use crate::demote;
 use crate::environment;
+use crate::lend;
 use crate::next::next;
 use crate::raw::{self, Result, call, fail, sys, to_c};
 use crate::socket::{self, Path};
@@ -181,7 +182,14 @@ unsafe fn before_sending(socket: c_int, message: *const msghdr) -> Result<()> {
             }
         }
         (Some(_), Peer::Agent) => {}
-        (None, _) => no_candidate(&mut state, fd),
+        (None, peer) => {
+            // A client without libwayland, as far as it uses the C library: here its pool goes.
+            if peer == Peer::Agent {
+                lend::try_lend(&mut state, fd);
+            }
+            // What is a file still is known to others as that.
+            no_candidate(&mut state, fd);
+        }
     };
     // SAFETY: the message is whole (the caller).
     unsafe { socket::each_fd(message, &mut look) };

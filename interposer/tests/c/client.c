@@ -225,6 +225,8 @@ static void do_line(char *line) {
             look("look", maps[m].at, maps[m].len);
     } else if (IS("pool")) {
         pool(fd);
+    } else if (IS("pool-without")) { /* Without libwayland. */
+        say("sent", send_file(display, fd));
     } else if (IS("dup")) {
         say("dup", files[b % SLOTS] = dup(fd));
     } else if (IS("dup2")) {
