@@ -4,6 +4,7 @@ use super::fake::{Fake, Peer};
 use super::*;
 use crate::agent::Agent;
 use crate::connection::Link;
+use crate::lend::tests::App;
 use crate::outbox::Outbox;
 use crate::serve::Passage;
 use nix::poll::{PollFd, PollFlags, poll};
@@ -66,6 +67,22 @@ impl Desk {
 
 fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i % 251) as u8).collect()
+}
+
+/// A duplicate of a vfd is the vfd, and what an application sends back is one.
+#[test]
+fn what_is_lent_is_known_again() {
+    let mut desk = Desk::new();
+    let app = App::join(&mut desk.agent);
+    let (id, fd) = app.borrow(&mut desk.agent, 100_000);
+    let (other, _) = app.borrow(&mut desk.agent, 100_000);
+    let arrived = desk.agent.world.lender.arrived(fd.try_clone().unwrap()).unwrap();
+    assert!(arrived.is_all(100_000.try_into().unwrap()));
+    drop(arrived);
+    app.close(&mut desk.agent, id, 1);
+    assert!(desk.agent.world.lender.arrived(&fd).is_none());
+    app.close(&mut desk.agent, other, 0);
+    assert_eq!(desk.agent.world.stats.lent, 0);
 }
 
 #[test]
