@@ -72,6 +72,8 @@ fn create(record: &Record) -> Result<c_int> {
         if stat.mode & 0o7777 != mode {
             raw::fchmod(file, mode)?;
         }
+        // Such as O_APPEND; what can't be set is left out.
+        raw::fcntl(file, libc::F_SETFL, record.flags)?;
         raw::ftruncate(file, record.file_size)?;
         raw::lseek(file, record.position, libc::SEEK_SET)
     });

@@ -320,6 +320,29 @@ fn seals_are_kept() {
     ]);
 }
 
+/// Where a file is written next, and whether at its end.
+#[test]
+fn flags_and_the_position_are_kept() {
+    let (append, non_blocking) = ("set-flags 0 1024", "set-flags 0 2048");
+    for before in [append, non_blocking, "seek 0 70000 0", "write 0 7"] {
+        let script = [
+            "create 0 1",
+            "truncate 0 100000",
+            "map 0 0 100000 0",
+            before,
+            "pool 0",
+            "get-flags 0",
+            "write 0 5",
+            "get-flags 0",
+            "seek 0 0 1",
+            "stat 0",
+            "look 0",
+        ];
+        let outcome = same(&script);
+        assert_eq!((outcome.lent(), outcome.demoted()), (1, 1), "{before}");
+    }
+}
+
 /// What can't be an allocation, or perhaps has been got by others, stays a file.
 #[test]
 fn what_is_unsuitable_stays_a_file() {

@@ -5,6 +5,10 @@ mod rig;
 use proptest::prelude::*;
 use rig::{Manners, with, without};
 
+/// Of fcntl(2).
+const O_APPEND: i32 = 0o2000;
+const O_NONBLOCK: i32 = 0o4000;
+
 /// Sizes around those that matter: pages, and the smallest file that is lent to.
 fn size() -> impl Strategy<Value = u32> {
     prop_oneof![
@@ -62,6 +66,8 @@ fn line() -> impl Strategy<Value = String> {
         1 => file().prop_map(|f| format!("add-seals {f} 8")),
         2 => file().prop_map(|f| format!("get-seals {f}")),
         1 => file().prop_map(|f| format!("get-flags {f}")),
+        1 => (file(), prop_oneof![Just(0), Just(O_APPEND), Just(O_NONBLOCK)])
+            .prop_map(|(f, flags)| format!("set-flags {f} {flags}")),
         1 => (file(), 0..2u8).prop_map(|(f, closing)| format!("set-closing {f} {closing}")),
         1 => file().prop_map(|f| format!("get-closing {f}")),
         1 => (file(), file(), 0..2u8).prop_map(|(f, to, read_only)| format!("reopen {f} {to} {read_only}")),
