@@ -5,6 +5,7 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use wlproxy_tests::Effect::Picture;
 use wlproxy_tests::Step::{Click, Key, Keys, Sway};
@@ -23,6 +24,12 @@ const FRAMES: u64 = 300;
 /// A desk whose only client VM has an agent that lends.
 fn desk() -> Desk {
     Desk::start(Plan { vms: &["lent"], lending: &["lent"], ..Plan::default() })
+}
+
+/// The same with weston, which has no keyboard.
+fn weston_desk() -> Desk {
+    let compositor = Kind::Weston;
+    Desk::start(Plan { compositor, vms: &["lent"], lending: &["lent"], ..Plan::default() })
 }
 
 /// Shows each key as a character, until the terminal goes.
@@ -113,13 +120,11 @@ fn gtk3_has_nothing_copied_in_windows_and_popups() -> Result<()> {
     .live_twice_on(desk())
 }
 
-/// Runs on weston, which has no keyboard. It draws all the time, so it is stopped to be compared: what is on the screen has to
+/// It draws all the time, so it is stopped to be compared: what is on the screen has to
 /// be what is in its own memory.
 #[test]
 fn weston_simple_shm_has_nothing_copied() {
-    let compositor = Kind::Weston;
-    let mut desk =
-        Desk::start(Plan { compositor, vms: &["lent"], lending: &["lent"], ..Plan::default() });
+    let mut desk = weston_desk();
     let display = desk.through("lent");
     desk.app(&display, "weston-simple-shm", &[]);
     let frames = |desk: &Desk, least| {
@@ -305,8 +310,8 @@ fn what_a_client_starts_is_not_affected() -> Result<()> {
     Ok(())
 }
 
-/// In a VM the fd of an allocation is a dma-buf or a virtwl vfd: no other system call may name it than those that map it whole,
-/// duplicate, close or send it, or compare it.
+/// In a VM the fd of an allocation is a dma-buf or a virtwl vfd: no other system call may name it than those that map it
+/// whole, duplicate, close or send it, or compare it.
 #[test]
 fn nothing_else_is_done_with_what_is_lent() {
     let mut desk = desk();
@@ -318,19 +323,10 @@ fn nothing_else_is_done_with_what_is_lent() {
         // One that keeps its fds.
         (Some(looker(&desk)), &foot, "foot"),
         (None, &gtk, "gtk3-demo-application"),
-        (None, &["weston-flower"], "org.freedesktop.weston.flower"),
     ];
     for (preload, client, app_id) in clients {
-        let log = desk.folder().join("strace");
-        let _ = fs::remove_dir_all(&log);
-        fs::create_dir(&log).unwrap();
-        let mut command = desk.command("strace");
-        // A file for each thread, so that no line is in two parts; each fd with what it is.
-        command.args(["-ff", "-y", "-o"]).arg(log.join("log")).args(client);
-        command.envs(preload.map(|library| ("LD_PRELOAD", library)));
         let before = desk.vm("lent").stats("seen_frames");
-        let command = desk.through("lent").command(command);
-        desk.adopt("strace", command, false);
+        let trace = trace(&mut desk, preload, client);
         let window = desk.sway().wait("its window", |windows| windows.first().cloned());
         assert_eq!(window.app_id, app_id);
         desk.sway()
@@ -339,22 +335,56 @@ fn nothing_else_is_done_with_what_is_lent() {
         desk.sway().command(&format!("[con_id={}] kill", window.id));
         desk.sway().empty();
         desk.close();
-        let files = fs::read_dir(&log).unwrap().flatten();
-        let lines: Vec<String> = files
-            .flat_map(|file| {
-                let text = fs::read(file.path()).unwrap();
-                String::from_utf8_lossy(&text).lines().map(str::to_owned).collect::<Vec<_>>()
-            })
-            .filter(|line| line.contains("memfd:wlproxy-allocation"))
-            .collect();
-        assert!(lines.iter().any(|line| line.starts_with("sendmsg(")), "{client:?}: {lines:#?}");
-        // The interposer's own mappings are of all of it.
-        let whole: Vec<u64> = lines.iter().filter_map(|line| mapped(line)).collect();
-        for line in &lines {
-            assert!(is_allowed(line, &whole), "{client:?}: {line}");
-        }
+        check_trace(&trace);
     }
     nothing_is_lent(&desk);
+}
+
+/// The same with a client that sway is too slow for at times.
+#[test]
+fn nothing_else_is_done_with_what_is_lent_on_weston() {
+    let mut desk = weston_desk();
+    let trace = trace(&mut desk, None, &["weston-simple-shm"]);
+    until("frames", || (desk.vm("lent").stats("seen_frames") > 20).then_some(()));
+    desk.close();
+    check_trace(&trace);
+    nothing_is_lent(&desk);
+}
+
+/// Starts a client under strace. Returns the path of what that writes of its first thread; beside that are those of others, so
+/// that no line is in two parts.
+fn trace(desk: &mut Desk, preload: Option<&str>, client: &[&str]) -> PathBuf {
+    let folder = desk.folder().join("strace");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir(&folder).unwrap();
+    let mut command = desk.command("strace");
+    // Each fd with what it is; and what is started here is the client, so that it can be ended.
+    command.args(["-ff", "-y", "-D", "-o"]).arg(folder.join("log")).args(client);
+    command.envs(preload.map(|library| ("LD_PRELOAD", library)));
+    let command = desk.through("lent").command(command);
+    let client = desk.adopt("strace", command, false).id();
+    folder.join(format!("log.{client}"))
+}
+
+/// Checks every system call that names an allocation, when strace has written the last.
+fn check_trace(first: &Path) {
+    until("how the client ended", || {
+        fs::read_to_string(first).ok()?.lines().last()?.starts_with("+++ ").then_some(())
+    });
+    let files = fs::read_dir(first.parent().unwrap()).unwrap().flatten();
+    let lines: Vec<String> = files
+        .flat_map(|file| {
+            let text = fs::read(file.path()).unwrap();
+            String::from_utf8_lossy(&text).lines().map(str::to_owned).collect::<Vec<_>>()
+        })
+        .filter(|line| line.contains("memfd:wlproxy-allocation"))
+        .collect();
+    assert!(lines.iter().any(|line| line.starts_with("sendmsg(")), "{lines:#?}");
+    // The interposer's own mappings are of all of it.
+    let whole: Vec<u64> = lines.iter().filter_map(|line| mapped(line)).collect();
+    for line in &lines {
+        assert!(is_allowed(line, &whole), "{line}");
+    }
 }
 
 /// The pages that the interposer maps, where it copies what was drawn before: `mmap(NULL, LEN, ..., 514</memfd:...`.
