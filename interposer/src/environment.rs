@@ -2,7 +2,8 @@
 
 #![allow(unsafe_code)]
 
-use crate::raw::c_str;
+use crate::maps;
+use crate::raw::{Range, c_str};
 use crate::socket::{self, Path};
 use core::ffi::{CStr, c_char, c_void};
 use core::mem::MaybeUninit;
@@ -27,10 +28,17 @@ pub(crate) fn path(name: &CStr) -> Option<Path> {
 }
 
 /// Takes out of the environment what is there for this process. Whatever else is preloaded stays.
+///
+/// Values are shortened where they are, to nothing where nothing else is in them: unsetenv(3) would move what another thread
+/// may be looking at.
 pub(crate) fn clean() {
     for name in [DISPLAY, LENDER] {
-        // SAFETY: a name.
-        unsafe { libc::unsetenv(name.as_ptr()) };
+        // SAFETY: a name; what it returns is a C string or null.
+        let value = unsafe { libc::getenv(name.as_ptr()) };
+        if !value.is_null() && is_writable(value) {
+            // SAFETY: it has an end at least, and may be written to.
+            unsafe { *value = 0 };
+        }
     }
     let mut info = MaybeUninit::<libc::Dl_info>::uninit();
     let own = (&raw const OWN).cast::<c_void>();
@@ -40,34 +48,47 @@ pub(crate) fn clean() {
     }
     // SAFETY: it was found, and the path stays as long as this library: the one by which it was preloaded.
     let library = unsafe { c_str(info.assume_init().dli_fname) };
-    // SAFETY: a name; the value is ours to shorten, as setenv(3) without a copy would.
-    let is_empty = unsafe {
-        let value = libc::getenv(PRELOAD.as_ptr());
-        if value.is_null() {
-            return;
-        }
-        without(value, library)
-    };
-    if is_empty {
-        // SAFETY: a name.
-        unsafe { libc::unsetenv(PRELOAD.as_ptr()) };
+    // SAFETY: as above.
+    let value = unsafe { libc::getenv(PRELOAD.as_ptr()) };
+    // SAFETY: a C string or null, which isn't changed meanwhile.
+    let has_entry = unsafe { c_str(value) }.split(is_between).any(|entry| entry == library);
+    if has_entry && is_writable(value) {
+        // SAFETY: a C string that has this entry, and may be written to.
+        unsafe { without(value, library) };
     }
+}
+
+/// Whether it lies in memory that may be written to: the program may have put what it can't write to into its
+/// environment (putenv(3)).
+fn is_writable(value: *const c_char) -> bool {
+    // SAFETY: a C string (the caller).
+    let range = Range { start: value as usize, len: unsafe { c_str(value) }.len() + 1 };
+    let mut writable = false;
+    let looked = maps::each(|mapped| {
+        writable |= mapped.protection & libc::PROT_WRITE != 0 && mapped.range.contains(range);
+        !writable
+    });
+    looked.is_ok() && writable
+}
+
+/// Whether a byte is between two entries of a list (ld.so(8)).
+fn is_between(byte: &u8) -> bool {
+    b" :".contains(byte)
 }
 
 /// Something that lies in this library.
 static OWN: u8 = 0;
 
-/// Shortens a list by all entries that are `entry`. Spaces and colons are between entries (ld.so(8)). Whether nothing is
-/// left.
+/// Shortens a list by all entries that are `entry`.
 ///
 /// # Safety
 /// It is a C string that may be written to.
-unsafe fn without(list: *mut c_char, entry: &[u8]) -> bool {
+unsafe fn without(list: *mut c_char, entry: &[u8]) {
     let (mut from, mut to) = (list.cast::<u8>().cast_const(), list.cast::<u8>());
     loop {
         // SAFETY: `from` doesn't go past the zero at the end.
         let rest = unsafe { c_str(from.cast()) };
-        let len = rest.iter().position(|byte| b" :".contains(byte)).unwrap_or(rest.len());
+        let len = rest.iter().position(is_between).unwrap_or(rest.len());
         let (is_last, is_it) = (len == rest.len(), rest.get(..len) == Some(entry));
         let step = len + usize::from(!is_last);
         // SAFETY: `to` is never behind `from`, and both stay in the string.
@@ -85,11 +106,10 @@ unsafe fn without(list: *mut c_char, entry: &[u8]) -> bool {
     // SAFETY: `to` is in the string: at its end, or where it ends now.
     unsafe {
         // What was between the last that is left and the last one isn't needed.
-        if to.cast_const() > list.cast() && from > to && b" :".contains(&*to.sub(1)) {
+        if to.cast_const() > list.cast() && from > to && is_between(&*to.sub(1)) {
             to = to.sub(1);
         }
         *to = 0;
-        *list == 0
     }
 }
 
@@ -115,8 +135,11 @@ mod tests {
         for (list, expected) in table {
             let text = CString::new(list).unwrap().into_raw();
             // SAFETY: it is a string of ours.
-            let (is_empty, left) = unsafe { (without(text, b"/us.so"), CString::from_raw(text)) };
-            assert_eq!((left.to_str(), is_empty), (Ok(expected), expected.is_empty()), "{list}");
+            let left = unsafe {
+                without(text, b"/us.so");
+                CString::from_raw(text)
+            };
+            assert_eq!(left.to_str(), Ok(expected), "{list}");
         }
     }
 }

@@ -28,7 +28,7 @@
 //! is found by an atomic load, and most calls go on at once; the one lock is taken with all signals blocked, and nothing
 //! that is called under it leads back to a hook: system calls are made directly (`raw.rs`). Nothing panics; a library that
 //! can't go on does nothing. Children don't inherit what is lent, and don't inherit this library once their parent has
-//! connected to the agent: the variables that load it are taken out of the environment then.
+//! connected to the agent: what loads it is taken out of the environment then.
 //!
 //! | file | what is in it |
 //! |---|---|

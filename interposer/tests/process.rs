@@ -27,7 +27,9 @@ fn environments(before: Option<&Path>) -> (Vec<String>, Vec<String>) {
 
 fn ours(lines: &[String]) -> Vec<&String> {
     let is_ours = |line: &&String| line.starts_with("LD_PRELOAD=") || line.contains("WLPROXY");
-    lines.iter().filter(is_ours).collect()
+    let mut ours: Vec<_> = lines.iter().filter(is_ours).collect();
+    ours.sort();
+    ours
 }
 
 /// Wrappers start the client, so they pass all of it on. What the client starts is no client that we know of.
@@ -35,14 +37,32 @@ fn ours(lines: &[String]) -> Vec<&String> {
 fn nothing_is_inherited_from_who_has_connected() {
     let (before, after) = environments(None);
     assert_eq!(ours(&before).len(), 3, "{before:?}");
-    assert_eq!(ours(&after), [""; 0]);
+    assert_eq!(ours(&after), ["LD_PRELOAD=", "WLPROXY_LEND_DISPLAY=", "WLPROXY_LEND_SOCKET="]);
     assert!(after.contains(&"KEPT=yes".to_owned()));
 }
 
 #[test]
 fn what_is_preloaded_anyway_is_inherited() {
     let (_, after) = environments(Some(&built().wayland));
-    assert_eq!(ours(&after), [&format!("LD_PRELOAD={}", built().wayland.display())]);
+    assert_eq!(ours(&after)[0], &format!("LD_PRELOAD={}", built().wayland.display()));
+}
+
+/// What the program has put into its environment may be memory that nobody can write to, with or without our entry.
+#[test]
+fn an_environment_that_can_not_be_written_to_stays() {
+    let agent = Agent::start(Manners::GOOD);
+    for list in ["", "/nothing.so", &built().library.display().to_string()] {
+        let mut command = command(&agent, true, &built().client);
+        let script = format!(
+            "put-constant LD_PRELOAD={list}\nconnect {}\ncreate 0 1\ntruncate 0 100000\npool 0\n",
+            agent.path("display").display()
+        );
+        let output = feed(&mut command, &script);
+        assert!(output.status.success(), "{list}: {output:?}");
+    }
+    let (events, _) = agent.end();
+    let lent = events.iter().filter(|event| matches!(event, Event::Lent { .. })).count();
+    assert_eq!(lent, 3);
 }
 
 /// A path is the same however it is written.

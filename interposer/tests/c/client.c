@@ -159,6 +159,11 @@ static void do_line(char *line) {
         other = connect_to(strchr(line, ' ') + 1);
     } else if (IS("system")) {
         children(strchr(line, ' ') + 1);
+    } else if (IS("put-constant")) { /* Into the environment, from memory that can't be written to. */
+        char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        strncpy(page, strchr(line, ' ') + 1, 4095);
+        mprotect(page, 4096, PROT_READ);
+        say("put-constant", putenv(page));
     } else if (IS("create")) {
         say("create", *file = memfd_create("test file", b));
     } else if (IS("create-by-number")) {
