@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use crate::lender::raise;
+use crate::lender::{Name, raise};
 use crate::list::List;
 use crate::maps::{self, Mapped};
 use crate::raw::{self, Range, Stat};
@@ -18,6 +18,7 @@ const MAX_MAPPINGS: usize = 8;
 const MAX_FDS: usize = 16;
 
 /// What there is of a file that can become an allocation.
+#[derive(PartialEq)]
 struct Found {
     stat: Stat,
     /// Where it is read or written next, in bytes.
@@ -36,22 +37,52 @@ pub(crate) fn try_lend(state: &mut State, fd: c_int) {
         return;
     }
     let Some(found) = look(state, fd) else { return };
+    if !state.table.has_room(found.mappings.len()) {
+        return;
+    }
     // Until all is done: to put it back, should something fail.
     let Ok(file) = raw::fcntl(fd, libc::F_DUPFD_CLOEXEC, crate::lender::HIGH) else { return };
-    if let Some((name, allocation)) = state.lender.borrow(found.stat.size, &FDS) {
-        let kept = raise(allocation);
-        let lent = Fds::has_room_for(kept) && replace(&found, file, kept);
-        if lent {
-            note(state, &found, name, kept, crate::fds::name(file));
+    if Fds::has_room_for(file) {
+        FDS.set(file, Kind::Ours);
+        if let Some((name, allocation)) = state.lender.borrow(found.stat.size, &FDS) {
+            let kept = raise(allocation);
+            if !take_place(state, &found, fd, file, (name, kept)) {
+                raw::close(kept);
+                state.lender.close(name, 0, &FDS);
+            }
         } else {
-            raw::close(kept);
-            state.lender.close(name, 0, &FDS);
+            // It isn't asked for again.
+            state.candidates.remove(found.stat.file);
         }
-    } else {
-        // It isn't asked for again.
-        state.candidates.remove(found.stat.file);
+        FDS.set(file, Kind::Other);
     }
     raw::close(file);
+}
+
+/// Gives the allocation the file's content, and its place everywhere; unless another thread has done something with the
+/// file while the agent was waited for. If it can't be, all is as before.
+fn take_place(
+    state: &mut State,
+    found: &Found,
+    fd: c_int,
+    file: c_int,
+    (name, kept): (Name, c_int),
+) -> bool {
+    let is_unchanged = raw::fstat(file) == Ok(found.stat);
+    if !Fds::has_room_for(kept) || !is_unchanged || !copy(found, file, kept) {
+        return false;
+    }
+    // From here on other threads' calls about it wait for us. What they did before shows.
+    let Some(number) = note(state, found, name, kept, crate::fds::name(file)) else { return false };
+    let lent = look(state, fd).as_ref() == Some(found) && replace(found, file, kept);
+    if lent {
+        state.candidates.remove(found.stat.file);
+    } else {
+        found.fds.iter().for_each(|&(fd, _)| FDS.set(fd, Kind::Other));
+        FDS.set(kept, Kind::Other);
+        state.table.remove(number);
+    }
+    lent
 }
 
 /// Looks whether a file can become an allocation: memory of this process alone, of a suitable size, that nobody maps or
@@ -84,8 +115,9 @@ fn look(state: &State, fd: c_int) -> Option<Found> {
     })
     .ok()?;
     crate::fds::each(|other| {
-        // What is lent already, and what is ours, is something else.
-        if suitable && !FDS.knows(other) && raw::fstat(other).is_ok_and(|of| of.file == stat.file) {
+        // What is lent is another file, and one that was closed behind our back shows here.
+        let is_it = || raw::fstat(other).is_ok_and(|of| of.file == stat.file);
+        if suitable && FDS.kind(other) != Kind::Ours && is_it() {
             // One that was opened anew has a mode and an offset of its own.
             let same = raw::is_same_open_file(fd, other) == Ok(true);
             suitable = same && Fds::has_room_for(other) && {
@@ -95,18 +127,11 @@ fn look(state: &State, fd: c_int) -> Option<Found> {
         }
     })
     .ok()?;
-    let has_room = state.table.has_room(found.mappings.len());
-    (suitable && has_room && found.fds.len() > 0).then_some(found)
+    (suitable && found.fds.len() > 0).then_some(found)
 }
 
 /// Puts the allocation in the place of the file, everywhere. If that can't be, all is as before.
 fn replace(found: &Found, file: c_int, allocation: c_int) -> bool {
-    let copied = copy(found, file, allocation);
-    // Whether or not it is used any more.
-    let _ = raw::lseek(file, found.position, libc::SEEK_SET);
-    if !copied {
-        return false;
-    }
     for (i, mapped) in found.mappings.iter().enumerate() {
         // SAFETY: it is a mapping of all of the file, and the allocation has the same content. Who draws while a pool is
         // made of it may lose what is drawn in these microseconds; no client does.
@@ -118,15 +143,17 @@ fn replace(found: &Found, file: c_int, allocation: c_int) -> bool {
             return false;
         }
     }
-    for (fd, cloexec) in found.fds.iter() {
-        let flags = if *cloexec { libc::O_CLOEXEC } else { 0 };
-        // It can only fail if another thread has closed the fd meanwhile, and is using the number again.
-        let _ = raw::dup3(allocation, *fd, flags);
+    for &(fd, cloexec) in found.fds.iter() {
+        let flags = if cloexec { libc::O_CLOEXEC } else { 0 };
+        // One that was closed at the last moment, and is something else now, stays that.
+        if raw::is_same_open_file(file, fd) == Ok(true) {
+            let _ = raw::dup3(allocation, fd, flags);
+        }
     }
     true
 }
 
-/// Copies what is in the file. Most are new, and there is nothing.
+/// Copies what is in the file. Most are new, and there is nothing. Where it is read or written next stays.
 fn copy(found: &Found, file: c_int, allocation: c_int) -> bool {
     let Ok(from) = raw::map(file, found.len, libc::PROT_READ) else { return false };
     let copied = match raw::map(allocation, found.len, libc::PROT_READ | libc::PROT_WRITE) {
@@ -140,6 +167,8 @@ fn copy(found: &Found, file: c_int, allocation: c_int) -> bool {
     };
     // SAFETY: as above.
     unsafe { raw::unmap(from) };
+    // Whether or not it is used any more.
+    let _ = raw::lseek(file, found.position, libc::SEEK_SET);
     copied
 }
 
@@ -167,16 +196,14 @@ fn copy_data(file: c_int, size: u64, from: Range, to: Range) -> bool {
     true
 }
 
-/// Notes what was made.
+/// Notes what is being made. Returns the number of its record, if there is room.
 fn note(
     state: &mut State,
     found: &Found,
-    name: crate::lender::Name,
+    name: Name,
     kept: c_int,
     file_name: [u8; NAME],
-) {
-    state.candidates.remove(found.stat.file);
-    FDS.set(kept, Kind::Ours);
+) -> Option<usize> {
     let record = Record {
         id: name.id,
         connection: name.connection,
@@ -192,12 +219,15 @@ fn note(
         on_the_way: 0,
         sent: 0,
     };
-    // There is room: `look` has found it.
-    let Some(number) = state.table.add(record) else { return };
-    for (fd, _) in found.fds.iter() {
-        state.add_fd(*fd, number);
+    let number = state.table.add(record)?;
+    FDS.set(kept, Kind::Ours);
+    for &(fd, _) in found.fds.iter() {
+        // It may have been one of another allocation, and closed behind our back.
+        state.forget(fd);
+        state.add_fd(fd, number);
     }
     for mapped in found.mappings.iter() {
         state.table.map(Piece { record: number, range: mapped.range, offset: 0 });
     }
+    Some(number)
 }

@@ -1,6 +1,7 @@
 //! A short list without an allocator.
 
 /// Up to `N` values.
+#[derive(PartialEq)]
 pub(crate) struct List<T, const N: usize> {
     values: [Option<T>; N],
     len: usize,

@@ -555,7 +555,7 @@ fn holes_are_not_punched() {
 
 #[test]
 fn without_a_lender_all_is_as_before() {
-    for manners in [Manners::default(), Manners { lends: 1, hangs_up: true, one_file: false }] {
+    for manners in [Manners::default(), Manners { lends: 1, hangs_up: true, ..Manners::GOOD }] {
         let script = [
             &POOL[..],
             &["poke 0 0 100 5", "truncate 0 200000", "stat 0", "look 0"],

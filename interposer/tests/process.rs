@@ -134,6 +134,29 @@ fn threads_and_signals_and_children_are_in_nobody_s_way() {
     assert_eq!(lent, demoted + closed);
 }
 
+/// The agent may take its time, and the client's other threads don't wait.
+#[test]
+fn what_others_do_while_the_agent_is_asked_is_not_undone() {
+    for (deed, said, closed) in [
+        ("nothing", "a, 100000 bytes, a file\n", 0),
+        ("map", "X, 100000 bytes, a file\n", 1),
+        ("open", "a, 100000 bytes, another\n", 1),
+        ("shrink", "a, 4096 bytes, a file\n", 1),
+    ] {
+        let agent = Agent::start(Manners { waits: true, ..Manners::GOOD });
+        let mut command = command(&agent, true, &built().meanwhile);
+        let display = agent.path("display");
+        command.arg(&display).arg(display.parent().unwrap()).arg(deed);
+        let output = feed(&mut command, "");
+        assert!(output.status.success() && output.stderr.is_empty(), "{deed}: {output:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), said, "{deed}");
+        let (events, _) = agent.end();
+        // What isn't taken is given back.
+        let back = events.iter().filter(|event| matches!(event, Event::Closed(_))).count();
+        assert_eq!(back, closed, "{deed}: {events:?}");
+    }
+}
+
 /// All that a library which is loaded first can spoil: programs of many kinds, that aren't clients.
 #[test]
 fn other_programs_run() {

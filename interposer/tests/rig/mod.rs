@@ -27,6 +27,7 @@ pub(crate) struct Built {
     pub(crate) library: PathBuf,
     pub(crate) client: PathBuf,
     pub(crate) stress: PathBuf,
+    pub(crate) meanwhile: PathBuf,
     /// What stands for libwayland.
     pub(crate) wayland: PathBuf,
 }
@@ -51,7 +52,8 @@ pub(crate) fn built() -> &'static Built {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("c");
         std::fs::create_dir_all(&folder).expect("a folder of ours");
         let wayland = folder.join("libwayland-client.so.0");
-        let (client, stress) = (folder.join("client"), folder.join("stress"));
+        let [client, stress, meanwhile] =
+            ["client", "stress", "meanwhile"].map(|name| folder.join(name));
         let compile = |arguments: &[&str], from: &str, to: &Path| {
             // Test processes may build at the same time: each replaces what is there by the same.
             let made = folder.join(format!("{from}.{}", std::process::id()));
@@ -66,7 +68,9 @@ pub(crate) fn built() -> &'static Built {
         let wayland_file = wayland.to_str().expect("text");
         compile(&[wayland_file, &path], "client.c", &client);
         compile(&[wayland_file, &path, "-pthread"], "stress.c", &stress);
-        Built { library: profile.join("libwlproxy_interposer.so"), client, stress, wayland }
+        compile(&[wayland_file, &path, "-pthread"], "meanwhile.c", &meanwhile);
+        let library = profile.join("libwlproxy_interposer.so");
+        Built { library, client, stress, meanwhile, wayland }
     })
 }
 
@@ -94,10 +98,13 @@ pub(crate) struct Manners {
     pub(crate) hangs_up: bool,
     /// All that it lends seems to be one file, as in a VM.
     pub(crate) one_file: bool,
+    /// Before it lends, it ends what is written to the FIFO `asked`, and waits for the end of `done`.
+    pub(crate) waits: bool,
 }
 
 impl Manners {
-    pub(crate) const GOOD: Self = Self { lends: usize::MAX, hangs_up: false, one_file: false };
+    pub(crate) const GOOD: Self =
+        Self { lends: usize::MAX, hangs_up: false, one_file: false, waits: false };
 }
 
 /// An agent: where clients connect, and where they borrow.
@@ -132,7 +139,11 @@ impl Agent {
         bind(lender.as_raw_fd(), &address).unwrap();
         listen(&lender, Backlog::new(8).unwrap()).unwrap();
         let log = events.clone();
-        threads.push(std::thread::spawn(move || lend(&lender, manners, &log)));
+        let fifos = ["asked", "done"].map(|name| folder.path().join(name));
+        for fifo in fifos.iter().filter(|_| manners.waits) {
+            nix::unistd::mkfifo(fifo, nix::sys::stat::Mode::S_IRWXU).expect("a fresh path");
+        }
+        threads.push(std::thread::spawn(move || lend(&lender, manners, &fifos, &log)));
         Self { folder, events, arrived, threads }
     }
 
@@ -179,7 +190,12 @@ fn take_files(client: &UnixStream, arrived: &Mutex<Vec<OwnedFd>>) -> bool {
 }
 
 /// Lends to one client after the other.
-fn lend(listener: &OwnedFd, manners: Manners, log: &Mutex<Vec<Event>>) {
+fn lend(
+    listener: &OwnedFd,
+    manners: Manners,
+    [asked, done]: &[PathBuf; 2],
+    log: &Mutex<Vec<Event>>,
+) {
     use std::os::fd::FromRawFd;
     let mut lent = 0;
     let shared = wlproxy_unix::memory::allocate("allocation", 102_400).unwrap();
@@ -202,6 +218,10 @@ fn lend(listener: &OwnedFd, manners: Manners, log: &Mutex<Vec<Event>>) {
             let request = Request::from_bytes(&bytes[..len]).expect("a request");
             let (event, answer, fd) = match request {
                 Request::Lend { size } if lent < manners.lends => {
+                    if manners.waits {
+                        drop(File::options().write(true).open(asked).expect("a FIFO"));
+                        std::fs::read(done).expect("a FIFO");
+                    }
                     lent += 1;
                     let id = lent as u32;
                     let pages = size.next_multiple_of(4096);
