@@ -57,7 +57,9 @@ pub(crate) fn demote(state: &mut State, number: usize) -> Result<()> {
     }
     state.table.remove(number);
     state.drop_kept(&record);
-    state.lender.demote(record.name(), record.sent, file, &FDS);
+    // What the application has sent to itself may yet be sent to the agent, as it is.
+    let sent = record.sent.saturating_add(record.on_the_way);
+    state.lender.demote(record.name(), sent, file, &FDS);
     raw::close(file);
     Ok(())
 }

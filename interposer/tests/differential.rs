@@ -406,6 +406,18 @@ fn what_a_client_sends_to_itself_stays_lent() {
     assert_eq!((outcome.demoted(), outcome.closed()), (1, vec![]));
 }
 
+/// What is between two threads when the pool is resized arrives at the agent after that, and has to be known there.
+#[test]
+fn what_is_on_the_way_when_it_becomes_a_file_is_told() {
+    let script = ["send 0", "truncate 0 200000", "receive 1", "pool 1"];
+    let outcome = with(Manners::GOOD, &lines(&POOL, &script));
+    let parting = outcome.events.iter().find_map(|event| match event {
+        Event::Demoted(parting, _) => Some(parting),
+        _ => None,
+    });
+    assert_eq!((parting.map(|parting| parting.sent), outcome.pools.len()), (Some(2), 2));
+}
+
 #[test]
 fn numbers_that_were_closed_behind_our_back_are_others() {
     // The number is another file's, and what is done with that is done with that.

@@ -171,24 +171,25 @@ unsafe fn before_sending(socket: c_int, message: *const msghdr) -> Result<()> {
     let Some(mut state) = state() else { return Ok(()) };
     let peer = Peer::of(socket);
     let mut result = Ok(());
-    let mut look = |fd| match (state.lent(fd), peer) {
-        (Some(number), Peer::Other) => {
-            result = result.and_then(|()| demote::demote(&mut state, number));
-        }
-        // Noted before it is sent: another thread may receive it at once.
-        (Some(number), Peer::Own) => {
-            if let Some(record) = state.table.record(number) {
-                record.on_the_way = record.on_the_way.saturating_add(1);
-            }
-        }
-        (Some(_), Peer::Agent) => {}
-        (None, peer) => {
+    let mut look = |fd| {
+        let mut number = state.lent(fd);
+        if number.is_none() && peer == Peer::Agent {
             // A client without libwayland, as far as it uses the C library: here its pool goes.
-            if peer == Peer::Agent {
-                lend::try_lend(&mut state, fd);
+            lend::try_lend(&mut state, fd);
+            number = state.lent(fd);
+        }
+        match (number, peer) {
+            (Some(number), Peer::Other) => {
+                result = result.and_then(|()| demote::demote(&mut state, number));
+            }
+            // Noted before it is sent: another thread may receive it at once, or close the last fd.
+            (Some(number), peer) => {
+                if let Some(count) = count(&mut state, number, peer) {
+                    *count = count.saturating_add(1);
+                }
             }
             // What is a file still is known to others as that.
-            no_candidate(&mut state, fd);
+            (None, _) => no_candidate(&mut state, fd),
         }
     };
     // SAFETY: the message is whole (the caller).
@@ -204,31 +205,39 @@ fn no_candidate(state: &mut State, fd: c_int) {
     }
 }
 
-/// Counts how often allocations were sent to the agent. What is on its way isn't parted from.
+/// How often an allocation was sent to the agent, or is on its way to this process: until it has arrived there, it isn't
+/// parted from.
+fn count(state: &mut State, number: usize, peer: Peer) -> Option<&mut u32> {
+    let record = state.table.record(number)?;
+    match peer {
+        Peer::Agent => Some(&mut record.sent),
+        Peer::Own => Some(&mut record.on_the_way),
+        Peer::Other => None,
+    }
+}
+
+/// Takes back what was noted of a message that wasn't sent.
 ///
 /// # Safety
 /// The message is null or whole.
 unsafe fn after_sending(socket: c_int, message: *const msghdr, was_sent: bool) {
     // SAFETY: as the caller of sendmsg(3) has it.
-    if !has_records() || message.is_null() || unsafe { (*message).msg_controllen } == 0 {
+    if was_sent || !has_records() || message.is_null() || unsafe { (*message).msg_controllen } == 0
+    {
         return;
     }
     // The C library's errno is the caller's, who wants to know why it wasn't sent: nothing here sets it.
     let Some(mut state) = state() else { return };
     let peer = Peer::of(socket);
-    let mut count = |fd| {
+    let mut take_back = |fd| {
         if let Kind::Lent(number) = FDS.kind(fd)
-            && let Some(record) = state.table.record(number)
+            && let Some(count) = count(&mut state, number, peer)
         {
-            match peer {
-                Peer::Own if !was_sent => record.on_the_way = record.on_the_way.saturating_sub(1),
-                Peer::Agent if was_sent => record.sent = record.sent.saturating_add(1),
-                _ => {}
-            }
+            *count = count.saturating_sub(1);
         }
     };
     // SAFETY: the message is whole (the caller).
-    unsafe { socket::each_fd(message, &mut count) };
+    unsafe { socket::each_fd(message, &mut take_back) };
 }
 
 /// # Safety
