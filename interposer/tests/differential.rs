@@ -360,6 +360,7 @@ fn what_is_unsuitable_stays_a_file() {
         &["create 0 1", "truncate 0 100000", "reopen 0 1", pool],
         &["create 0 1", "truncate 0 100000", "send-other 0", pool],
         &["create 0 1", "truncate 0 100000", "send 0", "receive 1", pool],
+        &["create 0 1", "truncate 0 100000", "send-pair 0", "receive-pair 1", pool],
         &["create 0 1", "truncate 0 100000", "fork 0", pool],
         &["create 0 1", "truncate 0 1000", pool, "truncate 0 100000", pool],
         &["create-named 0 1", "truncate 0 100000", pool, "unlink"],
@@ -404,6 +405,13 @@ fn what_a_client_sends_to_itself_stays_lent() {
     assert_eq!((outcome.lent(), outcome.demoted(), outcome.closed()), (1, 0, vec![(1, 2)]));
     let outcome = same(&lines(&POOL, &["send 0", "close 0", "receive 1", "stat 1", "close 1"]));
     assert_eq!((outcome.demoted(), outcome.closed()), (1, vec![]));
+}
+
+/// Who has the other one of a pair isn't known: a child may.
+#[test]
+fn what_goes_over_a_pair_is_a_file() {
+    let outcome = same(&lines(&POOL, &["send-pair 0", "close 0", "receive-pair 1", "close 1"]));
+    assert_eq!((outcome.lent(), outcome.demoted()), (1, 1));
 }
 
 /// What is between two threads when the pool is resized arrives at the agent after that, and has to be known there.

@@ -73,6 +73,7 @@ fn line() -> impl Strategy<Value = String> {
         1 => (file(), file(), 0..2u8).prop_map(|(f, to, read_only)| format!("reopen {f} {to} {read_only}")),
         1 => file().prop_map(|f| format!("send-other {f}")),
         1 => file().prop_map(|f| format!("send {f}")),
+        1 => file().prop_map(|f| format!("send-pair {f}")),
         1 => file().prop_map(|f| format!("fork {f} 1")),
     ]
 }

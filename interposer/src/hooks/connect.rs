@@ -148,7 +148,9 @@ enum Peer {
 
 impl Peer {
     fn of(socket: c_int) -> Self {
-        if socket::peer(socket).is_some_and(|path| path == *DISPLAY.get()) {
+        // Without a path it may be one of a pair: any process that was made by fork(2) may have the other.
+        let Some(path) = socket::peer(socket) else { return Self::Other };
+        if path == *DISPLAY.get() {
             Self::Agent
         } else if socket::peer_process(socket) == Some(raw::getpid()) {
             Self::Own

@@ -28,7 +28,7 @@ int take_file(int fd);
 
 enum { SLOTS = 16 };
 
-static int files[SLOTS], display = -1, other = -1, pair[2];
+static int files[SLOTS], display = -1, other = -1, own[2], pair[2];
 static struct {
     unsigned char *at;
     size_t len;
@@ -129,6 +129,25 @@ static int connect_to(const char *path) {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     say("connect", connect(fd, (struct sockaddr *)&address, sizeof address));
     return fd;
+}
+
+/* As Firefox does it, whose proxy listens at a path of its own. */
+static int connect_to_itself(void) {
+    char folder[] = "/tmp/wlproxy-test-XXXXXX";
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (!mkdtemp(folder))
+        return -1;
+    snprintf(address.sun_path, sizeof address.sun_path, "%s/own", folder);
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    own[0] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 1) ||
+        connect(own[0], (struct sockaddr *)&address, sizeof address))
+        return -1;
+    int accepted = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    own[1] = dup3(accepted, listener, O_CLOEXEC);
+    close(accepted);
+    unlink(address.sun_path);
+    return rmdir(folder);
 }
 
 static void children(const char *command) {
@@ -301,8 +320,12 @@ static void do_line(char *line) {
     } else if (IS("send-other")) {
         say("send", send_file(other, fd));
     } else if (IS("send")) { /* To itself. */
+        say("send", send_file(own[0], fd));
+    } else if (IS("send-pair")) {
         say("send", send_file(pair[0], fd));
     } else if (IS("receive")) {
+        say("receive", *file = receive_file(own[1]));
+    } else if (IS("receive-pair")) {
         say("receive", *file = receive_file(pair[1]));
     } else if (IS("null")) {
         say("null", *file = open("/dev/null", O_RDWR));
@@ -334,8 +357,13 @@ int main(void) {
     closefrom(3);
     for (int i = 0; i < SLOTS; i++)
         files[i] = -1;
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+    if (connect_to_itself() || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
         return 1;
+    for (int i = 0; i < 2; i++) {
+        int high = fcntl(pair[i], F_DUPFD_CLOEXEC, 700);
+        close(pair[i]);
+        pair[i] = high;
+    }
     char *line = NULL;
     size_t size = 0;
     while (getline(&line, &size, stdin) > 0) {
