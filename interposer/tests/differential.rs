@@ -559,7 +559,7 @@ fn a_child_has_what_it_inherits() {
 
 /// foot asks, and then makes pools of the size of its window.
 #[test]
-fn holes_are_not_punched() {
+fn a_hole_of_a_byte_is_not_punched() {
     let (punch, keep) = (2, 1);
     let mode = punch | keep;
     let ask = format!("allocate 0 {mode} 0 1");
@@ -571,6 +571,12 @@ fn holes_are_not_punched() {
     assert_eq!((outcome.lent(), outcome.demoted()), (1, 0));
     let said = without(&["create 0 1", "truncate 0 536870912", &ask]).said;
     assert!(said.ends_with("allocate: 0\n"), "{said}");
+    // Who doesn't only ask gets it.
+    let punch = format!("allocate 0 {mode} 65536 65536");
+    let memory =
+        ["create 0 1", "truncate 0 200000", "map 0 0 200000 0", "poke 0 0 200000 5", &punch];
+    let outcome = same(&lines(&memory, &["look 0", "pool 0", "stat 0"]));
+    assert_eq!(outcome.lent(), 0);
 }
 
 #[test]

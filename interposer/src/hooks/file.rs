@@ -121,8 +121,8 @@ mod more {
         fstatat(fd: c_int, path: *const c_char, to: *mut stat, flags: c_int) -> c_int, before(fd), fail;
         fstatat64(fd: c_int, path: *const c_char, to: *mut stat, flags: c_int) -> c_int, before(fd), fail;
         statx(fd: c_int, path: *const c_char, flags: c_int, mask: c_uint, to: *mut c_void) -> c_int, before(fd), fail;
-        fallocate(fd: c_int, mode: c_int, at: off_t, len: off_t) -> c_int, before_allocating(fd, mode), fail;
-        fallocate64(fd: c_int, mode: c_int, at: off_t, len: off_t) -> c_int, before_allocating(fd, mode), fail;
+        fallocate(fd: c_int, mode: c_int, at: off_t, len: off_t) -> c_int, before_allocating(fd, mode, at, len), fail;
+        fallocate64(fd: c_int, mode: c_int, at: off_t, len: off_t) -> c_int, before_allocating(fd, mode, at, len), fail;
         posix_fallocate(fd: c_int, at: off_t, len: off_t) -> c_int, before(fd), |errno| errno;
         posix_fallocate64(fd: c_int, at: off_t, len: off_t) -> c_int, before(fd), |errno| errno;
         sendfile(to: c_int, from: c_int, at: *mut off_t, len: size_t) -> ssize_t, before(to).and(before(from)), fail;
@@ -138,16 +138,21 @@ mod more {
     }
 }
 
-/// Punching holes isn't supported in what is or may become an allocation: foot, which asks, then makes pools of the size
-/// of its window, rather than one of 512 MiB.
-fn before_allocating(fd: c_int, mode: c_int) -> raw::Result<()> {
-    let punches = mode & libc::FALLOC_FL_PUNCH_HOLE != 0;
-    if punches
+/// foot asks whether holes can be punched, by one of a byte at the beginning of its first pool. In what may become an
+/// allocation they can't: then foot makes pools of the size of its window, rather than one of 512 MiB. Who really punches
+/// holes, such as QEMU in the memory of its guest, keeps a file.
+fn before_allocating(fd: c_int, mode: c_int, at: off_t, len: off_t) -> raw::Result<()> {
+    const PUNCHES: c_int = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    if mode == PUNCHES
         && has_candidates()
         && let Ok(stat) = raw::fstat(fd)
-        && state().is_some_and(|state| state.candidates.has(stat.file))
+        && let Some(mut state) = state()
+        && state.candidates.has(stat.file)
     {
-        return Err(libc::EOPNOTSUPP);
+        if (at, len) == (0, 1) {
+            return Err(libc::EOPNOTSUPP);
+        }
+        state.candidates.remove(stat.file);
     }
     before(fd)
 }
