@@ -193,16 +193,15 @@ impl Lender {
         };
         let request = Request::from_bytes(&bytes[..len]).ok_or(End::Malformed)?;
         let mut fds = fds.into_iter();
-        match (request, fds.next(), fds.next()) {
-            (Request::Lend { size }, None, None) => self.lend(key, size, means),
-            (Request::Close(parting), None, None) => {
+        match (request, fds.next(), fds.next(), fds.next()) {
+            (Request::Lend { size }, None, None, None) => self.lend(key, size, means),
+            (Request::Close(parting), None, None, None) => {
                 self.part(key, parting)?;
                 self.sweep(means.memory, means.stats);
                 Ok(())
             }
-            (Request::Demote(parting), Some(file), None) => {
-                self.part(key, parting)?.demote(file);
-                means.stats.demotions += 1;
+            (Request::Demote(parting), Some(lent), Some(file), None) => {
+                means.stats.demotions += u64::from(self.demote(parting.sent, &lent, file));
                 self.sweep(means.memory, means.stats);
                 self.answer(key, Answer::Demoted { id: parting.id }, None)
             }
@@ -210,12 +209,22 @@ impl Lender {
         }
     }
 
-    fn part(&mut self, key: Key, Parting { id, sent }: Parting) -> Result<Rc<Lent>, End> {
+    /// An application draws into `file` instead of an allocation. That is known by its fd, since the connection over which
+    /// it was lent may be over: its window would show no more changes. `false` if nobody uses the allocation any more.
+    fn demote(&mut self, sent: u32, lent: &OwnedFd, file: OwnedFd) -> bool {
+        let is_it = |entry: &&mut Entry| open_file::is_same(entry.lent.fd(), lent) == Ok(true);
+        let Some(entry) = self.lent.iter_mut().find(is_it) else { return false };
+        entry.parted = Some(sent);
+        entry.lent.demote(file);
+        true
+    }
+
+    fn part(&mut self, key: Key, Parting { id, sent }: Parting) -> Result<(), End> {
         let is_it = |entry: &&mut Entry| (entry.borrower, entry.id) == (key, id);
         let entry = self.lent.iter_mut().filter(|entry| entry.parted.is_none()).find(is_it);
         let entry = entry.ok_or(End::Unknown(id))?;
         entry.parted = Some(sent);
-        Ok(entry.lent.clone())
+        Ok(())
     }
 
     fn lend(&mut self, key: Key, size: u64, means: &mut Means<'_>) -> Result<(), End> {

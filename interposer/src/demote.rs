@@ -9,6 +9,7 @@ use crate::raw::{self, Range, Result};
 use crate::state::{FDS, State};
 use crate::table::{Fds, Kind, Piece, Record};
 use core::ffi::{CStr, c_int};
+use wlproxy_protocol::lend::Parting;
 
 /// Most mappings of one allocation, by protection and piece.
 const MAX_MAPPINGS: usize = 32;
@@ -56,10 +57,10 @@ pub(crate) fn demote(state: &mut State, number: usize) -> Result<()> {
         }
     }
     state.table.remove(number);
-    state.drop_kept(&record);
     // What the application has sent to itself may yet be sent to the agent, as it is.
     let sent = record.sent.saturating_add(record.on_the_way);
-    state.lender.demote(record.name(), sent, file, &FDS);
+    state.lender.demote(Parting { id: record.id, sent }, record.kept, file, &FDS);
+    state.drop_kept(&record);
     raw::close(file);
     Ok(())
 }

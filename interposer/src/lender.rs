@@ -84,19 +84,23 @@ impl Lender {
         }
     }
 
-    /// Tells that the application draws into `file` instead, and waits until the agent knows.
-    pub(crate) fn demote(&mut self, name: Name, sent: u32, file: c_int, fds: &Fds) {
-        if name.connection != self.connection || self.socket.is_none() {
-            return;
-        }
-        let request = Request::Demote(Parting { id: name.id, sent });
-        match self.ask(request, Some(file), fds) {
-            Ok((Answer::Demoted { .. }, None)) => {}
-            Ok((_, fd)) => {
-                fd.into_iter().for_each(raw::close);
-                self.lose(fds);
+    /// Tells that the application draws into `file` instead of `lent`, and waits until the agent knows. Nothing would be
+    /// seen of what it draws, if the agent didn't; so if the connection is over, there is another attempt over a new one.
+    pub(crate) fn demote(&mut self, parting: Parting, lent: c_int, file: c_int, fds: &Fds) {
+        for _ in 0..2 {
+            if self.connect(fds).is_err() {
+                return;
             }
-            Err(_) => {}
+            match self.ask(Request::Demote(parting), Some([lent, file]), fds) {
+                Ok((Answer::Demoted { .. }, None)) => return,
+                Ok((_, fd)) => {
+                    fd.into_iter().for_each(raw::close);
+                    self.lose(fds);
+                }
+                // It has the record, and reads it as soon as it can.
+                Err(libc::ETIMEDOUT) => return,
+                Err(_) => {}
+            }
         }
     }
 
@@ -128,10 +132,10 @@ impl Lender {
     fn ask(
         &mut self,
         request: Request,
-        file: Option<c_int>,
+        files: Option<[c_int; 2]>,
         fds: &Fds,
     ) -> Result<(Answer, Option<c_int>)> {
-        let result = self.try_ask(request, file);
+        let result = self.try_ask(request, files);
         if result.is_err() {
             self.lose(fds);
         }
@@ -141,12 +145,12 @@ impl Lender {
     fn try_ask(
         &mut self,
         request: Request,
-        file: Option<c_int>,
+        files: Option<[c_int; 2]>,
     ) -> Result<(Answer, Option<c_int>)> {
         self.flush()?;
         let socket = self.socket.filter(|socket| socket.is_there()).ok_or(BROKEN)?;
         let request = request.to_bytes();
-        while let Err(errno) = socket::send(socket.fd, &request, file) {
+        while let Err(errno) = socket::send(socket.fd, &request, files) {
             match errno {
                 libc::EAGAIN => socket::wait(socket.fd, libc::POLLOUT, PATIENCE)?,
                 errno => return Err(errno),

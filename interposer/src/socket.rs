@@ -78,24 +78,25 @@ pub(crate) fn peer_process(socket: c_int) -> Option<c_int> {
     (len as usize == size_of::<libc::ucred>()).then(|| unsafe { peer.assume_init() }.pid)
 }
 
-/// Room for one fd, or a few that nobody asked for, aligned as a control message has to be.
+/// Room for two fds, or a few that nobody asked for, aligned as a control message has to be.
 type Control = [u64; 8];
 
-/// Sends a record, with an fd if there is one. It is taken at once or not at all.
-pub(crate) fn send(socket: c_int, bytes: &[u8], fd: Option<c_int>) -> Result<()> {
+/// Sends a record, with fds if there are any. It is taken at once or not at all.
+pub(crate) fn send(socket: c_int, bytes: &[u8], fds: Option<[c_int; 2]>) -> Result<()> {
     let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let mut control: Control = [0; 8];
     let mut message = message(&mut part, &mut control);
-    match fd {
+    match fds {
         None => message.msg_controllen = 0,
-        // SAFETY: there is room for a header and an fd.
-        Some(fd) => unsafe {
-            message.msg_controllen = libc::CMSG_SPACE(size_of::<c_int>() as u32) as usize;
+        // SAFETY: there is room for a header and the fds.
+        Some(fds) => unsafe {
+            let len = size_of_val(&fds) as u32;
+            message.msg_controllen = libc::CMSG_SPACE(len) as usize;
             let head = libc::CMSG_FIRSTHDR(&message);
             (*head).cmsg_level = libc::SOL_SOCKET;
             (*head).cmsg_type = libc::SCM_RIGHTS;
-            (*head).cmsg_len = libc::CMSG_LEN(size_of::<c_int>() as u32) as usize;
-            libc::CMSG_DATA(head).cast::<c_int>().write_unaligned(fd);
+            (*head).cmsg_len = libc::CMSG_LEN(len) as usize;
+            libc::CMSG_DATA(head).cast::<[c_int; 2]>().write_unaligned(fds);
         },
     }
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;

@@ -581,7 +581,8 @@ fn a_hole_of_a_byte_is_not_punched() {
 
 #[test]
 fn without_a_lender_all_is_as_before() {
-    for manners in [Manners::default(), Manners { lends: 1, hangs_up: true, ..Manners::GOOD }] {
+    for manners in [Manners::default(), Manners { lends: 1, hangs_up: usize::MAX, ..Manners::GOOD }]
+    {
         let script = [
             &POOL[..],
             &["poke 0 0 100 5", "truncate 0 200000", "stat 0", "look 0"],
@@ -593,6 +594,28 @@ fn without_a_lender_all_is_as_before() {
         assert_eq!(with.said, without.said);
         assert!(with.events.iter().any(|event| matches!(event, Event::Refused | Event::Ended)));
     }
+}
+
+/// Or the window would stay as it is.
+#[test]
+fn an_agent_that_hangs_up_is_told_again() {
+    let manners = Manners { hangs_up: 1, ..Manners::GOOD };
+    let script = [&POOL[..], &["poke 0 0 9 5", "truncate 0 200000"], &POOL].concat();
+    let outcome = with(manners, &script);
+    assert!(
+        matches!(
+            outcome.events[..],
+            [
+                Event::Lent { .. },
+                Event::Demoted(..),
+                Event::Demoted(..),
+                Event::Lent { .. },
+                Event::Ended
+            ]
+        ),
+        "{:?}",
+        outcome.events
+    );
 }
 
 /// What the agent refused goes to it as a file, and stays one.

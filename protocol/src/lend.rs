@@ -8,11 +8,14 @@
 //!
 //! lend     1   size: that of the application's file, in bytes    -> lent or refused
 //! close    2   id, sent                                          no answer
-//! demote   3   id, sent, with one fd                             -> demoted
+//! demote   3   id, sent, with two fds                            -> demoted
 //! lent     4   id, with one fd
 //! refused  5
 //! demoted  6   id
 //! ```
+//!
+//! The fds of `demote` are one of the allocation, which it is known by, and the application's file. So it can also be told
+//! over another connection than the one over which it was lent; `id` is only answered then.
 //!
 //! `sent` is how often the application has sent the allocation's fd over Wayland sockets so far: what it closes may
 //! still be on its way there. Everything is refused that isn't exactly as above; fields that a kind doesn't list are 0.
@@ -41,7 +44,8 @@ pub enum Request {
     },
     /// The application has closed its last fd of it. It may still have it mapped.
     Close(Parting),
-    /// The application draws into a file of its own again, which comes along; no fd of the allocation is left.
+    /// The application draws into a file of its own again, which comes along, behind the last fd that there is of the
+    /// allocation.
     Demote(Parting),
 }
 

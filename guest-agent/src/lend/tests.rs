@@ -63,8 +63,14 @@ impl App {
         self.tell(agent, &Request::Close(Parting { id, sent }).to_bytes(), &[]);
     }
 
-    pub(crate) fn demote(&self, agent: &mut Agent, id: u32, sent: u32, file: &OwnedFd) {
-        self.tell(agent, &Request::Demote(Parting { id, sent }).to_bytes(), &[file]);
+    pub(crate) fn demote(
+        &self,
+        agent: &mut Agent,
+        (id, lent): (u32, &OwnedFd),
+        sent: u32,
+        file: &OwnedFd,
+    ) {
+        self.tell(agent, &Request::Demote(Parting { id, sent }).to_bytes(), &[lent, file]);
         assert_eq!(self.answer().map(|(answer, _)| answer), Some(Answer::Demoted { id }));
     }
 }
@@ -134,15 +140,36 @@ fn what_was_demoted_is_another_file_when_it_arrives() {
     let (mut agent, fake) = parts();
     let app = App::join(&mut agent);
     let (id, fd) = app.borrow(&mut agent, MIN_LENT);
-    app.demote(&mut agent, id, 1, &file());
+    app.demote(&mut agent, (id, &fd), 1, &file());
     let arrived = agent.world.lender.arrived(&fd).unwrap();
     assert!(arrived.is_demoted());
     drop(arrived);
     agent.world.sweep_lent();
     assert_eq!((agent.world.stats.lent, agent.world.stats.demotions), (0, 1));
-    let (id, _) = app.borrow(&mut agent, MIN_LENT);
-    app.demote(&mut agent, id, 0, &file());
+    let (id, fd) = app.borrow(&mut agent, MIN_LENT);
+    app.demote(&mut agent, (id, &fd), 0, &file());
     assert_eq!(fake.open(), [], "nothing was sent, so nothing is waited for");
+}
+
+/// The connection may be lost where the application isn't.
+#[test]
+fn what_was_lent_over_another_connection_is_demoted_over_this() {
+    let (mut agent, _fake) = parts();
+    let app = App::join(&mut agent);
+    let (id, fd) = app.borrow(&mut agent, MIN_LENT);
+    let used = agent.world.lender.arrived(&fd).unwrap();
+    drop(app);
+    agent.dispatch(&mut Vec::new()).unwrap();
+    let app = App::join(&mut agent);
+    app.demote(&mut agent, (id, &fd), 2, &file());
+    assert!(used.is_demoted());
+    drop(used);
+    agent.world.sweep_lent();
+    assert!(agent.world.lender.arrived(&fd).is_some(), "it was sent twice");
+    // What nobody uses any more is nothing to anybody.
+    agent.world.sweep_lent();
+    app.demote(&mut agent, (id, &fd), 2, &file());
+    assert_eq!((agent.world.stats.lent, agent.world.stats.demotions), (0, 1));
 }
 
 #[test]
@@ -215,10 +242,10 @@ fn bad_records_end_one_connection() {
         ([&lend[..], &[0]].concat(), 0, "too long"),
         (lend.clone(), 1, "an fd with a question"),
         (close(1), 1, "an fd with a closing"),
-        (demote(1), 0, "a demotion without a file"),
-        (demote(1), 2, "a demotion with two"),
+        (demote(1), 0, "a demotion without an fd"),
+        (demote(1), 1, "a demotion without a file"),
+        (demote(1), 3, "a demotion with two"),
         (close(2), 0, "an unknown number"),
-        (demote(0), 1, "another"),
     ];
     for (bytes, fds, what) in table {
         let (mut agent, fake) = parts();

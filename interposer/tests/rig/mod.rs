@@ -18,6 +18,7 @@ use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, accept, bind,
     listen, sendmsg, socket,
 };
+use nix::sys::stat::fstat;
 
 /// How long a client may take, in milliseconds.
 const PATIENCE: u16 = 30_000;
@@ -94,8 +95,8 @@ pub(crate) enum Event {
 pub(crate) struct Manners {
     /// It lends so often; then it refuses.
     pub(crate) lends: usize,
-    /// It hangs up instead of the answer to a demotion.
-    pub(crate) hangs_up: bool,
+    /// So often it hangs up instead of the answer to a demotion.
+    pub(crate) hangs_up: usize,
     /// All that it lends seems to be one file, as in a VM.
     pub(crate) one_file: bool,
     /// Before it lends, it ends what is written to the FIFO `asked`, and waits for the end of `done`.
@@ -104,7 +105,7 @@ pub(crate) struct Manners {
 
 impl Manners {
     pub(crate) const GOOD: Self =
-        Self { lends: usize::MAX, hangs_up: false, one_file: false, waits: false };
+        Self { lends: usize::MAX, hangs_up: 0, one_file: false, waits: false };
 }
 
 /// An agent: where clients connect, and where they borrow.
@@ -197,7 +198,7 @@ fn lend(
     log: &Mutex<Vec<Event>>,
 ) {
     use std::os::fd::FromRawFd;
-    let mut lent = 0;
+    let (mut lent, mut hung_up, mut inodes) = (0, 0, Vec::new());
     let shared = wlproxy_unix::memory::allocate("allocation", 102_400).unwrap();
     let path = format!("/proc/self/fd/{}", shared.as_raw_fd());
     loop {
@@ -225,22 +226,26 @@ fn lend(
                     lent += 1;
                     let id = lent as u32;
                     let pages = size.next_multiple_of(4096);
-                    let fd = match manners.one_file {
+                    let fd: OwnedFd = match manners.one_file {
                         true => File::options().read(true).write(true).open(&path).unwrap().into(),
                         false => wlproxy_unix::memory::allocate("allocation", pages).unwrap(),
                     };
+                    inodes.push(fstat(&fd).unwrap().st_ino);
                     (Event::Lent { id, size }, Some(Answer::Lent { id }), Some(fd))
                 }
                 Request::Lend { .. } => (Event::Refused, Some(Answer::Refused), None),
                 Request::Close(parting) => (Event::Closed(parting), None, None),
                 Request::Demote(parting) => {
                     let file = fds.pop().expect("a file").into();
+                    let allocation = fds.pop().expect("what was lent");
+                    assert!(inodes.contains(&fstat(allocation).unwrap().st_ino));
                     let answer = Answer::Demoted { id: parting.id };
                     (Event::Demoted(parting, file), Some(answer), None)
                 }
             };
             assert!(fds.is_empty(), "no fd that isn't asked for");
-            let hangs_up = manners.hangs_up && matches!(event, Event::Demoted(..));
+            let hangs_up = hung_up < manners.hangs_up && matches!(event, Event::Demoted(..));
+            hung_up += usize::from(hangs_up);
             log.lock().unwrap().push(event);
             if hangs_up {
                 break;

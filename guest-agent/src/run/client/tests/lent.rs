@@ -67,8 +67,8 @@ fn a_demoted_client_has_shadows_from_then_on() {
     desk.create_buffer(pool, buffer, 0);
     desk.request(COMPOSITOR, 0, &[Arg::NewId(surface)]);
     desk.show(surface, buffer);
+    app.demote(&mut desk.agent, (id, &fd), 1, &file());
     drop(fd);
-    app.demote(&mut desk.agent, id, 1, &file());
     desk.sent();
     desk.request(pool, 2, &[Arg::Int(POOL_SIZE)]);
     assert_eq!(desk.sent(), [], "how large the client's file is, is the client's business");
@@ -93,7 +93,7 @@ fn a_demotion_overtakes_the_pool() {
     let mut desk = Desk::new();
     let app = App::join(&mut desk.agent);
     let (id, fd) = app.borrow(&mut desk.agent, SIZE as u64);
-    app.demote(&mut desk.agent, id, 1, &file());
+    app.demote(&mut desk.agent, (id, &fd), 1, &file());
     assert_eq!(desk.agent.world.stats.lent, 1);
     desk.lent_pool(FREE, &fd, SIZE);
     assert_eq!(desk.sent(), [(SHM, 0, vec![FREE, 4096])], "a placeholder");
