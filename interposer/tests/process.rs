@@ -79,8 +79,21 @@ fn a_client_may_write_the_path_otherwise() {
     }
     let (events, _) = agent.end();
     let lent = events.iter().filter(|event| matches!(event, Event::Lent { .. })).count();
-    // Sent over a link, it seems to be for somebody else; it is a file then.
     assert_eq!(lent, 3);
+}
+
+/// The agent may listen at a path that is written in another way than the one that the client is told.
+#[test]
+fn an_agent_may_write_the_path_otherwise() {
+    let agent = Agent::start(Manners::GOOD);
+    let display = agent.path("display").display().to_string();
+    let (folder, name) = display.rsplit_once('/').unwrap();
+    let mut command = command(&agent, true, &built().client);
+    command.env("WLPROXY_LEND_DISPLAY", format!("{folder}/.//{name}"));
+    let script = format!("connect {display}\ncreate 0 1\ntruncate 0 100000\npool 0\n");
+    assert!(feed(&mut command, &script).status.success());
+    let (events, _) = agent.end();
+    assert!(matches!(events[..], [Event::Lent { .. }, Event::Ended]), "{events:?}");
 }
 
 /// Who hasn't connected to the agent's display, or only to another, draws into files.

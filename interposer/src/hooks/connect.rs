@@ -150,7 +150,7 @@ impl Peer {
     fn of(socket: c_int) -> Self {
         // Without a path it may be one of a pair: any process that was made by fork(2) may have the other.
         let Some(path) = socket::peer(socket) else { return Self::Other };
-        if path == *DISPLAY.get() {
+        if is_display(&path) {
             Self::Agent
         } else if socket::peer_process(socket) == Some(raw::getpid()) {
             Self::Own
