@@ -221,6 +221,12 @@ impl World {
         self.lender.sweep(&mut self.memory, &mut self.stats);
     }
 
+    /// An fd of an application's arrived, and isn't used as an allocation. If it is one, it isn't waited for any more.
+    pub(crate) fn arrived_unused(&mut self, fd: impl AsFd) {
+        drop(self.lender.arrived(fd));
+        self.sweep_lent();
+    }
+
     /// A vfd won't be sent: if it is a pipe's, nobody will ever have the other end.
     pub(crate) fn abandon(&mut self, vfd: VfdId) {
         if let Some(key) = self.pump_of(vfd) {
@@ -322,6 +328,7 @@ impl World {
 
     /// Carries an fd of this VM out to `peer` that is there to be written to, whatever could be read from it.
     pub fn carry_target(&mut self, fd: OwnedFd, peer: Peer<'_>) -> Result<VfdId, CarryError> {
+        self.arrived_unused(&fd);
         let stat = fstat(&fd)?;
         let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
         let is_null = kind == SFlag::S_IFCHR && stat.st_rdev == NULL;

@@ -130,6 +130,7 @@ impl Role for Client {
 
     fn close(mut self: Box<Self>, world: &mut World) {
         self.events.drain_fds().for_each(|vfd| world.discard(&vfd));
+        self.requests.drain_fds().for_each(|fd| world.arrived_unused(fd));
         self.shadows.release_all(&mut Memory::of(world));
         world.sweep_lent();
     }

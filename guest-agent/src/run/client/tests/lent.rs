@@ -140,3 +140,27 @@ fn what_is_no_pool_is_read() {
     assert_eq!(desk.fake.state.borrow().open[&vfd], 200_704);
     assert_eq!(desk.agent.world.stats.lent, 0);
 }
+
+/// An application that sends an fd and then has a mistake, or sends it to be written to, doesn't keep the allocation so.
+#[test]
+fn what_is_sent_and_not_used_is_not_waited_for() {
+    let mut desk = Desk::new();
+    let app = App::join(&mut desk.agent);
+    let (id, fd) = app.borrow(&mut desk.agent, SIZE as u64);
+    app.close(&mut desk.agent, id, 1);
+    let _ = desk.agent.world.carry_target(fd, Peer { vm: "", account: "test" });
+    assert_eq!(desk.agent.world.stats.lent, 0);
+    let (id, fd) = app.borrow(&mut desk.agent, SIZE as u64);
+    app.close(&mut desk.agent, id, 1);
+    // Half a request.
+    let request = encode(SHM, 0, &[Arg::NewId(FREE), Arg::Fd, Arg::Int(SIZE)]);
+    desk.client.queue(&request[..8], [fd]);
+    desk.client.flush().unwrap();
+    desk.agent.dispatch(&mut Vec::new()).unwrap();
+    assert_eq!(desk.agent.world.stats.lent, 1);
+    let Desk { mut agent, client, .. } = desk;
+    drop(client);
+    agent.dispatch(&mut Vec::new()).unwrap();
+    agent.dispatch(&mut Vec::new()).unwrap();
+    assert_eq!((agent.connections(), agent.world.stats.lent), (0, 0));
+}
