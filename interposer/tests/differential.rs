@@ -179,6 +179,14 @@ fn what_an_allocation_can_not_do_makes_it_a_file() {
         "read 0",
         "pread 0 40000",
         "readv 0",
+        "read-checked 0",
+        "pread-checked 0 40000",
+        "readv2 0 40000",
+        "readv2 0 -1",
+        "writev2 0 99990 6",
+        "touch 0",
+        "reopen-checked 0 1",
+        "reopen-checked 0 1 1",
         "write 0 6",
         "pwrite 0 99990 6",
         "bytes-left 0",
@@ -403,6 +411,8 @@ fn what_a_client_sends_to_itself_stays_lent() {
     );
     let outcome = same(&script);
     assert_eq!((outcome.lent(), outcome.demoted(), outcome.closed()), (1, 0, vec![(1, 2)]));
+    let many = ["send 0", "close 0", "receive 1 1", "pool 1", "close 1"];
+    assert_eq!(same(&lines(&POOL, &many)).closed(), [(1, 2)]);
     let outcome = same(&lines(&POOL, &["send 0", "close 0", "receive 1", "stat 1", "close 1"]));
     assert_eq!((outcome.demoted(), outcome.closed()), (1, vec![]));
 }

@@ -14,7 +14,7 @@ use crate::table::{CANDIDATES, Kind};
 use core::cell::UnsafeCell;
 use core::ffi::{CStr, c_int, c_uint};
 use core::sync::atomic::Ordering::Relaxed;
-use libc::{mmsghdr, msghdr, sockaddr, socklen_t, ssize_t};
+use libc::{mmsghdr, msghdr, sockaddr, socklen_t, ssize_t, timespec};
 
 next! {
     connect(socket: c_int, address: *const sockaddr, len: socklen_t) -> c_int =
@@ -23,6 +23,8 @@ next! {
         to_c(sys!(libc::SYS_sendmsg, socket, message, flags));
     recvmsg(socket: c_int, message: *mut msghdr, flags: c_int) -> ssize_t =
         to_c(sys!(libc::SYS_recvmsg, socket, message, flags));
+    recvmmsg(socket: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int, timeout: *mut timespec) -> c_int =
+        to_c(sys!(libc::SYS_recvmmsg, socket, messages, count, flags, timeout));
     sendmmsg(socket: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int =
         to_c(sys!(libc::SYS_sendmmsg, socket, messages, count, flags));
 }
@@ -248,14 +250,46 @@ unsafe fn after_sending(socket: c_int, message: *const msghdr, was_sent: bool) {
 unsafe extern "C" fn recvmsg(socket: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
     // SAFETY: the same call (the caller).
     let received = unsafe { next::recvmsg(socket, message, flags) };
-    if received >= 0
+    if received >= 0 {
+        // SAFETY: it was just filled in.
+        unsafe { after_receiving(message) };
+    }
+    received
+}
+
+/// # Safety
+/// As the C library's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn recvmmsg(
+    socket: c_int,
+    messages: *mut mmsghdr,
+    count: c_uint,
+    flags: c_int,
+    timeout: *mut timespec,
+) -> c_int {
+    // SAFETY: the same call (the caller).
+    let received = unsafe { next::recvmmsg(socket, messages, count, flags, timeout) };
+    for at in 0..usize::try_from(received).unwrap_or(0) {
+        // SAFETY: so many were just filled in.
+        unsafe { after_receiving(&raw const (*messages.add(at)).msg_hdr) };
+    }
+    received
+}
+
+/// Notes the fds that came along.
+///
+/// # Safety
+/// The message is whole.
+unsafe fn after_receiving(message: *const msghdr) {
+    // SAFETY: the message is whole (the caller).
+    let has_control = unsafe { (*message).msg_controllen } > 0;
+    if has_control
         && has_records()
         && let Some(mut state) = state()
     {
-        // SAFETY: it was just filled in.
+        // SAFETY: as above.
         unsafe { socket::each_fd(message, |fd| state.received(fd)) };
     }
-    received
 }
 
 pub(super) fn find() {

@@ -8,7 +8,7 @@ use crate::next::next;
 use crate::raw::{self, c_str, call, fail, sys, to_c};
 use crate::state::{has_candidates, has_records, state};
 use core::ffi::{c_char, c_int, c_long, c_uint, c_void};
-use libc::{c_ulong, iovec, off_t, size_t, ssize_t, stat};
+use libc::{c_ulong, iovec, off_t, size_t, ssize_t, stat, timespec};
 
 /// Functions that take an fd first, and return -1 with `errno` for an error.
 macro_rules! hooks {
@@ -93,6 +93,31 @@ mod more {
             to_c(sys!(libc::SYS_openat, folder, path, flags, mode));
         openat64(folder: c_int, path: *const c_char, flags: c_int, mode: c_uint) -> c_int =
             to_c(sys!(libc::SYS_openat, folder, path, flags, mode));
+        __open_2(path: *const c_char, flags: c_int) -> c_int =
+            to_c(sys!(libc::SYS_openat, libc::AT_FDCWD, path, flags, 0));
+        __open64_2(path: *const c_char, flags: c_int) -> c_int =
+            to_c(sys!(libc::SYS_openat, libc::AT_FDCWD, path, flags, 0));
+        __openat_2(folder: c_int, path: *const c_char, flags: c_int) -> c_int =
+            to_c(sys!(libc::SYS_openat, folder, path, flags, 0));
+        __openat64_2(folder: c_int, path: *const c_char, flags: c_int) -> c_int =
+            to_c(sys!(libc::SYS_openat, folder, path, flags, 0));
+        __read_chk(fd: c_int, to: *mut c_void, len: size_t, room: size_t) -> ssize_t =
+            to_c(sys!(libc::SYS_read, fd, to, len.min(room)));
+        __pread_chk(fd: c_int, to: *mut c_void, len: size_t, at: off_t, room: size_t) -> ssize_t =
+            to_c(sys!(libc::SYS_pread64, fd, to, len.min(room), at));
+        __pread64_chk(fd: c_int, to: *mut c_void, len: size_t, at: off_t, room: size_t) -> ssize_t =
+            to_c(sys!(libc::SYS_pread64, fd, to, len.min(room), at));
+        // The kernel takes the offset in two halves, of which this architecture's first is all.
+        preadv2(fd: c_int, to: *const iovec, count: c_int, at: off_t, flags: c_int) -> ssize_t =
+            to_c(sys!(libc::SYS_preadv2, fd, to, count, at, 0, flags));
+        preadv64v2(fd: c_int, to: *const iovec, count: c_int, at: off_t, flags: c_int) -> ssize_t =
+            to_c(sys!(libc::SYS_preadv2, fd, to, count, at, 0, flags));
+        pwritev2(fd: c_int, from: *const iovec, count: c_int, at: off_t, flags: c_int) -> ssize_t =
+            to_c(sys!(libc::SYS_pwritev2, fd, from, count, at, 0, flags));
+        pwritev64v2(fd: c_int, from: *const iovec, count: c_int, at: off_t, flags: c_int) -> ssize_t =
+            to_c(sys!(libc::SYS_pwritev2, fd, from, count, at, 0, flags));
+        futimens(fd: c_int, times: *const timespec) -> c_int =
+            to_c(sys!(libc::SYS_utimensat, fd, 0, times, 0));
     }
 
     pub(super) fn find() {
@@ -135,6 +160,19 @@ mod more {
         open64(path: *const c_char, flags: c_int, mode: c_uint) -> c_int, before_opening(path), fail;
         openat(folder: c_int, path: *const c_char, flags: c_int, mode: c_uint) -> c_int, before_opening(path), fail;
         openat64(folder: c_int, path: *const c_char, flags: c_int, mode: c_uint) -> c_int, before_opening(path), fail;
+        // As programs call them that are built with _FORTIFY_SOURCE.
+        __open_2(path: *const c_char, flags: c_int) -> c_int, before_opening(path), fail;
+        __open64_2(path: *const c_char, flags: c_int) -> c_int, before_opening(path), fail;
+        __openat_2(folder: c_int, path: *const c_char, flags: c_int) -> c_int, before_opening(path), fail;
+        __openat64_2(folder: c_int, path: *const c_char, flags: c_int) -> c_int, before_opening(path), fail;
+        __read_chk(fd: c_int, to: *mut c_void, len: size_t, room: size_t) -> ssize_t, before(fd), fail;
+        __pread_chk(fd: c_int, to: *mut c_void, len: size_t, at: off_t, room: size_t) -> ssize_t, before(fd), fail;
+        __pread64_chk(fd: c_int, to: *mut c_void, len: size_t, at: off_t, room: size_t) -> ssize_t, before(fd), fail;
+        preadv2(fd: c_int, to: *const iovec, count: c_int, at: off_t, flags: c_int) -> ssize_t, before(fd), fail;
+        preadv64v2(fd: c_int, to: *const iovec, count: c_int, at: off_t, flags: c_int) -> ssize_t, before(fd), fail;
+        pwritev2(fd: c_int, from: *const iovec, count: c_int, at: off_t, flags: c_int) -> ssize_t, before(fd), fail;
+        pwritev64v2(fd: c_int, from: *const iovec, count: c_int, at: off_t, flags: c_int) -> ssize_t, before(fd), fail;
+        futimens(fd: c_int, times: *const timespec) -> c_int, before(fd), fail;
     }
 }
 

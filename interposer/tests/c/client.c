@@ -26,6 +26,12 @@
 
 int take_file(int fd);
 
+/* What is called instead, with _FORTIFY_SOURCE. */
+ssize_t __read_chk(int fd, void *to, size_t len, size_t room);
+ssize_t __pread_chk(int fd, void *to, size_t len, off_t at, size_t room);
+int __open_2(const char *path, int flags);
+int __openat_2(int folder, const char *path, int flags);
+
 enum { SLOTS = 16 };
 
 static int files[SLOTS], display = -1, other = -1, own[2], pair[2];
@@ -63,8 +69,8 @@ static long send_file(int socket, int fd) {
     return sendmsg(socket, &message, MSG_NOSIGNAL);
 }
 
-/* Receives them. */
-static int receive_file(int socket) {
+/* Receives them, perhaps as one of many. */
+static int receive_file(int socket, int how_many) {
     char byte;
     int fd = -1;
     union {
@@ -74,9 +80,11 @@ static int receive_file(int socket) {
     struct iovec part = {&byte, 1};
     struct msghdr message = {
         .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    if (recvmsg(socket, &message, MSG_CMSG_CLOEXEC) < 0)
+    struct mmsghdr many = {.msg_hdr = message};
+    if (how_many ? recvmmsg(socket, &many, 1, MSG_CMSG_CLOEXEC, NULL) < 0
+                 : recvmsg(socket, &many.msg_hdr, MSG_CMSG_CLOEXEC) < 0)
         return -1;
-    struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+    struct cmsghdr *head = CMSG_FIRSTHDR(&many.msg_hdr);
     if (head && head->cmsg_type == SCM_RIGHTS)
         memcpy(&fd, CMSG_DATA(head), sizeof fd);
     return fd;
@@ -283,6 +291,25 @@ static void do_line(char *line) {
         memset(buffer, 0, sizeof buffer);
         say("pread", pread(fd, buffer, sizeof buffer, b));
         look("got", (unsigned char *)buffer, sizeof buffer);
+    } else if (IS("read-checked")) {
+        memset(buffer, 0, sizeof buffer);
+        say("read", __read_chk(fd, buffer, sizeof buffer, sizeof buffer));
+        look("got", (unsigned char *)buffer, sizeof buffer);
+    } else if (IS("pread-checked")) {
+        memset(buffer, 0, sizeof buffer);
+        say("pread", __pread_chk(fd, buffer, sizeof buffer, b, sizeof buffer));
+        look("got", (unsigned char *)buffer, sizeof buffer);
+    } else if (IS("readv2")) {
+        memset(buffer, 0, sizeof buffer);
+        struct iovec part = {buffer, sizeof buffer};
+        say("readv2", preadv2(fd, &part, 1, b, 0));
+        look("got", (unsigned char *)buffer, sizeof buffer);
+    } else if (IS("writev2")) {
+        memset(buffer, c, sizeof buffer);
+        struct iovec part = {buffer, sizeof buffer};
+        say("writev2", pwritev2(fd, &part, 1, b, 0));
+    } else if (IS("touch")) {
+        say("touch", futimens(fd, NULL));
     } else if (IS("readv")) {
         memset(buffer, 0, sizeof buffer);
         struct iovec part = {buffer, sizeof buffer};
@@ -317,6 +344,9 @@ static void do_line(char *line) {
     } else if (IS("reopen")) {
         snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
         say("reopen", files[b % SLOTS] = open(path, c ? O_RDONLY : O_RDWR));
+    } else if (IS("reopen-checked")) {
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        say("reopen", files[b % SLOTS] = c ? __open_2(path, O_RDWR) : __openat_2(AT_FDCWD, path, O_RDWR));
     } else if (IS("send-other")) {
         say("send", send_file(other, fd));
     } else if (IS("send")) { /* To itself. */
@@ -324,9 +354,9 @@ static void do_line(char *line) {
     } else if (IS("send-pair")) {
         say("send", send_file(pair[0], fd));
     } else if (IS("receive")) {
-        say("receive", *file = receive_file(own[1]));
+        say("receive", *file = receive_file(own[1], b));
     } else if (IS("receive-pair")) {
-        say("receive", *file = receive_file(pair[1]));
+        say("receive", *file = receive_file(pair[1], b));
     } else if (IS("null")) {
         say("null", *file = open("/dev/null", O_RDWR));
     } else if (IS("fork")) { /* A child uses what it has, and then so does its parent. */
