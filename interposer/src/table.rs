@@ -154,8 +154,7 @@ impl Table {
 
     /// Whether there is room for one more with so many mappings.
     pub(crate) fn has_room(&self, pieces: usize) -> bool {
-        let free = self.pieces.iter().filter(|at| at.is_none()).count();
-        self.records.iter().any(Option::is_none) && free >= pieces
+        self.records.iter().any(Option::is_none) && self.free_pieces() >= pieces
     }
 
     /// Forgets a record, and its mappings.
@@ -190,22 +189,33 @@ impl Table {
         false
     }
 
-    pub(crate) fn has_room_for_piece(&self) -> bool {
-        self.pieces.iter().any(Option::is_none)
+    /// How many more mappings, or pieces of them, can be noted.
+    pub(crate) fn free_pieces(&self) -> usize {
+        self.pieces.iter().filter(|at| at.is_none()).count()
     }
 
     pub(crate) fn pieces(&self) -> impl Iterator<Item = Piece> {
         self.pieces.iter().flatten().copied()
     }
 
-    /// What lies in this range is unmapped, or something else is mapped there. `false`, and nothing is done, if a mapping
-    /// would fall into more pieces than there is room for.
-    pub(crate) fn unmap(&mut self, range: Range) -> bool {
+    /// One that lies in this range, in part at least.
+    pub(crate) fn piece_in(&self, range: Range) -> Option<Piece> {
+        self.pieces().find(|piece| piece.range.overlaps(range))
+    }
+
+    /// Whether there is room for the pieces that are left if this range is unmapped.
+    pub(crate) fn can_unmap(&self, range: Range) -> bool {
         let inside = |piece: &Piece| {
             let Range { start, .. } = piece.range;
             start < range.start && range.end() < piece.range.end()
         };
-        if self.pieces().any(|piece| inside(&piece)) && !self.has_room_for_piece() {
+        self.free_pieces() > 0 || !self.pieces().any(|piece| inside(&piece))
+    }
+
+    /// What lies in this range is unmapped, or something else is mapped there. `false`, and nothing is done, if a mapping
+    /// would fall into more pieces than there is room for.
+    pub(crate) fn unmap(&mut self, range: Range) -> bool {
+        if !self.can_unmap(range) {
             return false;
         }
         for i in 0..MAX_PIECES {

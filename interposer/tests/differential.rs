@@ -531,6 +531,16 @@ fn pieces_of_mappings_are_put_back_where_they_are() {
     assert_eq!((outcome.lent(), outcome.demoted()), (1, 1));
 }
 
+#[test]
+fn what_is_mapped_still_is_put_back_too() {
+    for operation in ["move-and-stay 0 1", "cover-badly 0"] {
+        let script =
+            [operation, "truncate 0 200000", "poke 0 0 9 7", "look 0", "look 1", "pread 0 0"];
+        let outcome = same(&lines(&POOL, &script));
+        assert_eq!((outcome.lent(), outcome.demoted()), (1, 1), "{operation}");
+    }
+}
+
 /// In a VM the kernel can't tell allocations apart: what is mapped where another one was is known by us alone.
 #[test]
 fn where_an_allocation_was_is_another() {

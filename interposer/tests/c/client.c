@@ -243,6 +243,14 @@ static void do_line(char *line) {
         say("move", at == MAP_FAILED ? -1 : 0);
         if (at != MAP_FAILED)
             maps[m].at = at;
+    } else if (IS("move-and-stay")) { /* To another slot, and what is left is mapped still. */
+        void *at = mremap(maps[m].at, maps[m].len, maps[m].len, MREMAP_MAYMOVE | MREMAP_DONTUNMAP);
+        say("move-and-stay", at == MAP_FAILED ? -1 : 0);
+        if (at != MAP_FAILED)
+            maps[b].at = at, maps[b].len = maps[m].len;
+    } else if (IS("cover-badly")) { /* What the kernel refuses. */
+        void *at = mmap(maps[m].at, maps[m].len, PROT_READ, MAP_SHARED | MAP_FIXED, -1, 0);
+        say("cover-badly", at == MAP_FAILED ? -1 : 0);
     } else if (IS("cover")) { /* Anonymous memory in the place of a part. */
         if (maps[m].at)
             say("cover", mmap(maps[m].at + b, c, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
