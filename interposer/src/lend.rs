@@ -28,7 +28,7 @@ struct Found {
     /// Whole pages, in bytes.
     len: usize,
     mappings: List<Mapped, MAX_MAPPINGS>,
-    fds: List<(c_int, bool), MAX_FDS>,
+    fds: List<c_int, MAX_FDS>,
 }
 
 /// Makes the file of an fd an allocation, if it can be one and the agent lends one. If not, all stays as it is.
@@ -78,7 +78,7 @@ fn take_place(
     if lent {
         state.candidates.remove(found.stat.file);
     } else {
-        found.fds.iter().for_each(|&(fd, _)| FDS.set(fd, Kind::Other));
+        found.fds.iter().for_each(|&fd| FDS.set(fd, Kind::Other));
         FDS.set(kept, Kind::Other);
         state.table.remove(number);
     }
@@ -120,10 +120,10 @@ fn look(state: &State, fd: c_int) -> Option<Found> {
         if suitable && FDS.kind(other) != Kind::Ours && is_it() {
             // One that was opened anew has a mode and an offset of its own.
             let same = raw::is_same_open_file(fd, other) == Ok(true);
-            suitable = same && Fds::has_room_for(other) && {
-                let closing = raw::fcntl(other, libc::F_GETFD, 0);
-                closing.is_ok_and(|flags| found.fds.push((other, flags & libc::FD_CLOEXEC != 0)))
-            };
+            // What is inherited, as by posix_spawn(3), is others'.
+            let closes = raw::fcntl(other, libc::F_GETFD, 0)
+                .is_ok_and(|flags| flags & libc::FD_CLOEXEC != 0);
+            suitable = same && closes && Fds::has_room_for(other) && found.fds.push(other);
         }
     })
     .ok()?;
@@ -143,11 +143,10 @@ fn replace(found: &Found, file: c_int, allocation: c_int) -> bool {
             return false;
         }
     }
-    for &(fd, cloexec) in found.fds.iter() {
-        let flags = if cloexec { libc::O_CLOEXEC } else { 0 };
+    for &fd in found.fds.iter() {
         // One that was closed at the last moment, and is something else now, stays that.
         if raw::is_same_open_file(file, fd) == Ok(true) {
-            let _ = raw::dup3(allocation, fd, flags);
+            let _ = raw::dup3(allocation, fd, libc::O_CLOEXEC);
         }
     }
     true
@@ -221,7 +220,7 @@ fn note(
     };
     let number = state.table.add(record)?;
     FDS.set(kept, Kind::Ours);
-    for &(fd, _) in found.fds.iter() {
+    for &fd in found.fds.iter() {
         // It may have been one of another allocation, and closed behind our back.
         state.forget(fd);
         state.add_fd(fd, number);

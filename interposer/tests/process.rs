@@ -110,6 +110,24 @@ fn a_client_of_another_display_is_lent_nothing() {
     assert_eq!(agent.end().0.len(), 0);
 }
 
+/// What others got before stays a file: sent, or inherited.
+#[test]
+fn what_is_others_before_a_client_connects_stays_a_file() {
+    let agent = Agent::start(Manners::GOOD);
+    let (display, other) = (agent.path("display"), agent.path("other"));
+    for (flags, operation) in [(1, "send-other 0"), (0, "null 1")] {
+        let script = format!(
+            "create 0 {flags}\ntruncate 0 100000\nconnect-other {}\n{operation}\nconnect {}\npool 0\n",
+            other.display(),
+            display.display()
+        );
+        let mut command = command(&agent, true, &built().client);
+        assert!(feed(&mut command, &script).status.success());
+    }
+    let (events, [pools, _]) = agent.end();
+    assert_eq!((events.len(), pools.len()), (0, 2), "{events:?}");
+}
+
 /// One with connections to both: what it shows elsewhere is a file.
 #[test]
 fn a_client_of_two_displays_sends_the_other_one_files() {

@@ -9,7 +9,7 @@ use crate::lend;
 use crate::next::next;
 use crate::raw::{self, Result, call, fail, sys, to_c};
 use crate::socket::{self, Path};
-use crate::state::{FDS, State, has_candidates, has_records, set_connected, start, state};
+use crate::state::{FDS, State, has_records, set_connected, start, state};
 use crate::table::{CANDIDATES, Kind};
 use core::cell::UnsafeCell;
 use core::ffi::{CStr, c_int, c_uint};
@@ -201,8 +201,9 @@ unsafe fn before_sending(socket: c_int, message: *const msghdr) -> Result<()> {
     result
 }
 
+/// What is sent is others', too. That may be before this process connects to the agent's Wayland socket.
 fn no_candidate(state: &mut State, fd: c_int) {
-    if has_candidates()
+    if CANDIDATES.load(Relaxed) > 0
         && let Ok(stat) = raw::fstat(fd)
     {
         state.candidates.remove(stat.file);

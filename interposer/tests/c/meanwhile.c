@@ -70,7 +70,7 @@ int main(int count, char **arguments) {
     check(ftruncate(file, SIZE) == 0, "ftruncate");
     at = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     memset(at, 'a', SIZE);
-    second = dup(file);
+    second = fcntl(file, F_DUPFD_CLOEXEC, 0);
     pthread_t thread;
     check(pthread_create(&thread, NULL, other_thread, NULL) == 0, "pthread_create");
     check(take_file(file) >= 0, "take_file");
