@@ -456,6 +456,11 @@ fn numbers_that_were_closed_behind_our_back_are_others() {
     let kept = [&["dup 0 3"][..], &reused, &["truncate 3 50000", "stat 3", "look 0"]].concat();
     let outcome = same(&lines(&POOL, &kept));
     assert_eq!((outcome.lent(), outcome.demoted()), (1, 1));
+    // It may also be another pool's.
+    let other = ["close-behind 0", "create 1 3", "truncate 1 100000", "dupfd 1 2 100"];
+    let other = [&other[..], &["set-closing 2 1", "pool 1", "poke 0 0 9 9", "stat 1"]].concat();
+    let outcome = same(&lines(&POOL, &other));
+    assert_eq!((outcome.lent(), outcome.demoted(), outcome.closed()), (2, 1, vec![(1, 1)]));
     // And where the number was put over by another.
     let outcome =
         same(&lines(&POOL, &["null 1", "dup2 1 5", "number 0 5", "dup2 1 5", "stat 0", "look 0"]));
