@@ -155,13 +155,12 @@ pub(crate) fn before(fd: c_int) -> Result<()> {
         return Ok(());
     }
     let Some(mut state) = crate::state::state() else { return Ok(()) };
-    match FDS.kind(fd) {
+    if state.is_ours(fd) {
         // It can't know of this one.
-        Kind::Ours => Err(libc::EBADF),
-        Kind::Lent(_) => match state.lent(fd) {
-            Some(number) => demote(&mut state, number),
-            None => Ok(()),
-        },
-        Kind::Other => Ok(()),
+        return Err(libc::EBADF);
+    }
+    match state.lent(fd) {
+        Some(number) => demote(&mut state, number),
+        None => Ok(()),
     }
 }

@@ -207,6 +207,7 @@ fn note(
         id: name.id,
         connection: name.connection,
         kept,
+        kept_file: raw::fstat(kept).ok()?.file,
         file_size: found.stat.size,
         len: found.len,
         position: found.position,

@@ -199,6 +199,11 @@ impl Lender {
         self.pending = [None; MAX_PENDING];
     }
 
+    /// Whether this is the fd of the connection.
+    pub(crate) fn has(&self, fd: c_int) -> bool {
+        self.socket.is_some_and(|socket| socket.fd == fd && socket.is_there())
+    }
+
     /// The fd of the connection is now that one.
     pub(crate) fn moved(&mut self, from: c_int, to: c_int) {
         if let Some(socket) = self.socket.as_mut().filter(|socket| socket.fd == from) {

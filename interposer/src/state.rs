@@ -2,7 +2,7 @@
 
 use crate::lender::{HIGH, Lender, Name};
 use crate::lock::{Guard, Lock};
-use crate::raw;
+use crate::raw::{self, Result};
 use crate::table::{CANDIDATES, Candidates, Fds, Kind, RECORDS, Record, Table};
 use core::ffi::c_int;
 use core::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
@@ -42,6 +42,19 @@ impl State {
         None
     }
 
+    /// Whether an fd is ours. If it was closed behind our back, that is noticed here, and the number is the application's.
+    pub(crate) fn is_ours(&mut self, fd: c_int) -> bool {
+        if FDS.kind(fd) != Kind::Ours {
+            return false;
+        }
+        let ours = self.lender.has(fd)
+            || self.table.records().any(|(_, record)| record.kept == fd && record.has_kept());
+        if !ours {
+            FDS.set(fd, Kind::Other);
+        }
+        ours
+    }
+
     /// Notes one more fd of an allocation.
     pub(crate) fn add_fd(&mut self, fd: c_int, number: usize) {
         if let Some(record) = self.table.record(number) {
@@ -77,24 +90,33 @@ impl State {
     /// Closes our fd of an allocation.
     pub(crate) fn drop_kept(&mut self, record: &Record) {
         FDS.set(record.kept, Kind::Other);
-        raw::close(record.kept);
+        if record.has_kept() {
+            raw::close(record.kept);
+        }
     }
 
     /// The application wants this number for an fd of its own: what is ours goes elsewhere.
-    pub(crate) fn vacate(&mut self, fd: c_int) {
-        if FDS.kind(fd) != Kind::Ours {
-            return;
+    pub(crate) fn vacate(&mut self, fd: c_int) -> Result<()> {
+        if !self.is_ours(fd) {
+            return Ok(());
         }
-        let Ok(to) = raw::fcntl(fd, libc::F_DUPFD_CLOEXEC, HIGH) else { return };
+        let duplicate = |least| raw::fcntl(fd, libc::F_DUPFD_CLOEXEC, least);
+        let to = duplicate(HIGH).or_else(|_| duplicate(0)).map_err(|_| libc::EMFILE)?;
         FDS.set(to, Kind::Ours);
         FDS.set(fd, Kind::Other);
         self.lender.moved(fd, to);
         let records = self.table.records().filter(|(_, record)| record.kept == fd);
         records.for_each(|(_, record)| record.kept = to);
+        Ok(())
     }
 }
 
 impl Record {
+    /// Whether our fd of it is there.
+    fn has_kept(&self) -> bool {
+        raw::fstat(self.kept).is_ok_and(|stat| stat.file == self.kept_file)
+    }
+
     /// The agent's name of it.
     pub(crate) fn name(&self) -> Name {
         Name { id: self.id, connection: self.connection }
@@ -151,7 +173,7 @@ pub(crate) fn after_fork_in_child() {
     }
     STATE.after_fork(|state| {
         for fd in FDS.known(0, u32::MAX) {
-            if FDS.kind(fd) == Kind::Ours {
+            if state.is_ours(fd) {
                 raw::close(fd);
             }
             FDS.set(fd, Kind::Other);

@@ -87,8 +87,9 @@ pub(crate) struct Record {
     /// The agent's number of it, and of which connection.
     pub(crate) id: u32,
     pub(crate) connection: u32,
-    /// An fd of ours.
+    /// An fd of ours, and which file that is: it may be closed behind our back.
     pub(crate) kept: c_int,
+    pub(crate) kept_file: FileId,
     /// Size of the file that it stands for, in bytes.
     pub(crate) file_size: u64,
     /// That of all of it, in bytes.

@@ -501,6 +501,20 @@ fn our_own_fds_are_not_there() {
     assert_eq!((outcome.lent(), outcome.demoted()), (1, 1));
 }
 
+/// A library that closes what it doesn't know, by system calls, closes ours as well: the numbers are others' then.
+#[test]
+fn our_own_numbers_may_be_closed_behind_our_back() {
+    let close = (512..516).flat_map(|fd| [format!("number 5 {fd}"), "close-behind 5".into()]);
+    let again = (7..11).map(|slot| format!("dupfd 6 {slot} 512"));
+    let script: Vec<String> = close.chain(["null 6".into()]).chain(again).collect();
+    let script: Vec<&str> = script.iter().map(String::as_str).collect();
+    let write = ["write 7 1", "write 8 1", "write 9 1", "write 10 1"];
+    let after = [&write[..], &["seek 0 0 0", "close 0"], &write].concat();
+    let outcome = with(Manners::GOOD, &[&POOL[..], &script, &after].concat());
+    let written = outcome.said.lines().filter(|line| *line == "write: 64").count();
+    assert_eq!(written, 8, "{}", outcome.said);
+}
+
 #[test]
 fn pieces_of_mappings_are_put_back_where_they_are() {
     let outcome = same(&lines(

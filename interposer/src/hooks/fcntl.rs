@@ -8,7 +8,6 @@ use crate::demote;
 use crate::next::next;
 use crate::raw::{self, call, fail, sys, to_c};
 use crate::state::{FDS, State, has_candidates, state};
-use crate::table::Kind;
 use core::arch::naked_asm;
 use core::ffi::{c_int, c_void};
 
@@ -100,7 +99,7 @@ fn before_fcntl(
         return Ok(None);
     }
     let Some(mut state) = state() else { return Ok(None) };
-    if FDS.kind(fd) == Kind::Ours {
+    if state.is_ours(fd) {
         return Err(libc::EBADF);
     }
     let Some(number) = state.lent(fd) else { return Ok(None) };

@@ -55,7 +55,7 @@ fn before_duplicating(fd: c_int) -> raw::Result<Option<c_int>> {
         return Ok(None);
     }
     let Some(mut state) = state() else { return Ok(None) };
-    if FDS.kind(fd) == Kind::Ours {
+    if state.is_ours(fd) {
         return Err(libc::EBADF);
     }
     match state.lent(fd) {
@@ -94,11 +94,11 @@ fn onto(fd: c_int, to: c_int, flags: c_int) -> raw::Result<bool> {
         return Ok(false);
     }
     let Some(mut state) = state() else { return Ok(false) };
-    if FDS.kind(fd) == Kind::Ours {
+    if state.is_ours(fd) {
         return Err(libc::EBADF);
     }
     let mut number = state.lent(fd);
-    state.vacate(to);
+    state.vacate(to)?;
     if let Some(too_high) = number.take_if(|_| !Fds::has_room_for(to)) {
         demote::demote(&mut state, too_high)?;
     }
@@ -118,11 +118,11 @@ unsafe extern "C" fn close(fd: c_int) -> c_int {
     if FDS.knows(fd)
         && let Some(mut state) = state()
     {
-        match FDS.kind(fd) {
+        if state.is_ours(fd) {
             // It isn't there, as far as the application knows.
-            Kind::Ours => return fail(libc::EBADF) as c_int,
-            _ => state.forget(fd),
+            return fail(libc::EBADF) as c_int;
         }
+        state.forget(fd);
     }
     // SAFETY: the same call (the caller).
     unsafe { next::close(fd) }
@@ -148,7 +148,7 @@ fn close_others(first: c_uint, last: c_uint, flags: c_int) -> raw::Result<bool> 
     }
     let Some(mut state) = state() else { return Ok(false) };
     let mut from = first;
-    for ours in FDS.known(first, last).filter(|&fd| FDS.kind(fd) == Kind::Ours) {
+    for ours in FDS.known(first, last).filter(|&fd| state.is_ours(fd)) {
         let ours = ours.unsigned_abs();
         if ours > from {
             raw::close_range(from, ours - 1, flags)?;

@@ -6,7 +6,7 @@ use crate::demote;
 use crate::next::next;
 use crate::raw::{self, Range, call, fail, sys, to_c};
 use crate::state::{FDS, State, state};
-use crate::table::{Kind, PIECES, Piece};
+use crate::table::{PIECES, Piece};
 use core::ffi::{c_int, c_void};
 use core::sync::atomic::Ordering::Relaxed;
 use libc::{off_t, size_t};
@@ -75,7 +75,7 @@ fn before_mapping(
         && FDS.knows(fd)
         && let Some(mut state) = state()
     {
-        if FDS.kind(fd) == Kind::Ours {
+        if state.is_ours(fd) {
             return Err(libc::EBADF);
         }
         if let Some(number) = state.lent(fd) {

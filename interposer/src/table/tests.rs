@@ -4,6 +4,7 @@ const RECORD: Record = Record {
     id: 1,
     connection: 1,
     kept: 900,
+    kept_file: crate::raw::FileId { device: 0, inode: 0 },
     file_size: 100_000,
     len: 102_400,
     position: 0,
