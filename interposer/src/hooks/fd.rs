@@ -13,7 +13,10 @@ next! {
     dup(fd: c_int) -> c_int = to_c(sys!(libc::SYS_dup, fd));
     dup2(fd: c_int, to: c_int) -> c_int = to_c(match fd == to {
         // aarch64 has no dup2(2).
-        true => sys!(libc::SYS_fcntl, fd, libc::F_GETFD),
+        true => match sys!(libc::SYS_fcntl, fd, libc::F_GETFD) {
+            0.. => fd as isize,
+            error => error,
+        },
         false => sys!(libc::SYS_dup3, fd, to, 0),
     });
     dup3(fd: c_int, to: c_int, flags: c_int) -> c_int = to_c(sys!(libc::SYS_dup3, fd, to, flags));

@@ -46,6 +46,11 @@ unsafe extern "C" fn memfd_create(name: *const c_char, flags: c_uint) -> c_int {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn shm_open(name: *const c_char, flags: c_int, mode: c_uint) -> c_int {
     const NEW: c_int = libc::O_CREAT | libc::O_EXCL;
+    // It is the only one that no system call can stand for: before this library was initialised, or where the library that
+    // has it was loaded later, it is looked for now.
+    if next::found::shm_open.address().is_null() {
+        next::found::shm_open.find();
+    }
     // SAFETY: the same call (the caller).
     let fd = unsafe { next::shm_open(name, flags, mode) };
     if flags & NEW == NEW {
