@@ -21,7 +21,11 @@ const OURS: u8 = u8::MAX;
 const _: () = assert!(MAX_RECORDS < OURS as usize);
 
 /// What each fd is. Whoever looks without the lock gets a hint: it is right for an fd that the thread may use.
-pub(crate) struct Fds([AtomicU8; MAX_FD]);
+pub(crate) struct Fds {
+    kinds: [AtomicU8; MAX_FD],
+    /// Behind the highest one that ever was any of our business: fork(2) looks at all of them.
+    end: AtomicUsize,
+}
 
 /// What an fd is to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,11 +40,11 @@ pub(crate) enum Kind {
 
 impl Fds {
     pub(crate) const fn new() -> Self {
-        Self([const { AtomicU8::new(0) }; MAX_FD])
+        Self { kinds: [const { AtomicU8::new(0) }; MAX_FD], end: AtomicUsize::new(0) }
     }
 
     fn at(&self, fd: c_int) -> Option<&AtomicU8> {
-        self.0.get(usize::try_from(fd).ok()?)
+        self.kinds.get(usize::try_from(fd).ok()?)
     }
 
     /// Whether it is any of our business.
@@ -64,6 +68,9 @@ impl Fds {
             Kind::Lent(record) => record as u8 + 1,
         };
         if let Some(at) = self.at(fd) {
+            if number != 0 {
+                self.end.fetch_max(fd as usize + 1, Relaxed);
+            }
             at.store(number, Relaxed);
         }
     }
@@ -75,8 +82,9 @@ impl Fds {
 
     /// fds from `first` to `last` that are any of our business.
     pub(crate) fn known(&self, first: u32, last: u32) -> impl Iterator<Item = c_int> {
-        let end = (last as usize).saturating_add(1).min(MAX_FD);
-        let known = move |&fd: &usize| self.0.get(fd).is_some_and(|kind| kind.load(Relaxed) != 0);
+        let end = (last as usize).saturating_add(1).min(self.end.load(Relaxed));
+        let known =
+            move |&fd: &usize| self.kinds.get(fd).is_some_and(|kind| kind.load(Relaxed) != 0);
         (first as usize..end).filter(known).map(|fd| fd as c_int)
     }
 }
