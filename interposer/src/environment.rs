@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use crate::maps;
-use crate::raw::{Range, c_str};
+use crate::raw::{self, Range, c_str};
 use crate::socket::{self, Path};
 use core::ffi::{CStr, c_char, c_void};
 use core::mem::MaybeUninit;
@@ -13,6 +13,12 @@ pub(crate) const DISPLAY: &CStr = c"WLPROXY_LEND_DISPLAY";
 
 /// The path of the socket where it lends.
 pub(crate) const LENDER: &CStr = c"WLPROXY_LEND_SOCKET";
+
+/// Has a folder for each thread of this process (proc(5)).
+const TASKS: &CStr = c"/proc/self/task";
+
+/// The links of that folder if there is one thread: its name, `.`, and the thread's `..`.
+const LINKS_OF_ONE: u64 = 3;
 
 /// What the dynamic linker loads first.
 const PRELOAD: &CStr = c"LD_PRELOAD";
@@ -29,17 +35,10 @@ pub(crate) fn path(name: &CStr) -> Option<Path> {
 
 /// Takes out of the environment what is there for this process. Whatever else is preloaded stays.
 ///
-/// Values are shortened where they are, to nothing where nothing else is in them: unsetenv(3) would move what another thread
-/// may be looking at.
+/// Lists are shortened where they are.
 pub(crate) fn clean() {
-    for name in [DISPLAY, LENDER] {
-        // SAFETY: a name; what it returns is a C string or null.
-        let value = unsafe { libc::getenv(name.as_ptr()) };
-        if !value.is_null() && is_writable(value) {
-            // SAFETY: it has an end at least, and may be written to.
-            unsafe { *value = 0 };
-        }
-    }
+    remove(DISPLAY);
+    remove(LENDER);
     let mut info = MaybeUninit::<libc::Dl_info>::uninit();
     let own = (&raw const OWN).cast::<c_void>();
     // SAFETY: dladdr looks up the address of something of ours.
@@ -55,6 +54,33 @@ pub(crate) fn clean() {
     if has_entry && is_writable(value) {
         // SAFETY: a C string that has this entry, and may be written to.
         unsafe { without(value, library) };
+        // SAFETY: as above.
+        if unsafe { c_str(value) }.is_empty() {
+            remove(PRELOAD);
+        }
+    }
+}
+
+/// Takes a variable out.
+///
+/// Where there are other threads, it stays as a string of nothing, not even a name: unsetenv(3) moves what they may be
+/// looking at. A shell doesn't pass such a string on; env(1) shows an empty line.
+fn remove(name: &CStr) {
+    if raw::stat(TASKS).is_ok_and(|tasks| tasks.links == LINKS_OF_ONE) {
+        // SAFETY: a name, and there is no other thread.
+        unsafe { libc::unsetenv(name.as_ptr()) };
+        return;
+    }
+    // SAFETY: a name; what it returns is a C string or null.
+    let value = unsafe { libc::getenv(name.as_ptr()) };
+    if value.is_null() {
+        return;
+    }
+    // SAFETY: getenv returns the place after the name and an equals sign (getenv(3)).
+    let entry = unsafe { value.sub(name.count_bytes() + 1) };
+    if is_writable(entry) {
+        // SAFETY: the entry's first byte, which may be written to.
+        unsafe { *entry = 0 };
     }
 }
 

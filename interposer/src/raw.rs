@@ -135,6 +135,7 @@ pub(crate) struct Stat {
     /// In bytes.
     pub(crate) size: u64,
     pub(crate) mode: u32,
+    pub(crate) links: u64,
     /// Whether it has a name by which others can open it.
     pub(crate) has_name: bool,
 }
@@ -170,6 +171,7 @@ impl From<&libc::stat> for Stat {
             file: FileId { device: stat.st_dev, inode: stat.st_ino },
             size: u64::try_from(stat.st_size).unwrap_or(0),
             mode: stat.st_mode,
+            links: stat.st_nlink,
             has_name: stat.st_nlink > 0,
         }
     }

@@ -6,8 +6,8 @@ use rig::{Agent, Event, Manners, built, command, feed};
 use std::path::Path;
 
 /// What children of a client have in their environment, before and after it has connected. `before`: what is preloaded
-/// anyway.
-fn environments(before: Option<&Path>) -> (Vec<String>, Vec<String>) {
+/// anyway; `threads`: what makes threads.
+fn environments(before: Option<&Path>, threads: &str) -> (Vec<String>, Vec<String>) {
     let agent = Agent::start(Manners::GOOD);
     let mut command = command(&agent, true, &built().client);
     if let Some(before) = before {
@@ -15,7 +15,8 @@ fn environments(before: Option<&Path>) -> (Vec<String>, Vec<String>) {
         command.env("LD_PRELOAD", list);
     }
     command.env("KEPT", "yes");
-    let script = format!("system env\nconnect {}\nsystem env\n", agent.path("display").display());
+    let display = agent.path("display");
+    let script = format!("{threads}system env\nconnect {}\nsystem env\n", display.display());
     let output = feed(&mut command, &script);
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     let said = String::from_utf8(output.stdout).unwrap();
@@ -35,15 +36,17 @@ fn ours(lines: &[String]) -> Vec<&String> {
 /// Wrappers start the client, so they pass all of it on. What the client starts is no client that we know of.
 #[test]
 fn nothing_is_inherited_from_who_has_connected() {
-    let (before, after) = environments(None);
-    assert_eq!(ours(&before).len(), 3, "{before:?}");
-    assert_eq!(ours(&after), ["LD_PRELOAD=", "WLPROXY_LEND_DISPLAY=", "WLPROXY_LEND_SOCKET="]);
-    assert!(after.contains(&"KEPT=yes".to_owned()));
+    for threads in ["", "thread\n"] {
+        let (before, after) = environments(None, threads);
+        assert_eq!(ours(&before).len(), 3, "{before:?}");
+        assert_eq!(ours(&after), [""; 0], "{threads}");
+        assert!(after.contains(&"KEPT=yes".to_owned()));
+    }
 }
 
 #[test]
 fn what_is_preloaded_anyway_is_inherited() {
-    let (_, after) = environments(Some(&built().wayland));
+    let (_, after) = environments(Some(&built().wayland), "");
     assert_eq!(ours(&after)[0], &format!("LD_PRELOAD={}", built().wayland.display()));
 }
 

@@ -10,6 +10,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -164,6 +165,12 @@ static void children(const char *command) {
     printf("status: %d\n", status);
 }
 
+static void *wait_for_ever(void *unused) {
+    for (;;)
+        pause();
+    return unused;
+}
+
 static void do_line(char *line) {
     char word[32], path[256], buffer[64];
     long a = 0, b = 0, c = 0, d = 0, e = 0;
@@ -184,6 +191,9 @@ static void do_line(char *line) {
         display = connect_to(strchr(line, ' ') + 1);
     } else if (IS("connect-other")) { /* To somebody else. */
         other = connect_to(strchr(line, ' ') + 1);
+    } else if (IS("thread")) {
+        pthread_t thread;
+        pthread_create(&thread, NULL, wait_for_ever, NULL);
     } else if (IS("system")) {
         children(strchr(line, ' ') + 1);
     } else if (IS("put-constant")) { /* Into the environment, from memory that can't be written to. */

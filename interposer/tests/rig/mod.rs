@@ -67,7 +67,7 @@ pub(crate) fn built() -> &'static Built {
         compile(&["-shared", "-fPIC", "-Wl,-soname,libwayland-client.so.0"], "wayland.c", &wayland);
         let path = format!("-Wl,-rpath,{}", folder.display());
         let wayland_file = wayland.to_str().expect("text");
-        compile(&[wayland_file, &path], "client.c", &client);
+        compile(&[wayland_file, &path, "-pthread"], "client.c", &client);
         compile(&[wayland_file, &path, "-pthread"], "stress.c", &stress);
         compile(&[wayland_file, &path, "-pthread"], "meanwhile.c", &meanwhile);
         let library = profile.join("libwlproxy_interposer.so");
