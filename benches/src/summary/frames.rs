@@ -18,7 +18,7 @@ impl Frames {
     /// How long it takes to bring a shadow up to date, in nanoseconds: by how much longer a frame takes whose every pixel
     /// is copied than one of which none is.
     pub(crate) fn copy(&self, cell: Cell, isolation: Isolation) -> Option<f64> {
-        let full = self.cell(cell)?;
+        let full = self.cell(cell).filter(|cell| cell.cell.damage == Damage::Full)?;
         let with = full.median(Path::Shadow(isolation))?;
         // The same without the copy; if nobody can do that, a frame of which nothing changes.
         let nothing = Cell { damage: Damage::None, content: Content::Flat, ..cell };
