@@ -103,6 +103,9 @@ impl Part {
         if let Some(Identity { uid, gid }) = identity {
             command.uid(uid).gid(gid); // Supplementary groups are dropped with these.
         }
+        // A program with file capabilities would lose the death signal at exec; without new privileges it keeps it.
+        // SAFETY: it is a system call, and nothing else.
+        unsafe { command.pre_exec(|| Ok(prctl::set_no_new_privs()?)) };
         end_with_caller(&mut command);
         let child = command
             .spawn()
@@ -152,8 +155,6 @@ fn open_log(path: &Path) -> Result<File> {
 pub(crate) fn end_with_caller(command: &mut Command) {
     let parent = nix::unistd::getpid();
     let prepare = move || {
-        // A program with file capabilities would lose the death signal at exec; without new privileges it keeps it.
-        prctl::set_no_new_privs()?;
         prctl::set_pdeathsig(Signal::SIGKILL)?;
         if getppid() != parent {
             return Err(Errno::ESRCH.into()); // The parent ended before it was watched.
