@@ -399,7 +399,9 @@ fn mapped(line: &str) -> Option<u64> {
 fn is_allowed(line: &str, whole: &[u64]) -> bool {
     let (name, args) = line.split_once('(').expect("a system call");
     match name {
-        "close" | "dup" | "dup3" | "kcmp" | "sendmsg" | "recvmsg" => true,
+        // fstat: a file of any kind says which it is. So the interposer finds all fds of a pool; the application's own
+        // calls don't get so far, or they would see the size of whole pages (interposer/tests/differential.rs).
+        "close" | "dup" | "dup3" | "fstat" | "kcmp" | "sendmsg" | "recvmsg" => true,
         "fcntl" => [", F_DUPFD", ", F_GETFD", ", F_SETFD"].iter().any(|what| args.contains(what)),
         "mmap" => {
             let args: Vec<&str> = args.split(", ").collect();
@@ -428,7 +430,6 @@ fn the_rule_for_system_calls_is_one() {
         format!("mmap(NULL, 4096, PROT_READ, MAP_SHARED, {fd}, 0) = 0x7f"),
         format!("mmap(NULL, 8192, PROT_READ, MAP_PRIVATE, {fd}, 0) = 0x7f"),
         format!("mmap(NULL, 8192, PROT_READ, MAP_SHARED, {fd}, 0x1000) = 0x7f"),
-        format!("fstat({fd}, {{st_mode=0}}) = 0"),
         format!("fcntl({fd}, F_GETFL) = 2"),
         format!("read({fd}, \"\", 9) = 0"),
     ] {
