@@ -9,6 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 use wlproxy_unix::connect;
 
 /// The runtime directory, held by this process alone.
@@ -52,6 +54,13 @@ impl RuntimeDir {
         }
     }
 }
+
+/// How long the workers of a wlproxy that was killed may hold its sockets: they end when it does, but not in the same
+/// moment. Nobody tells when.
+const LAST_MOMENTS: Duration = Duration::from_secs(1);
+
+/// Between two looks whether they do.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// A listening socket whose file goes away with it.
 #[derive(Debug)]
@@ -101,13 +110,19 @@ fn remove_stale(path: &Path) -> Result<()> {
     if !found.file_type().is_socket() {
         bail!("{shown} is in the way and is no socket; remove it or choose another path");
     }
-    match connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).with_context(|| format!("can't remove the stale socket {shown}"))
-        }
-        Ok(_) => bail!("somebody listens at {shown} already; stop it or choose another path"),
-        Err(error) => {
-            Err(error).with_context(|| format!("can't tell whether somebody listens at {shown}"))
+    let deadline = Instant::now() + LAST_MOMENTS;
+    loop {
+        match connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                return fs::remove_file(path)
+                    .with_context(|| format!("can't remove the stale socket {shown}"));
+            }
+            Ok(_) if Instant::now() < deadline => thread::sleep(LOOK),
+            Ok(_) => bail!("somebody listens at {shown} already; stop it or choose another path"),
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("can't tell whether somebody listens at {shown}"));
+            }
         }
     }
 }
@@ -119,6 +134,17 @@ mod tests {
 
     fn message<T: std::fmt::Debug>(result: Result<T>) -> String {
         format!("{:#}", result.unwrap_err())
+    }
+
+    #[test]
+    fn who_is_about_to_end_is_waited_for() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("socket");
+        let before = UnixListener::bind(&path).unwrap();
+        // It ends when it was looked at.
+        let ending = thread::spawn(move || drop(before.accept().unwrap()));
+        Listening::bind(&path).unwrap();
+        ending.join().unwrap();
     }
 
     #[test]
