@@ -7,6 +7,7 @@
 //! | [`wl0`] | the ioctls of `/dev/wl0`, a guest's side of that device |
 //! | [`virtio_gpu`] | commands of the virtio-gpu device, as far as cross-domain contexts need them |
 //! | [`cross_domain`] | commands and events of such contexts |
+//! | [`render_node`] | the ioctls of its render node, a guest's side of that device |
 //! | [`accept`] | hello, records and answers of a main context |
 //! | [`report`] | what an agent tells of its own numbers |
 //! | [`lend`] | how an application of a client VM borrows allocations from the agent |
@@ -20,6 +21,7 @@ pub mod accept;
 pub mod cross_domain;
 pub mod lend;
 pub mod limits;
+pub mod render_node;
 pub mod report;
 pub mod virtio_gpu;
 pub mod virtio_wl;
