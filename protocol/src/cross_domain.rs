@@ -23,6 +23,10 @@ pub const CHANNEL_WAYLAND: u32 = 1;
 /// Bit that the ids of pipes have which the guest makes. Which of those it takes is its choice.
 pub const GUEST_PIPE: u32 = 0x8000_0000;
 
+/// What a WRITE that hangs up calls the stream itself; no pipe is called so. So a context that is done with its stream
+/// can carry its pipes on. Only our device knows this: others refuse it, and the stream stays until the context goes.
+pub const STREAM: u32 = 0;
+
 /// What a command or event is.
 pub mod command {
     /// Connects. Payload [`super::Init`].
@@ -38,7 +42,7 @@ pub mod command {
     pub const RECEIVE: u8 = 5;
     /// Bytes from a pipe. Payload [`super::ReadWrite`] and the bytes.
     pub const READ: u8 = 6;
-    /// Bytes for a pipe.
+    /// Bytes for a pipe, or its end; or that of the stream, which is called [`super::STREAM`].
     pub const WRITE: u8 = 7;
 }
 

@@ -16,7 +16,7 @@ use std::os::fd::OwnedFd;
 use wlproxy_protocol::accept::CHANNEL_TYPES;
 use wlproxy_protocol::cross_domain::{
     self as wire, CHANNEL_WAYLAND, GUEST_PIPE, GetImageRequirements, Identifier, ImageRequirements,
-    Init, PipeTransfer, Transfer, command, identifier,
+    Init, PipeTransfer, STREAM, Transfer, command, identifier,
 };
 use wlproxy_protocol::limits::PAGE_SIZE;
 use wlproxy_protocol::virtio_gpu::{Header, Submit, message};
@@ -255,8 +255,18 @@ impl Virtgpu {
         Ok((vfd, true))
     }
 
-    /// WRITE: bytes for a pipe that the guest writes, its end, or that it doesn't read one any more.
+    /// WRITE: bytes for a pipe that the guest writes, its end, or that it doesn't read one any more. Or the end of the
+    /// stream: its pipes go on.
     fn write(&mut self, header: Header, bytes: &[u8], reply: Reply) {
+        let end = PipeTransfer { id: STREAM, hang_up: true, bytes: &[] };
+        if PipeTransfer::parse(bytes) == Some(end) {
+            let link = self.contexts.get(&header.context).map(|context| &context.link);
+            if matches!(link, None | Some(Link::None)) {
+                return self.answer(header, Err(MALFORMED), reply);
+            }
+            self.close(header.context);
+            return self.answer(header, Ok(ok(header)), reply);
+        }
         let pipe = PipeTransfer::parse(bytes).and_then(|transfer| {
             let &vfd = self.contexts.get(&header.context)?.ids.get(&transfer.id)?;
             let Some(Vfd::Pipe(pipe)) = self.vfds.get(vfd) else { return None };

@@ -10,7 +10,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use wlproxy_protocol::accept::{CHANNEL_TYPES, Token};
 use wlproxy_protocol::cross_domain::identifier::{BLOB, READ_PIPE, WRITE_PIPE};
-use wlproxy_protocol::cross_domain::{Identifier, receive_room};
+use wlproxy_protocol::cross_domain::{Identifier, STREAM, receive_room};
 use wlproxy_protocol::limits::MAX_QUEUED;
 use wlproxy_unix::memory;
 
@@ -238,6 +238,28 @@ fn who_made_a_pipe_learns_that_nobody_reads_it() {
     assert_eq!(driver.executed(1, &write(PIPE, true, b"")), OK);
     let error = std::fs::File::from(fds.into_iter().next().unwrap()).write(b"x").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn a_context_that_hangs_up_carries_its_pipes_on() {
+    let mut driver = Driver::new(Side::Client);
+    let mut peer = driver.link(1);
+    assert_eq!(driver.send(1, &wayland::receive(), &[(READ_PIPE, PIPE)]), OK);
+    let (_, fds) = take(&peer);
+    assert_eq!(driver.executed(1, &write(STREAM, false, b"")), MALFORMED, "that says nothing");
+    assert_eq!(driver.executed(1, &write(STREAM, true, b"")), OK);
+    peer.set_nonblocking(false).unwrap();
+    assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+    let writer = std::fs::File::from(fds.into_iter().next().unwrap());
+    (&writer).write_all(b"selection").unwrap();
+    assert_eq!(driver.receive(1), Event::Read(PIPE, false, b"selection".to_vec()));
+    drop(writer);
+    assert_eq!(driver.receive(1), Event::Read(PIPE, true, vec![]));
+    assert_eq!(driver.executed(1, &write(STREAM, true, b"")), OK, "once more is no harm");
+    assert_eq!(driver.counters.contexts.get(), 0);
+    // One that isn't connected has none.
+    assert_eq!(driver.create_context(2, 5), OK);
+    assert_eq!(driver.executed(2, &write(STREAM, true, b"")), MALFORMED);
 }
 
 /// Requests of one SEND.
