@@ -1,13 +1,14 @@
 //! A guest's way out: contexts, allocations and pipes, whatever device carries them.
 //!
-//! A channel is driven by one thread. It never blocks but in the calls that make a vfd, which wait for the device's
-//! answer (they are ioctls on `/dev/wl0`).
+//! A channel is driven by one thread. It never blocks but in the calls that make a vfd or take memory in, which wait for
+//! the device's answer (they are ioctls on a device node).
 
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod process;
 #[cfg(test)]
 pub(crate) mod scenarios;
+pub mod virtgpu;
 pub mod virtio_wl;
 
 use std::fmt;
@@ -156,7 +157,7 @@ pub trait Channel {
     fn close(&mut self, vfd: VfdId);
 }
 
-/// What to ask a virtio_wl device for when somebody wants an allocation of `size` bytes: whole pages, in bytes.
+/// What to ask a device for when somebody wants an allocation of `size` bytes: whole pages, in bytes.
 fn whole_pages(size: u64) -> Result<u32, Error> {
     if size == 0 {
         return Err(Error::Refused("an allocation of 0 bytes".into()));

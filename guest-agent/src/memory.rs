@@ -27,8 +27,13 @@ pub struct Mapping(Area);
 impl Mapping {
     /// Maps all `len` bytes of an allocation.
     pub fn new(fd: impl AsFd, len: u64) -> io::Result<Self> {
+        Self::at(fd, 0, len)
+    }
+
+    /// Maps `len` bytes of a file from `offset` on, where a driver that has several pieces of memory says so.
+    pub(crate) fn at(fd: impl AsFd, offset: u64, len: u64) -> io::Result<Self> {
         let len = usize::try_from(len).ok().and_then(NonZeroUsize::new).ok_or(Errno::EINVAL)?;
-        Area::new(fd, len, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE).map(Self)
+        Area::new(fd, offset, len, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE).map(Self)
     }
 
     /// Size in bytes.
@@ -119,7 +124,7 @@ impl ClientPool {
         if fstatfs(&fd)?.filesystem_type() == HUGETLBFS_MAGIC {
             return Err(Errno::EOPNOTSUPP.into());
         }
-        let area = Area::new(fd, size, ProtFlags::PROT_READ)?;
+        let area = Area::new(fd, 0, size, ProtFlags::PROT_READ)?;
         Ok(Self { area, size, is_allocation: false, truncated: false })
     }
 
@@ -128,7 +133,7 @@ impl ClientPool {
         install_guard();
         let len = usize::try_from(len).ok().and_then(NonZeroUsize::new);
         let len = len.filter(|&len| size <= len).ok_or(Errno::EINVAL)?;
-        let area = Area::new(fd, len, ProtFlags::PROT_READ)?;
+        let area = Area::new(fd, 0, len, ProtFlags::PROT_READ)?;
         Ok(Self { area, size, is_allocation: true, truncated: false })
     }
 
@@ -196,9 +201,15 @@ struct Area {
 unsafe impl Send for Area {}
 
 impl Area {
-    fn new(fd: impl AsFd, len: NonZeroUsize, protection: ProtFlags) -> io::Result<Self> {
+    fn new(
+        fd: impl AsFd,
+        offset: u64,
+        len: NonZeroUsize,
+        protection: ProtFlags,
+    ) -> io::Result<Self> {
+        let offset = offset.try_into().map_err(|_| Errno::EINVAL)?;
         // SAFETY: a new mapping where the kernel finds room changes nothing that exists.
-        let address = unsafe { mmap(None, len, protection, MapFlags::MAP_SHARED, fd, 0) }?;
+        let address = unsafe { mmap(None, len, protection, MapFlags::MAP_SHARED, fd, offset) }?;
         Ok(Self { address, len })
     }
 
