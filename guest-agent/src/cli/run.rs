@@ -45,8 +45,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// Arguments of `guest-agent run`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The way out of this VM: `virtio_wl`, `virtio_wl:NODE` if the device isn't /dev/wl0, or `process:SOCKET`.
-    #[arg(long, value_name = "CHANNEL")]
+    /// The way out of this VM: `virtio_wl`, `virtio_wl:NODE` if the device isn't /dev/wl0, `virtgpu`, `virtgpu:NODE` to
+    /// name the render node, `process:SOCKET`, or `auto` for the device that the VM has.
+    #[arg(long, value_name = "CHANNEL", default_value = "auto")]
     channel: ChannelSpec,
 
     /// Name or path of the Wayland socket that is made for applications [default: the one that systemd

@@ -20,8 +20,9 @@ use std::time::Duration;
 /// Arguments of `guest-agent serve`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The way out of this VM: `virtio_wl`, `virtio_wl:NODE` if the device isn't /dev/wl0, or `process:SOCKET`.
-    #[arg(long, value_name = "CHANNEL")]
+    /// The way out of this VM: `virtio_wl`, `virtio_wl:NODE` if the device isn't /dev/wl0, `virtgpu`, `virtgpu:NODE` to
+    /// name the render node, `process:SOCKET`, or `auto` for the device that the VM has.
+    #[arg(long, value_name = "CHANNEL", default_value = "auto")]
     channel: ChannelSpec,
 
     /// Name or path of the compositor's socket.

@@ -1,6 +1,8 @@
 use super::*;
 use clap::CommandFactory;
 
+const CHANNELS: [&str; 4] = ["`auto`", "`virtio_wl`", "`virtgpu`", "`process:SOCKET`"];
+
 fn parse(channel: &str) -> Result<ChannelSpec, String> {
     channel.parse()
 }
@@ -9,14 +11,21 @@ fn parse(channel: &str) -> Result<ChannelSpec, String> {
 fn channels_have_names() {
     assert_eq!(parse("virtio_wl"), Ok(ChannelSpec::VirtioWl("/dev/wl0".into())));
     assert_eq!(parse("virtio_wl:/dev/wl1"), Ok(ChannelSpec::VirtioWl("/dev/wl1".into())));
+    assert_eq!(parse("auto"), Ok(ChannelSpec::Auto));
+    assert_eq!(parse("virtgpu"), Ok(ChannelSpec::Virtgpu(None)));
+    let node = ChannelSpec::Virtgpu(Some("/dev/dri/renderD129".into()));
+    assert_eq!(parse("virtgpu:/dev/dri/renderD129"), Ok(node));
     assert_eq!(parse("process:/run/a:b"), Ok(ChannelSpec::Process("/run/a:b".into())));
 }
 
 #[test]
 fn what_is_no_channel_is_told_which_there_are() {
-    for text in ["", "virtio", "virtio_wl:", "process", "process:", "/dev/wl0"] {
+    for text in ["", "virtio", "virtio_wl:", "virtgpu:", "auto:", "process", "process:", "/dev/wl0"]
+    {
         let why = parse(text).unwrap_err();
-        assert!(why.contains("`virtio_wl`") && why.contains("`process:SOCKET`"), "{text}: {why}");
+        for channel in CHANNELS {
+            assert!(why.contains(channel), "{text}: {why}");
+        }
     }
 }
 
@@ -34,10 +43,40 @@ fn a_channel_that_cannot_be_opened_says_what_to_do() {
 }
 
 #[test]
+fn a_render_node_that_cannot_be_opened_says_what_to_do() {
+    for (node, what) in
+        [("/dev/dri/nowhere", "there is no device"), ("/dev/null", "isn't a virtio-gpu's")]
+    {
+        let Err(Error::Lost(why)) = ChannelSpec::Virtgpu(Some(node.into())).open() else {
+            panic!("{node} is none");
+        };
+        assert!(why.contains(node) && why.contains(what) && why.contains("modprobe"), "{why}");
+    }
+}
+
+#[test]
+fn without_a_channel_the_device_that_is_there_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let wl0 = dir.path().join("wl0");
+    let nowhere = || Err(Error::Lost("there is no render node".into()));
+    let Err(Error::Lost(why)) = open_any(&wl0, nowhere) else { panic!("there is none") };
+    assert!(why.contains(wl0.to_str().unwrap()) && why.contains("no render node"), "{why}");
+    let forbidden = || Err(Error::Refused("add the user to the group render".into()));
+    let Err(Error::Refused(why)) = open_any(&wl0, forbidden) else { panic!("it may not") };
+    assert_eq!(why, "add the user to the group render");
+    std::os::unix::fs::symlink("/dev/null", &wl0).unwrap();
+    let unasked = || panic!("a virtio_wl driver has made its node");
+    let Err(Error::Refused(why)) = open_any(&wl0, unasked) else { panic!("that is no driver's") };
+    assert!(why.contains("isn't the node of a virtio_wl device"), "{why}");
+}
+
+#[test]
 fn the_help_names_every_channel() {
     for command in ["run", "serve"] {
         let mut args = Args::command();
         let help = args.find_subcommand_mut(command).unwrap().render_help().to_string();
-        assert!(help.contains("`virtio_wl`") && help.contains("`process:SOCKET`"), "{help}");
+        for channel in CHANNELS {
+            assert!(help.contains(channel), "{channel}: {help}");
+        }
     }
 }
