@@ -5,6 +5,7 @@
 //! doesn't change. What is ours gets in at each start, by the other part of that.
 
 mod cpio;
+mod demo;
 mod image;
 mod machine;
 mod modules;
@@ -31,6 +32,8 @@ enum Command {
     Make,
     /// Boots one VM, and gives a root shell on its console, with the current build in /usr/local/bin
     Shell(shell::Options),
+    /// Boots two VMs with wlproxy's virtio-gpu, shows windows of one on the screen of the other, and takes a picture
+    Demo(demo::Options),
     /// Boots VMs, and tests what is done with them
     Test(test::Options),
 }
@@ -46,6 +49,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             Ok(())
         }
         Command::Shell(options) => shell::run(options),
+        Command::Demo(options) => demo::run(options),
         Command::Test(options) => test::run(options),
     }
 }
