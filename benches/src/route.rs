@@ -109,9 +109,6 @@ impl Route {
     pub fn lacks(path: Path) -> Option<String> {
         match path {
             Path::Waypipe(_) => Waypipe::find().err().map(|error| error.to_string()),
-            Path::ZeroCopy(_) if !has_zero_copy() => {
-                Some("guest-agent doesn't know --zero-copy yet".to_owned())
-            }
             _ => None,
         }
     }
@@ -221,12 +218,6 @@ impl Route {
         }
         text
     }
-}
-
-/// Whether the agent can have clients draw where nothing has to be copied from.
-fn has_zero_copy() -> bool {
-    let help = Command::new(binary("guest-agent")).args(["run", "--help"]).output();
-    help.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("--zero-copy"))
 }
 
 /// A fresh folder, not readable for others.
