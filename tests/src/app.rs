@@ -4,9 +4,11 @@ use crate::process::Process;
 use crate::wait::PATIENCE;
 use crate::{Client, Desk, Display, Image, Input, Plan, Suite, Sway, Vm};
 use anyhow::Result;
+use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use wayland_client::protocol::wl_seat::WlSeat;
@@ -281,7 +283,12 @@ impl Running<'_> {
                 self.wait_for("wl_pointer", "axis", before + notches as usize - 1);
             }
             Step::Poke(path) => {
-                fs::write(path, b"x").expect("a pipe that is read");
+                // Who doesn't read it any more fails the test, and isn't waited for.
+                let open = || {
+                    OpenOptions::new().write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)
+                };
+                let mut pipe = open().expect("a pipe that is read");
+                pipe.write_all(b"x").expect("a pipe that is read");
                 let done = format!("{path}.done");
                 crate::until(&done, || fs::remove_file(&done).ok());
             }

@@ -8,8 +8,8 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -25,8 +25,8 @@ int memfd_create(const char *name, unsigned flags) {
     return fd;
 }
 
-static void *look(void *path) {
-    int pipe = open(path, O_RDWR | O_CLOEXEC);
+static void *look(void *file) {
+    int pipe = *(int *)file;
     char byte;
     while (read(pipe, &byte, 1) == 1) {
         struct stat stat;
@@ -38,14 +38,21 @@ static void *look(void *path) {
 }
 
 __attribute__((constructor)) static void prepare(void) {
-    const char *pipe = getenv("LOOK");
+    const char *path = getenv("LOOK");
+    static int pipe;
     pthread_t thread;
     sigset_t all, before;
-    if (pipe) {
+    if (path) {
+        /* Before anybody may wait for it to be read. */
+        pipe = open(path, O_RDWR | O_CLOEXEC);
+        if (pipe < 0) {
+            perror(path);
+            abort();
+        }
         /* Signals are for the process's own threads. */
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before);
-        pthread_create(&thread, NULL, look, strdup(pipe));
+        pthread_create(&thread, NULL, look, &pipe);
         pthread_sigmask(SIG_SETMASK, &before, NULL);
         unsetenv("LOOK"); /* What it starts isn't looked at. */
     }
