@@ -72,6 +72,7 @@ pub enum WireError {
 /// Takes a message off the front of `bytes`; `None` if it isn't complete yet. `max` is the largest size, in bytes.
 ///
 /// A bad size is seen as soon as the header is there: what follows can't be understood any more.
+#[inline]
 pub fn split<'a>(
     bytes: &mut &'a [u8],
     max: usize,
@@ -97,21 +98,25 @@ pub struct Args<'a> {
 
 impl<'a> Args<'a> {
     /// The arguments of `message`, which has this signature.
+    #[inline]
     pub fn new(message: Message<'a>, signature: &'static [ArgumentType]) -> Self {
         Self { rest: &message.bytes[HEADER..], signature, index: 0 }
     }
 
+    #[inline]
     fn take(&mut self, len: usize) -> Result<&'a [u8], WireError> {
         let (taken, rest) = self.rest.split_at_checked(len).ok_or(WireError::Short(self.index))?;
         self.rest = rest;
         Ok(taken)
     }
 
+    #[inline]
     fn word(&mut self) -> Result<u32, WireError> {
         self.take(4).map(|bytes| word(bytes, 0))
     }
 
     /// A counted piece, padded to whole words.
+    #[inline]
     fn counted(&mut self, len: u32) -> Result<&'a [u8], WireError> {
         let len = len as usize;
         // The length may be anything up to 4 GiB; the padding must not overflow on 32-bit machines.
@@ -119,6 +124,7 @@ impl<'a> Args<'a> {
         self.take(padded).map(|bytes| &bytes[..len])
     }
 
+    #[inline]
     fn read(&mut self, kind: ArgumentType) -> Result<Arg<'a>, WireError> {
         let index = self.index;
         let null = |allowed| match allowed {
@@ -158,6 +164,7 @@ impl<'a> Args<'a> {
 impl<'a> Iterator for Args<'a> {
     type Item = Result<Arg<'a>, WireError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let Some(&kind) = self.signature.get(self.index) else {
             let left = std::mem::take(&mut self.rest).len();
@@ -202,6 +209,7 @@ fn encode_counted(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&[0; 3][..padding]);
 }
 
+#[inline]
 fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_ne_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
