@@ -43,35 +43,44 @@ fn short(number: f64) -> String {
 struct Goal {
     what: String,
     bound: Bound,
-    found: Vec<(String, Option<f64>)>,
+    found: Found,
+    /// What bare relays that are as many processes have of the same, where they are comparable: nobody who passes
+    /// messages through so many processes can do much better.
+    relays: Found,
 }
+
+/// Numbers, and what each is of.
+type Found = Vec<(String, Option<f64>)>;
 
 /// All of them.
 pub(super) fn section(results: &Results) -> String {
-    let mut table = Table::new(&["what", "<goal", "<found", "<reached"]);
-    for Goal { what, bound, found } in goals(results) {
+    let mut table = Table::new(&["what", "<goal", "<found", "<reached", "<bare relays"]);
+    for Goal { what, bound, found, relays } in goals(results) {
         let known: Vec<f64> = found.iter().filter_map(|(_, number)| *number).collect();
-        let mut text: Vec<String> = found
-            .iter()
-            .map(|(label, number)| {
-                let number = number.map_or("not measured".to_owned(), three);
-                if label.is_empty() { number } else { format!("{label} {number}") }
-            })
-            .collect();
-        if known.is_empty() {
-            text = vec!["not measured".to_owned()];
-        }
         let reached = match known.len() == found.len() {
             true if known.iter().all(|&number| bound.holds(number)) => "yes",
             true => "**no**",
             false => "?",
         };
-        table.row([what, bound.text(), text.join(", "), reached.to_owned()]);
+        table.row([what, bound.text(), text(&found), reached.to_owned(), text(&relays)]);
     }
     "## To reach\n\nRatios of medians. `relays`: bare relays that are as many processes; `waypipe`: the better one of its \
-     settings. Where a goal concerns paced and unpaced frames, it is reached if both are.\n\n"
+     settings. Where a goal concerns paced and unpaced frames, it is reached if both are. The last column is what these \
+     relays, which only forward bytes, have in the place of the path: a goal that they don't reach is out of reach on \
+     this machine for so many processes that sleep between messages.\n\n"
         .to_owned()
         + &table.render()
+}
+
+fn text(found: &Found) -> String {
+    if found.iter().all(|(_, number)| number.is_none()) {
+        return if found.is_empty() { String::new() } else { "not measured".to_owned() };
+    }
+    let numbers = found.iter().map(|(label, number)| {
+        let number = number.map_or("not measured".to_owned(), three);
+        if label.is_empty() { number } else { format!("{label} {number}") }
+    });
+    numbers.collect::<Vec<_>>().join(", ")
 }
 
 fn goals(results: &Results) -> Vec<Goal> {
@@ -91,9 +100,29 @@ fn goals(results: &Results) -> Vec<Goal> {
     goals
 }
 
+fn by_pace(find: impl Fn(Pace) -> Option<f64>) -> Found {
+    Pace::ALL.map(|pace| (pace.to_string(), find(pace))).to_vec()
+}
+
 /// A goal for both paces.
 fn both(what: String, bound: Bound, find: impl Fn(Pace) -> Option<f64>) -> Goal {
-    Goal { what, bound, found: Pace::ALL.map(|pace| (pace.to_string(), find(pace))).to_vec() }
+    Goal { what, bound, found: by_pace(find), relays: Vec::new() }
+}
+
+/// A goal of `path` for both paces, and what bare relays have of it.
+fn beside_relays(
+    what: String,
+    bound: Bound,
+    (path, isolation): (Path, Isolation),
+    find: impl Fn(Path, Pace) -> Option<f64>,
+) -> Goal {
+    let relays = by_pace(|pace| find(isolation.relays(), pace));
+    Goal { what, bound, found: by_pace(|pace| find(path, pace)), relays }
+}
+
+/// A goal for one number.
+fn one(what: String, bound: Bound, found: Option<f64>) -> Goal {
+    Goal { what, bound, found: vec![(String::new(), found)], relays: Vec::new() }
 }
 
 fn syncs(results: &Results, isolation: Isolation) -> Vec<Goal> {
@@ -101,16 +130,16 @@ fn syncs(results: &Results, isolation: Isolation) -> Vec<Goal> {
         let paces = &results.roundtrips.as_ref()?.paces;
         paces.iter().find(|(found, _)| *found == pace).map(|(_, lanes)| &lanes[..])
     };
-    let own = |pace| median(lanes(pace)?, Path::Shadow(isolation));
-    let relays = |pace| median(lanes(pace)?, isolation.relays());
-    let waypipe = |pace| best_waypipe(lanes(pace)?, |lane| lane.timing.median as f64);
+    let path = Path::Shadow(isolation);
     let what = format!("wl_display.sync, {isolation}");
     let mut goals = vec![both(format!("{what}, to relays"), AtMost(1.2), |pace| {
-        Some(own(pace)? / relays(pace)?)
+        Some(median(lanes(pace)?, path)? / median(lanes(pace)?, isolation.relays())?)
     })];
     if isolation == Isolation::None {
-        goals.push(both(format!("{what}, to waypipe"), AtMost(1.0), |pace| {
-            Some(own(pace)? / waypipe(pace)?)
+        let what = format!("{what}, to waypipe");
+        goals.push(beside_relays(what, AtMost(1.0), (path, isolation), |path, pace| {
+            let waypipe = best_waypipe(lanes(pace)?, |lane| lane.timing.median as f64)?;
+            Some(median(lanes(pace)?, path)? / waypipe)
         }));
     }
     goals
@@ -130,7 +159,8 @@ fn zero_copy(results: &Results, isolation: Isolation) -> Vec<Goal> {
     let isolated = isolation == Isolation::Process;
     let what = |size: Size, rest: &str| format!("{size} full, zero-copy, {isolation}: {rest}");
     let against_waypipe = |size: Size, bound| {
-        both(what(size, "waypipe to it"), AtLeast(bound), move |pace| {
+        let what = what(size, "waypipe to it");
+        beside_relays(what, AtLeast(bound), (path, isolation), move |path, pace| {
             let cell = full(results, size, pace)?;
             Some(waypipe(cell)? / cell.median(path)?)
         })
@@ -147,20 +177,26 @@ fn zero_copy(results: &Results, isolation: Isolation) -> Vec<Goal> {
             Some(adds(path)? / adds(isolation.relays())?)
         }),
         against_waypipe(Size::UHD, if isolated { 60.0 } else { 80.0 }),
-        both(what(Size::UHD, &format!("to {}", Size::HD)), AtMost(1.2), |pace| {
-            let median = |size| full(results, size, pace)?.median(path);
-            Some(median(Size::UHD)? / median(Size::HD)?)
-        }),
-        Goal {
-            what: format!("bytes copied for each frame, zero-copy, {isolation}"),
-            bound: AtMost(0.0),
-            found: vec![(String::new(), copied)],
-        },
-        both(what(Size::FULL_HD, "CPU of waypipe's to it"), AtLeast(30.0), |pace| {
-            let cell = full(results, Size::FULL_HD, pace)?;
-            let waypipe = best_waypipe(&cell.lanes, |lane| lane.between_ns)?;
-            Some(waypipe / cell.lane(path)?.between_ns)
-        }),
+        beside_relays(
+            what(Size::UHD, &format!("to {}", Size::HD)),
+            AtMost(1.2),
+            (path, isolation),
+            |path, pace| {
+                let median = |size| full(results, size, pace)?.median(path);
+                Some(median(Size::UHD)? / median(Size::HD)?)
+            },
+        ),
+        one(format!("bytes copied for each frame, zero-copy, {isolation}"), AtMost(0.0), copied),
+        beside_relays(
+            what(Size::FULL_HD, "CPU of waypipe's to it"),
+            AtLeast(30.0),
+            (path, isolation),
+            |path, pace| {
+                let cell = full(results, Size::FULL_HD, pace)?;
+                let waypipe = best_waypipe(&cell.lanes, |lane| lane.between_ns)?;
+                Some(waypipe / cell.lane(path)?.between_ns)
+            },
+        ),
     ]
 }
 
@@ -186,10 +222,11 @@ fn shadow(results: &Results, isolation: Isolation) -> Vec<Goal> {
                 Some(cell.median(path)? / waypipe(cell)?)
             },
         ),
-        both(
+        beside_relays(
             format!("{} 64x64, shadow, {isolation}: to waypipe", Size::FULL_HD),
             AtMost(small),
-            |pace| {
+            (path, isolation),
+            |path, pace| {
                 let cell = Cell { damage: Damage::Small, ..Cell::full(Size::FULL_HD, pace) };
                 let cell = results.frames.as_ref()?.cell(cell)?;
                 Some(cell.median(path)? / waypipe(cell)?)
@@ -204,15 +241,15 @@ fn crowd(results: &Results, isolation: Isolation) -> Vec<Goal> {
         results.clients.as_ref().and_then(|clients| clients.growth(path, Beside::Idle(1000)));
     let memory = results.memories.as_ref().and_then(|memories| memories.on_host(path));
     vec![
-        Goal {
-            what: format!("beside 1,000 idle clients, {isolation}: to beside nobody"),
-            bound: AtMost(1.1),
-            found: vec![(String::new(), growth)],
-        },
-        Goal {
-            what: format!("KiB on the host for each idle client, {isolation}"),
-            bound: AtMost(64.0),
-            found: vec![(String::new(), memory.map(|bytes| bytes / 1024.0))],
-        },
+        one(
+            format!("beside 1,000 idle clients, {isolation}: to beside nobody"),
+            AtMost(1.1),
+            growth,
+        ),
+        one(
+            format!("KiB on the host for each idle client, {isolation}"),
+            AtMost(64.0),
+            memory.map(|bytes| bytes / 1024.0),
+        ),
     ]
 }
