@@ -7,6 +7,7 @@
 //! | runner | `ready 0` | | none: it takes requests from now on |
 //! | host | `run UID LENGTH` | a script of sh | `out` and `err` as they come, then `exit` |
 //! | host | `start UID LENGTH` | a name, a line feed, a script of sh | `exit 0`: it runs, with its output in `/run/log/NAME` |
+//! | host | `end MILLISECONDS LENGTH` | the name of what was started | its `exit`, when nothing of it is left |
 //! | host | `wait MILLISECONDS LENGTH` | a path | `exit 0` when it is there, `exit 1` if it isn't in time |
 //! | runner | `out LENGTH`, `err LENGTH` | output of the script | |
 //! | runner | `exit STATUS 0` | | |
@@ -61,6 +62,13 @@ pub enum Request {
         /// What `sh -c` gets.
         script: String,
     },
+    /// End what was started, with all that it has started itself.
+    End {
+        /// How long SIGTERM has time for that, in milliseconds, before SIGKILL has as long.
+        milliseconds: u32,
+        /// What it is called.
+        name: String,
+    },
     /// Wait until there is a file, a folder or a socket.
     Wait {
         /// For how long, in milliseconds.
@@ -112,6 +120,9 @@ impl Request {
             Self::Start { uid, name, script } => {
                 message(format!("start {uid} "), format!("{name}\n{script}").as_bytes())
             }
+            Self::End { milliseconds, name } => {
+                message(format!("end {milliseconds} "), name.as_bytes())
+            }
             Self::Wait { milliseconds, path } => {
                 message(format!("wait {milliseconds} "), path.as_bytes())
             }
@@ -159,6 +170,7 @@ impl Inbox {
                 let (name, script) = rest.split_once('\n').ok_or_else(garbled)?;
                 Request::Start { uid: number, name: name.to_owned(), script: script.to_owned() }
             }
+            "end" => Request::End { milliseconds: number, name: rest },
             "wait" => Request::Wait { milliseconds: number, path: rest },
             _ => return Err(garbled()),
         }))
@@ -204,6 +216,7 @@ mod tests {
         let requests = [
             Request::Run { uid: 0, script: "echo 'ä'\nexit 3\n".to_owned() },
             Request::Start { uid: 1000, name: "sway".to_owned(), script: "a\nb".to_owned() },
+            Request::End { milliseconds: 700, name: "sway".to_owned() },
             Request::Wait { milliseconds: 5, path: "/run/x y".to_owned() },
         ];
         for piece in [1, 7, 1 << 20] {

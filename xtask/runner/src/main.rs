@@ -3,11 +3,13 @@
 #![forbid(unsafe_code)]
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -36,7 +38,10 @@ fn main() -> Result<()> {
         }
         inbox.push(&bytes[..length]);
         while let Some(request) = inbox.request()? {
-            runner.running.retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
+            // Whoever has ended is taken from the kernel, and how is kept.
+            for (_, child) in &mut runner.running {
+                let _ = child.try_wait();
+            }
             let answer = match runner.answer(request) {
                 Ok(status) => Answer::Exit(status),
                 Err(error) => Answer::Fail(format!("{error:#}")),
@@ -62,8 +67,8 @@ fn port() -> Result<PathBuf> {
 
 struct Runner {
     out: Mutex<File>,
-    /// Those that were started.
-    running: Vec<Child>,
+    /// Those that were started, by name.
+    running: Vec<(String, Child)>,
 }
 
 impl Runner {
@@ -77,6 +82,12 @@ impl Runner {
         match request {
             Request::Run { uid, script } => self.run(uid, &script),
             Request::Start { uid, name, script } => {
+                if let Some(at) = self.find(&name) {
+                    if self.running[at].1.try_wait()?.is_none() {
+                        bail!("{name} runs already");
+                    }
+                    self.running.remove(at);
+                }
                 let log = Path::new(LOGS).join(&name);
                 fs::create_dir_all(LOGS)?;
                 let log = File::create(&log).with_context(|| format!("{}", log.display()))?;
@@ -84,8 +95,11 @@ impl Runner {
                 // A group of its own, so that it can be ended with all that it started.
                 command.stdout(log.try_clone()?).stderr(log).process_group(0);
                 let child = command.spawn().with_context(|| format!("can't start {name}"))?;
-                self.running.push(child);
+                self.running.push((name, child));
                 Ok(0)
+            }
+            Request::End { milliseconds, name } => {
+                self.end(&name, Duration::from_millis(milliseconds.into()))
             }
             Request::Wait { milliseconds, path } => {
                 let end = Instant::now() + Duration::from_millis(milliseconds.into());
@@ -100,6 +114,29 @@ impl Runner {
         }
     }
 
+    fn find(&self, name: &str) -> Option<usize> {
+        self.running.iter().position(|(found, _)| found == name)
+    }
+
+    /// Ends one that goes on, and its process group.
+    fn end(&mut self, name: &str, patience: Duration) -> Result<i32> {
+        let at = self.find(name).with_context(|| format!("nothing called {name} was started"))?;
+        let (_, mut child) = self.running.remove(at);
+        let group = Pid::from_raw(i32::try_from(child.id())?);
+        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+            let end = Instant::now() + patience;
+            while Instant::now() < end {
+                // Each time: who was just being forked may have missed the one before.
+                let left = killpg(group, signal).is_ok();
+                if let (false, Some(status)) = (left, child.try_wait()?) {
+                    return Ok(code(status));
+                }
+                thread::sleep(LOOK);
+            }
+        }
+        bail!("{name} doesn't end when it is killed")
+    }
+
     fn run(&self, uid: u32, script: &str) -> Result<i32> {
         let mut command = shell(uid, script);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -112,7 +149,7 @@ impl Runner {
         });
         let status = child.wait()?;
         passed?;
-        Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()))
+        Ok(code(status))
     }
 
     fn pass_on(&self, mut from: impl Read, answer: fn(Vec<u8>) -> Answer) -> Result<()> {
@@ -124,6 +161,11 @@ impl Runner {
             }
         }
     }
+}
+
+/// An exit status, or 128 and the signal that came before one.
+fn code(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
 }
 
 /// `sh` with a script, as it is for whoever logs in.
