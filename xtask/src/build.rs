@@ -16,7 +16,8 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// Runs `cargo build ARGS` with its own progress on the terminal. Returns the programs, by name.
+/// Runs `cargo build ARGS` with its own progress on the terminal. Returns the programs by name, and libraries that are
+/// loaded into programs.
 pub(crate) fn build(args: &[&str]) -> Result<Vec<(String, PathBuf)>> {
     let mut child = cargo()
         .arg("build")
@@ -44,15 +45,22 @@ pub(crate) fn program(programs: &[(String, PathBuf)], name: &str) -> Result<Path
     program.map(|(_, path)| path.clone()).with_context(|| format!("cargo built no {name}"))
 }
 
-/// The program that a message of cargo tells of.
+/// The program or library that a message of cargo tells of.
 fn told(message: &str) -> Option<(String, PathBuf)> {
     let message: Value = serde_json::from_str(message).ok()?;
-    let is_program = message["target"]["kind"].as_array()?.iter().any(|kind| kind == "bin");
-    if message["reason"] != "compiler-artifact" || !is_program {
+    if message["reason"] != "compiler-artifact" {
         return None;
     }
-    let name = message["target"]["name"].as_str()?.to_owned();
-    Some((name, message["executable"].as_str()?.into()))
+    let kinds = message["target"]["kind"].as_array()?;
+    let is = |wanted: &str| kinds.iter().any(|kind| kind == wanted);
+    let path = if is("bin") {
+        &message["executable"]
+    } else if is("cdylib") {
+        &message["filenames"][0]
+    } else {
+        return None;
+    };
+    Some((message["target"]["name"].as_str()?.to_owned(), path.as_str()?.into()))
 }
 
 #[cfg(test)]
@@ -65,6 +73,10 @@ mod tests {
             r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"wlproxy"},"executable":"/t/wlproxy"}"#,
         );
         assert_eq!(found, Some(("wlproxy".to_owned(), "/t/wlproxy".into())));
+        let found = told(
+            r#"{"reason":"compiler-artifact","target":{"kind":["cdylib"],"name":"hook"},"filenames":["/t/libhook.so"],"executable":null}"#,
+        );
+        assert_eq!(found, Some(("hook".to_owned(), "/t/libhook.so".into())));
         for other in [
             r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"wlproxy"},"executable":null}"#,
             r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"wlproxy"},"executable":null}"#,

@@ -127,6 +127,19 @@ impl Supervisor {
         Err(Failure::new(format!("{name} doesn't end when it is killed"), vec![part.log]).into())
     }
 
+    /// Whether a part of this name was started, and wasn't killed.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.part(name).is_ok()
+    }
+
+    /// Forgets the parts that have ended, which were told of. Returns their names.
+    pub(crate) fn bury(&mut self) -> Vec<String> {
+        let ended = self.parts.extract_if(.., |part| part.end().is_some());
+        let names = ended.map(|part| part.name).collect();
+        self.failed = None;
+        names
+    }
+
     fn part(&self, name: &str) -> Result<&Part> {
         self.parts
             .iter()

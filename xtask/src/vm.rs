@@ -3,12 +3,18 @@
 //! All that they are made of comes from the mirror that the machine's own apt uses, and lies in `target/vm`: three trees
 //! of packages (QEMU, a kernel, a userland), a file system made of the last, and the part of the initial RAM disk that
 //! doesn't change. What is ours gets in at each start, by the other part of that.
+//!
+//! A [`lab::Lab`] is wlproxy with a compositor VM and two client VMs. It is what the demo shows, what scenarios test, and
+//! what a shell is opened in.
 
 mod cpio;
 mod demo;
 mod image;
+mod lab;
 mod machine;
 mod modules;
+mod programs;
+mod scenarios;
 mod setup;
 mod shell;
 mod test;
@@ -32,9 +38,9 @@ enum Command {
     Make,
     /// Boots one VM, and gives a root shell on its console, with the current build in /usr/local/bin
     Shell(shell::Options),
-    /// Boots two VMs with wlproxy's virtio-gpu, shows windows of one on the screen of the other, and takes a picture
+    /// Boots three VMs with wlproxy's virtio-gpu, shows windows of two on the screen of the third, and takes a picture
     Demo(demo::Options),
-    /// Boots VMs, and tests what is done with them
+    /// Boots three VMs with wlproxy's virtio-gpu, and tests what wlproxy does with them
     Test(test::Options),
 }
 

@@ -14,7 +14,7 @@ const MAX_COLOURS: usize = 64;
 const MIN_COLOURS: usize = 4;
 
 /// A picture of opaque colours.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Picture {
     pub(crate) width: u32,
     pub(crate) height: u32,
@@ -48,22 +48,32 @@ impl Picture {
 
     /// How many colours there are in a part of it, up to a limit. What lies outside the picture has none.
     fn colours(&self, rect: Rect) -> usize {
+        let mut found = HashSet::new();
+        for pixel in self.within(rect) {
+            found.insert(pixel);
+            if found.len() == MAX_COLOURS {
+                break;
+            }
+        }
+        found.len()
+    }
+
+    /// The pixels of a part of it. What lies outside the picture has none.
+    fn within(&self, rect: Rect) -> impl Iterator<Item = &[u8; 3]> {
         let range = |from: i64, length: i64, size: u32| {
             let limit = |value: i64| value.clamp(0, size.into()) as usize;
             limit(from)..limit(from.saturating_add(length))
         };
         let columns = range(rect.x, rect.width, self.width);
-        let mut found = HashSet::new();
-        for row in range(rect.y, rect.height, self.height) {
+        range(rect.y, rect.height, self.height).flat_map(move |row| {
             let start = row * self.width as usize;
-            for pixel in &self.pixels[start + columns.start..start + columns.end] {
-                found.insert(pixel);
-                if found.len() == MAX_COLOURS {
-                    return MAX_COLOURS;
-                }
-            }
-        }
-        found.len()
+            &self.pixels[start + columns.start..start + columns.end]
+        })
+    }
+
+    /// How many pixels of a part of it are others in `other`, a picture of the same size.
+    pub(crate) fn differing(&self, other: &Self, rect: Rect) -> usize {
+        self.within(rect).zip(other.within(rect)).filter(|(one, other)| one != other).count()
     }
 
     /// Whether a window with its content there has drawn.
@@ -105,6 +115,15 @@ mod tests {
         assert!(!picture.shows_content(rect(i64::MAX, i64::MAX)));
         assert_eq!(picture.corner(), Some([9; 3]));
         assert_eq!((picture.width, picture.height), (16, 4));
+    }
+
+    #[test]
+    fn what_differs_is_counted_where_it_is() {
+        let one = picture(4, 4, |_, _| [1; 3]);
+        let other = picture(4, 4, |x, y| if (x, y) == (3, 0) { [2; 3] } else { [1; 3] });
+        assert_ne!(one, other);
+        assert_eq!(one.differing(&other, Rect { x: 0, y: 0, width: 4, height: 4 }), 1);
+        assert_eq!(one.differing(&other, Rect { x: 0, y: 0, width: 3, height: 4 }), 0);
     }
 
     #[test]

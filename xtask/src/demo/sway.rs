@@ -73,10 +73,7 @@ impl Sway {
 
     /// All windows.
     pub(crate) fn views(&mut self) -> Result<Vec<View>> {
-        let tree = self.ask(GET_TREE, "")?;
-        let mut views = Vec::new();
-        collect(&tree, &mut views);
-        Ok(views)
+        Ok(views(&self.ask(GET_TREE, "")?))
     }
 
     fn ask(&mut self, kind: u32, payload: &str) -> Result<Value> {
@@ -148,6 +145,13 @@ fn receive(stream: &mut impl Read) -> Result<(u32, Value)> {
     Ok((kind, serde_json::from_slice(&payload).context("its answer is no JSON")?))
 }
 
+/// All windows of a tree as sway tells it.
+pub(crate) fn views(tree: &Value) -> Vec<View> {
+    let mut views = Vec::new();
+    collect(tree, &mut views);
+    views
+}
+
 fn collect(node: &Value, views: &mut Vec<View>) {
     views.extend(view(node));
     for children in ["nodes", "floating_nodes"] {
@@ -196,12 +200,10 @@ mod tests {
             "id": 1, "app_id": null, "rect": rect(0, 0, 9, 9), "window_rect": rect(0, 0, 0, 0),
             "nodes": [{"id": 2, "nodes": [], "floating_nodes": [window]}],
         });
-        let mut views = Vec::new();
-        collect(&tree, &mut views);
         let content = Rect { x: 212, y: 305, width: 560, height: 300 };
         let expected =
             View { id: 7, app_id: "foot".into(), title: "t".into(), visible: false, content };
-        assert_eq!(views, [expected]);
+        assert_eq!(views(&tree), [expected]);
     }
 
     #[test]

@@ -138,6 +138,21 @@ fn stopping_tells_of_parts_that_had_ended_or_end_wrongly() {
 }
 
 #[test]
+fn others_are_waited_for_when_what_has_ended_was_buried() {
+    let mut bench = Bench::new();
+    bench.supervisor.start(&bench.spec("steady", "exec sleep 1000")).unwrap();
+    bench.start("dying", ": > dying.ready; exec sleep 1000");
+    assert!(bench.supervisor.bury().is_empty());
+    bench.supervisor.signal("dying", Signal::SIGKILL).unwrap();
+    let error = bench.supervisor.explain(anyhow!("it doesn't answer"));
+    assert!(error.to_string().starts_with("dying was ended by SIGKILL"), "{error}");
+    assert_eq!(bench.supervisor.bury(), ["dying"]);
+    assert!(bench.supervisor.has("steady") && !bench.supervisor.has("dying"));
+    bench.supervisor.wait_for("nothing", &[], LONG, &[], || Ok(Step::Done(()))).unwrap();
+    bench.supervisor.stop().unwrap();
+}
+
+#[test]
 fn what_takes_too_long_is_named() {
     let mut bench = Bench::new();
     bench.supervisor.start(&bench.spec("slow", "exec sleep 1000")).unwrap();

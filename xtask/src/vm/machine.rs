@@ -1,7 +1,8 @@
 //! A VM that does what the host asks for.
 
 use super::image::Images;
-use super::setup::{Program, RUNNER_SOCKET, Room, Setup};
+use super::programs::Program;
+use super::setup::{RUNNER_SOCKET, Room, Setup};
 use crate::failure::{Blame, Failure};
 use crate::part::Spec;
 use crate::supervisor::{Step, Supervisor};
@@ -18,6 +19,9 @@ pub(super) const USER: u32 = 1000;
 
 /// How long a VM may take to its first answer. Without KVM and alone it takes 8 seconds.
 const BOOT_DEADLINE: Duration = Duration::from_secs(120);
+
+/// How long what is ended has for that before it is killed.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// How long it may take to do what takes no time.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
@@ -42,6 +46,8 @@ pub(super) struct Machine {
     listener: UnixListener,
     runner: Option<UnixStream>,
     inbox: Inbox,
+    /// Whether it starts again.
+    rebooting: bool,
     _room: Room,
 }
 
@@ -65,12 +71,14 @@ impl Machine {
             dir: room.path.clone(),
             stdout: None,
         })?;
-        Ok(Self { name, listener, runner: None, inbox: Inbox::default(), _room: room })
-    }
-
-    /// Its name.
-    pub(super) fn name(&self) -> &str {
-        &self.name
+        Ok(Self {
+            name,
+            listener,
+            runner: None,
+            inbox: Inbox::default(),
+            rebooting: false,
+            _room: room,
+        })
     }
 
     /// Waits until it takes requests.
@@ -90,10 +98,28 @@ impl Machine {
             stream.set_nonblocking(true)?;
             self.runner = Some(stream);
         }
-        match self.answer(supervisor, "runner", BOOT_DEADLINE)? {
-            Answer::Ready => Ok(()),
-            other => Err(self.unexpected(&other)),
+        loop {
+            match self.answer(supervisor, "runner", BOOT_DEADLINE)? {
+                Answer::Ready => break,
+                // That it will reboot, if it came to say so.
+                Answer::Exit(0) if self.rebooting => {}
+                other => return Err(self.unexpected(&other)),
+            }
         }
+        self.rebooting = false;
+        Ok(())
+    }
+
+    /// Has it start again from the inside, while the programs in it run and QEMU stays. [`Machine::boot`] waits for that.
+    pub(super) fn reboot(&mut self) -> Result<()> {
+        let script = "exec busybox reboot -f".to_owned();
+        self.rebooting = true;
+        self.send(&Request::Start { uid: 0, name: "reboot".to_owned(), script })
+    }
+
+    /// Whether it takes requests.
+    pub(super) fn listens(&self) -> bool {
+        self.runner.is_some()
     }
 
     /// Runs a script to its end. What it leaves running must not hold its output: that is waited for, too.
@@ -155,6 +181,16 @@ impl Machine {
         }
     }
 
+    /// Ends a script that goes on, and all that it has started. Returns its status.
+    pub(super) fn end(&mut self, supervisor: &mut Supervisor, name: &str) -> Result<i32> {
+        let milliseconds = u32::try_from(GRACE.as_millis()).unwrap_or(u32::MAX);
+        self.send(&Request::End { milliseconds, name: name.to_owned() })?;
+        match self.answer(supervisor, "end of a script", 2 * GRACE + ANSWER_DEADLINE)? {
+            Answer::Exit(status) => Ok(status),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
     /// Waits for a file, folder or socket that one of those that go on, `who`, makes.
     pub(super) fn wait_for(
         &mut self,
@@ -179,11 +215,6 @@ impl Machine {
         }
     }
 
-    /// Kills the VM, as if its power were cut.
-    pub(super) fn kill(self, supervisor: &mut Supervisor) -> Result<()> {
-        supervisor.kill(&self.name)
-    }
-
     fn send(&mut self, request: &Request) -> Result<()> {
         let told = || format!("{} takes no requests", self.name);
         let runner = self.runner.as_mut().with_context(told)?;
@@ -191,8 +222,21 @@ impl Machine {
         runner.write_all(&request.to_bytes()).with_context(told)
     }
 
-    /// The next answer.
+    /// The next answer. Without one, the VM takes no more requests: it would come later, and be taken for another's.
     fn answer(
+        &mut self,
+        supervisor: &mut Supervisor,
+        what: &str,
+        deadline: Duration,
+    ) -> Result<Answer> {
+        let answer = self.receive(supervisor, what, deadline);
+        if answer.is_err() {
+            self.runner = None;
+        }
+        answer
+    }
+
+    fn receive(
         &mut self,
         supervisor: &mut Supervisor,
         what: &str,

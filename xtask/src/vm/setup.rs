@@ -2,8 +2,7 @@
 
 use super::cpio::Cpio;
 use super::image::Images;
-use crate::build;
-use crate::progress::Progress;
+use super::programs::Program;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use nix::fcntl::{Flock, FlockArg};
@@ -13,6 +12,10 @@ use std::path::{Path, PathBuf};
 
 /// A VM's RAM, in MiB: sway, clients and what they have read use 300, and what is written is there, too.
 const MEMORY: u32 = 1024;
+
+/// The size of the device's queues, in descriptors: the most that virtio over PCI has with QEMU, and that wlproxy takes.
+/// How many clients a VM has at a time depends on it.
+const QUEUE: u32 = 1024;
 
 /// Who runs a VM's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -52,22 +55,21 @@ pub(super) struct Setup {
     pub(super) device: Option<PathBuf>,
     /// With one there is a shell on its console; without, a runner.
     pub(super) terminal: Option<Terminal>,
+    /// Whether programs in it find the Wayland socket of the usual parts without being told.
+    pub(super) display: bool,
+    /// The usual parts that start with it, by name; the runner starts others.
+    pub(super) parts: &'static [&'static str],
 }
 
-/// A program of ours, with its name in VMs.
-pub(super) type Program = (String, PathBuf);
+/// The usual parts, of which each VM has some: programs in /usr/local/bin, with `vm-` before their names.
+const PARTS: &[(&str, &[u8])] = &[
+    ("sway", include_bytes!("parts/sway.sh")),
+    ("serve", include_bytes!("parts/serve.sh")),
+    ("run", include_bytes!("parts/run.sh")),
+];
 
-/// Builds what of ours is in each VM.
-///
-/// It is built for this machine: the VMs' libc must not be older.
-pub(super) fn build(progress: &mut Progress) -> Result<Vec<Program>> {
-    progress.stage("cargo build -p guest-agent -p wlproxy-runner");
-    progress.leave_line();
-    let programs = build::build(&["-p", "guest-agent", "-p", "wlproxy-runner"])?;
-    progress.done();
-    let named = |name: &str| Ok((name.to_owned(), build::program(&programs, name)?));
-    ["guest-agent", "wlproxy-runner"].into_iter().map(named).collect()
-}
+/// Where the Wayland socket of the usual parts is, be it the compositor's or the agent's.
+pub(super) const DISPLAY: &str = "/run/user/1000/wayland-1";
 
 /// The folder of a VM that runs. Nobody else runs one of this name meanwhile.
 #[derive(Debug)]
@@ -89,7 +91,7 @@ impl Room {
         let lock = File::create(path.join("lock"))?;
         let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock);
         let lock = lock.map_err(|(_, errno)| errno).with_context(|| {
-            format!("a VM {name} runs already; end it, or give this one another name")
+            format!("a VM {name} runs already, by this or another `cargo xtask vm`")
         })?;
         Ok(Self { path, _lock: lock })
     }
@@ -118,7 +120,11 @@ impl Setup {
         cpio.file("fresh/etc/group", GROUP.as_bytes());
         cpio.file("fresh/etc/hosts", format!("127.0.0.1 localhost {}\n", self.name).as_bytes());
         cpio.file("fresh/root/.bash_profile", PROFILE.as_bytes());
-        for (name, path) in programs {
+        for (name, content) in PARTS {
+            cpio.program(&format!("fresh/usr/local/bin/vm-{name}"), content);
+        }
+        cpio.file("fresh/usr/local/etc/sway.conf", include_bytes!("parts/sway.conf"));
+        for Program { name, path } in programs {
             let content =
                 fs::read(path).with_context(|| format!("can't read {}", path.display()))?;
             cpio.program(&format!("fresh/usr/local/bin/{name}"), &content);
@@ -146,7 +152,7 @@ impl Setup {
         add(&["-smp", "1", "-m", &memory]);
         add(&["-object", &format!("memory-backend-memfd,id=memory,size={memory},share=on")]);
         add(&["-machine", "q35,memory-backend=memory"]);
-        add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+        add(&["-nodefaults", "-no-user-config", "-display", "none"]);
         add(&["-kernel", &images.kernel.display().to_string(), "-initrd", INITRD]);
         add(&["-append", &self.command_line()]);
         let userland = quoted(&images.userland);
@@ -156,6 +162,8 @@ impl Setup {
         if self.terminal.is_some() {
             // Ctrl-A x ends it, as QEMU's own manual tells; Ctrl-C is the shell's.
             add(&["-serial", "mon:stdio"]);
+            // A kernel that panics ends it; with a runner, the host notices that the VM starts again.
+            add(&["-no-reboot"]);
         } else {
             add(&["-serial", "stdio"]);
             add(&["-chardev", &format!("socket,id=runner,path={RUNNER_SOCKET}")]);
@@ -166,7 +174,7 @@ impl Setup {
         if let Some(device) = &self.device {
             add(&["-chardev", &format!("socket,id=device,path={}", quoted(device))]);
             // Who listens there says what it is: a virtio-gpu (id 16), 16 bytes of configuration.
-            let kind = "virtio-id=16,num_vqs=2,vq_size=256,config_size=16";
+            let kind = format!("virtio-id=16,num_vqs=2,vq_size={QUEUE},config_size=16");
             add(&["-device", &format!("vhost-user-test-device-pci,chardev=device,{kind}")]);
         }
         args
@@ -176,6 +184,12 @@ impl Setup {
     fn command_line(&self) -> String {
         let mut line = "console=ttyS0 panic=-1 mitigations=off".to_owned();
         line.push_str(&format!(" vm_name={}", self.name));
+        if self.display {
+            line.push_str(&format!(" WAYLAND_DISPLAY={DISPLAY} SWAYSOCK={SWAYSOCK}"));
+        }
+        if !self.parts.is_empty() {
+            line.push_str(&format!(" vm_parts={}", self.parts.join(",")));
+        }
         if let Some(Terminal { kind, size }) = &self.terminal {
             // In a log the kernel may say what it does.
             line.push_str(&format!(" quiet vm_shell=1 TERM={kind}"));
@@ -192,6 +206,9 @@ impl Setup {
         ("QEMU_MODULE_DIR".to_owned(), modules.display().to_string())
     }
 }
+
+/// Where sway listens for its own messages.
+const SWAYSOCK: &str = "/run/user/1000/sway.sock";
 
 /// The initial RAM disk, in a VM's room.
 const INITRD: &str = "initrd";
@@ -228,7 +245,8 @@ mod tests {
     }
 
     fn setup() -> Setup {
-        Setup { name: "work".to_owned(), accel: Accel::Tcg, device: None, terminal: None }
+        let name = "work".to_owned();
+        Setup { name, accel: Accel::Tcg, device: None, terminal: None, display: false, parts: &[] }
     }
 
     #[test]
@@ -250,6 +268,18 @@ mod tests {
         assert!(!line.contains(wlproxy_runner::PORT), "{line}");
         let line = setup().arguments(&images()).join(" ");
         assert!(line.contains(wlproxy_runner::PORT) && !line.contains("vm_shell"), "{line}");
+    }
+
+    #[test]
+    fn the_kernel_passes_on_what_starts_with_the_vm() {
+        assert!(!setup().command_line().contains("vm_parts"));
+        let setup = Setup { display: true, parts: &["sway", "serve"], ..setup() };
+        let line = setup.command_line();
+        assert!(line.contains(" WAYLAND_DISPLAY=/run/user/1000/wayland-1 "), "{line}");
+        assert!(line.ends_with(" vm_parts=sway,serve"), "{line}");
+        for part in setup.parts {
+            assert!(PARTS.iter().any(|(name, _)| name == part), "{part}");
+        }
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! `cargo xtask vm shell`: a VM's console in this terminal.
 
 use super::image::Images;
-use super::setup::{Accel, Room, Setup, Terminal, build};
-use crate::absolute;
+use super::lab::{How, Lab, Vm, device_of_running};
+use super::programs::{Program, Programs};
+use super::setup::{Room, Setup, Terminal};
 use crate::failure::Interrupted;
 use crate::part::end_with_caller;
 use crate::progress::Progress;
+use crate::{absolute, demo};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -22,19 +24,22 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 /// Options of `cargo xtask vm shell`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// What the VM is called
+    /// What the VM is called: work, untrusted or gui, and anything with --plain or --device.
+    ///
+    /// The VM has wlproxy's device and runs what it usually runs: WAYLAND_DISPLAY is set, so that applications have their
+    /// windows on the screen of gui. wlproxy and gui are started with it, unless they run already: the first shell has
+    /// them, and those of other VMs join it.
     name: String,
     #[command(flatten)]
     devices: Devices,
-    /// Who runs the VM's instructions
-    #[arg(long, value_enum, default_value_t = Accel::Tcg)]
-    accel: Accel,
+    #[command(flatten)]
+    how: How,
 }
 
 #[derive(Debug, Args)]
-#[group(required = true)]
+#[group(multiple = false)]
 struct Devices {
-    /// No device of wlproxy's in the VM
+    /// No device of wlproxy's in the VM, nor anything that runs
     #[arg(long)]
     plain: bool,
     /// A vhost-user device in the VM, which listens at this socket and says that it is a virtio-gpu
@@ -44,22 +49,60 @@ struct Devices {
 
 /// Runs the command.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    let Devices { plain, device } = &options.devices;
+    if *plain || device.is_some() {
+        return alone(options, device.as_deref().map(absolute), None);
+    }
+    let Some(vm) = Vm::named(&options.name) else {
+        let names = Vm::ALL.map(Vm::name).join(", ");
+        bail!("wlproxy knows no VM {}, but {names}; others are --plain", options.name);
+    };
+    if let Some(device) = device_of_running(vm)? {
+        return alone(options, Some(device), Some(vm));
+    }
+    let mut lab = Lab::new(&options.how, Progress::new())?;
+    lab.stage("starting wlproxy");
+    lab.start_wlproxy()?;
+    lab.progress().done();
+    if vm != Vm::Gui {
+        lab.start_by_itself(Vm::Gui)?;
+    }
+    let setup = Setup { terminal: Some(terminal()), parts: vm.parts(), ..lab.setup(vm) };
+    lab.progress().say(&boots(&setup.name));
+    let used = on_console(&setup, lab.images(), &lab.programs().inside);
+    let stopped = lab.stop().map_err(demo::tell_logs);
+    used.and(stopped)
+}
+
+/// A VM by itself: what is at the other end of its device, if it has one, is somebody else's. If it is one of wlproxy's
+/// VMs, it runs what that runs.
+fn alone(options: &Options, device: Option<PathBuf>, vm: Option<Vm>) -> Result<()> {
     let mut progress = Progress::new();
     let images = Images::ensure(&mut progress)?;
-    let programs = build(&mut progress)?;
+    let programs = Programs::build(options.how.release, &mut progress)?;
     let setup = Setup {
         name: options.name.clone(),
-        accel: options.accel,
-        device: options.devices.device.as_deref().map(absolute),
+        accel: options.how.accel,
+        device,
         terminal: Some(terminal()),
+        display: vm.is_some(),
+        parts: vm.map_or(&[], Vm::parts),
     };
-    let room = Room::new(&images.rooms, &setup.name)?;
-    setup.write_initrd(&images, &programs, &room)?;
-    progress.say(&format!("VM {} boots; exit or Ctrl-A x ends it", setup.name));
+    progress.say(&boots(&setup.name));
+    on_console(&setup, &images, &programs.inside)
+}
 
-    let (variable, value) = Setup::environment(&images);
+fn boots(name: &str) -> String {
+    format!("VM {name} boots; exit or Ctrl-A x ends it")
+}
+
+/// Runs a VM with its console here, to its end.
+fn on_console(setup: &Setup, images: &Images, programs: &[Program]) -> Result<()> {
+    let room = Room::new(&images.rooms, &setup.name)?;
+    setup.write_initrd(images, programs, &room)?;
+    let (variable, value) = Setup::environment(images);
     let mut command = Command::new(images.qemu.join("usr/bin/qemu-system-x86_64"));
-    command.args(setup.arguments(&images)).env(variable, value).current_dir(&room.path);
+    command.args(setup.arguments(images)).env(variable, value).current_dir(&room.path);
     end_with_caller(&mut command);
     let _console = Console::keep();
     let status = wait(&mut command)?;

@@ -1,0 +1,80 @@
+//! What is on the compositor VM's screen.
+
+use super::super::machine::USER;
+use super::{Lab, Vm};
+use crate::demo::picture::Picture;
+use crate::demo::sway::{Rect, View, views};
+use crate::root;
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::PathBuf;
+
+/// The screen, in pixels, as `parts/sway.conf` has it.
+pub(crate) const SCREEN: (u32, u32) = (1280, 720);
+
+/// PNG with hardly any compression: that is most of the work, without KVM.
+const PICTURE: &str = "exec grim -l 1 -";
+
+impl Lab {
+    /// All windows.
+    pub(crate) fn windows(&mut self) -> Result<Vec<View>> {
+        let tree = self.bytes(Vm::Gui, USER, "exec swaymsg -r -t get_tree")?;
+        Ok(views(&serde_json::from_slice(&tree).context("sway's tree is no JSON")?))
+    }
+
+    /// Waits for as many windows as are named, each of an application or with a title that ends so, in this order.
+    pub(crate) fn wait_for_windows(&mut self, names: &[&str]) -> Result<Vec<View>> {
+        self.until(&format!("windows {}", names.join(", ")), |lab| {
+            let windows = lab.windows()?;
+            let named = |name: &&str| windows.iter().find(|window| is_called(window, name));
+            Ok(names
+                .iter()
+                .map(named)
+                .collect::<Option<Vec<_>>>()
+                .map(|found| found.into_iter().cloned().collect()))
+        })
+    }
+
+    /// Waits until no window is called so.
+    pub(crate) fn wait_for_end_of_window(&mut self, name: &str) -> Result<()> {
+        self.until(&format!("end of the window {name}"), |lab| {
+            Ok((!lab.windows()?.iter().any(|window| is_called(window, name))).then_some(()))
+        })
+    }
+
+    /// A picture of the screen, also in `target/vm/NAME.png`.
+    pub(crate) fn picture(&mut self, name: &str) -> Result<Picture> {
+        let png = self.bytes(Vm::Gui, USER, PICTURE)?;
+        let path = picture_path(name);
+        fs::write(&path, png).with_context(|| format!("can't write {}", path.display()))?;
+        Picture::read(&path)
+    }
+
+    /// A picture on which each of these windows has content.
+    pub(crate) fn picture_of(&mut self, name: &str, windows: &[View]) -> Result<Picture> {
+        let what = format!("content of all windows on {}", picture_path(name).display());
+        self.until(&what, |lab| {
+            let picture = lab.picture(name)?;
+            let whole = (picture.width, picture.height) == SCREEN
+                && windows.iter().all(|window| picture.shows_content(window.content));
+            Ok(whole.then_some(picture))
+        })
+    }
+
+    /// Waits until a part of the screen has changed: who draws there draws on.
+    pub(crate) fn wait_for_change(&mut self, rect: Rect) -> Result<()> {
+        let before = self.picture("before")?;
+        self.until("change on the screen", |lab| {
+            Ok((lab.picture("after")?.differing(&before, rect) > 0).then_some(()))
+        })
+    }
+}
+
+/// Where a picture is.
+pub(crate) fn picture_path(name: &str) -> PathBuf {
+    root().join(format!("target/vm/{name}.png"))
+}
+
+fn is_called(window: &View, name: &str) -> bool {
+    window.app_id.ends_with(name) || window.title.ends_with(name)
+}
