@@ -4,6 +4,7 @@
 //! started with [`Lab::start`] is ended for it. If it fails, all VMs are started again for the next one.
 
 mod death;
+mod early;
 mod itself;
 mod shell;
 mod windows;
@@ -34,6 +35,7 @@ const GENTLE: &[Scenario] = &[
 /// Those that end VMs, and start them again.
 const DEADLY: &[Scenario] = &[
     Scenario { name: "shell-after-kill", run: shell::takes_its_place },
+    Scenario { name: "early-clients", run: early::clients },
     Scenario { name: "reboot-of-work", run: |lab| death::of(lab, Vm::Work, End::Reboot) },
     Scenario { name: "reboot-of-untrusted", run: |lab| death::of(lab, Vm::Untrusted, End::Reboot) },
     Scenario { name: "reboot-of-gui", run: |lab| death::of(lab, Vm::Gui, End::Reboot) },
