@@ -6,6 +6,7 @@
 mod death;
 mod early;
 mod itself;
+mod pixels;
 mod shell;
 mod windows;
 
@@ -30,6 +31,7 @@ const GENTLE: &[Scenario] = &[
     Scenario { name: "waiting", run: itself::waiting },
     Scenario { name: "ending", run: itself::ending },
     Scenario { name: "windows-of-vms", run: windows::of_vms },
+    Scenario { name: "same-pixels", run: pixels::same },
 ];
 
 /// Those that end VMs, and start them again.

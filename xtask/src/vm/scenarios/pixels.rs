@@ -1,0 +1,63 @@
+//! Windows of client VMs look as if they were of the compositor VM.
+
+use super::super::lab::{Lab, Vm};
+use super::super::machine::USER;
+use crate::demo::picture::Picture;
+use anyhow::Result;
+
+/// Clients that stand still, from left to right: what their windows are called, and what opens them. The same each time:
+/// weston-flower draws another flower.
+const CLIENTS: [(&str, &str); 3] = [
+    ("gtk3-demo", "exec gtk3-demo"),
+    ("clickdot", "exec weston-clickdot"),
+    ("text", "exec foot -T text -- sh -c 'echo; seq 400; exec sleep infinity'"),
+];
+
+/// How many pictures have to be the same, one after the other, until what is on them stands still.
+const STILL: usize = 2;
+
+/// Each pixel is the same, whether the clients run in the compositor VM or in client VMs.
+pub(super) fn same(lab: &mut Lab) -> Result<()> {
+    open(lab, [Vm::Gui; 3])?;
+    let local = still(lab, "pixels-local")?;
+    close(lab, [Vm::Gui; 3])?;
+    open(lab, [Vm::Work, Vm::Untrusted, Vm::Work])?;
+    let mut differing = 0;
+    let same = lab.until("same picture", |lab| {
+        let through = still(lab, "pixels-through")?;
+        differing = local.differing(&through, local.whole());
+        Ok((differing == 0).then_some(()))
+    });
+    same.map_err(|error| error.context(format!("{differing} pixels differ")))
+}
+
+/// Opens the windows one after the other, each in its VM.
+fn open(lab: &mut Lab, vms: [Vm; 3]) -> Result<()> {
+    for (vm, (name, script)) in vms.into_iter().zip(CLIENTS) {
+        lab.start(vm, USER, name, script)?;
+        lab.wait_for_windows(&[name])?;
+    }
+    Ok(())
+}
+
+fn close(lab: &mut Lab, vms: [Vm; 3]) -> Result<()> {
+    for (vm, (name, _)) in vms.into_iter().zip(CLIENTS) {
+        lab.end(vm, name)?;
+        lab.wait_for_end_of_window(name)?;
+    }
+    Ok(())
+}
+
+/// A picture that shows all windows, when nothing changes any more.
+fn still(lab: &mut Lab, name: &str) -> Result<Picture> {
+    let windows = lab.wait_for_windows(&CLIENTS.map(|(name, _)| name))?;
+    let mut before = lab.picture_of(name, &windows)?;
+    let mut same = 1;
+    lab.until("picture that stands still", |lab| {
+        let now = lab.picture(name)?;
+        same = if now == before { same + 1 } else { 1 };
+        before = now;
+        Ok((same >= STILL).then_some(()))
+    })?;
+    Ok(before)
+}
