@@ -1,12 +1,13 @@
-//! What VMs are started with: made once, kept in `target/vm`.
+//! What VMs are started with: made once, kept in `target/vm`, or where `WLPROXY_VM_CACHE` says.
 
 use super::cpio::Cpio;
 use super::modules::Modules;
 use super::trees::{KERNEL, QEMU, USERLAND};
 use crate::progress::Progress;
-use crate::{apt, suite};
+use crate::{absolute, apt, suite};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
+use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -38,6 +39,9 @@ const SPACE_PER_16_BYTES: u64 = 20;
 /// Room in a file system for what doesn't depend on the files, in bytes.
 const SPACE_AT_LEAST: u64 = 32 << 20;
 
+/// The variable with the folder where all of it is kept, for several checkouts of the project.
+const CACHE: &str = "WLPROXY_VM_CACHE";
+
 /// Where all of it is.
 #[derive(Debug)]
 pub(super) struct Images {
@@ -59,7 +63,9 @@ impl Images {
         if !cfg!(target_arch = "x86_64") {
             bail!("VMs are x86-64, as the programs in them have to be: this machine isn't");
         }
-        let folder = crate::root().join("target/vm");
+        let here = crate::root().join("target/vm");
+        let folder = env::var_os(CACHE).filter(|folder| !folder.is_empty());
+        let folder = folder.map_or_else(|| here.clone(), |folder| absolute(Path::new(&folder)));
         fs::create_dir_all(&folder).with_context(|| format!("can't make {}", folder.display()))?;
         apt::ensure(apt::VM, &folder.join("apt.log"), progress)?;
         suite::ensure(&folder, &[QEMU, KERNEL, USERLAND], progress)?;
@@ -81,7 +87,7 @@ impl Images {
             kernel: only(&kernel_tree.join("boot"), "vmlinuz-")?,
             initrd,
             userland,
-            rooms: folder.join("rooms"),
+            rooms: here.join("rooms"),
         })
     }
 }
