@@ -29,6 +29,8 @@ if [ -n "$vm_shell" ]; then
     export HOME=/root XDG_RUNTIME_DIR=/run/user/0 LANG=C.UTF-8
     [ -z "$vm_rows" ] || stty rows "$vm_rows" columns "$vm_columns" </dev/console
     cd /root || exit
+    # What is typed at once finds the socket of the usual parts, which start in a second or two.
+    [ -z "$vm_parts" ] || timeout 10 sh -c 'until [ -S "$WAYLAND_DISPLAY" ]; do sleep 0.1; done'
     # A session of its own, so that the shell has a terminal and Ctrl-C.
     setsid -c -w /bin/bash -l </dev/ttyS0 >/dev/ttyS0 2>&1
 else
