@@ -1,7 +1,8 @@
 //! What an agent tells of its own numbers: a *report*.
 //!
-//! It is the VM's own word, and nobody can check it. The agent opens a context by the name [`NAME`] and sends one
-//! report at a time, each as one message; nothing comes back. All numbers are little-endian.
+//! It is the VM's own word, and nobody can check it. The agent opens a context by the name [`NAME`], or on a virtio-gpu by
+//! the channel type [`CHANNEL`], and sends one report at a time, each as one message; nothing comes back. All numbers are
+//! little-endian.
 //!
 //! ```text
 //! report   guest to host    magic u32 | version u16 | 0 u16 | frames u64 | damaged bytes u64 | copied bytes u64
@@ -13,6 +14,11 @@ use crate::limits::CONTEXT_NAME;
 
 /// The name of the context. It is too short for a token's, so it stands for no stream.
 pub const NAME: [u8; CONTEXT_NAME] = padded(b"wlproxy-report");
+
+/// The channel type of the context, where those have no names. It is below [those of records](crate::accept::CHANNEL_TYPES)
+/// and far above those that other devices give a meaning, which are counted from 0 and so far below 32 (rutabaga_gfx's
+/// `cross_domain_protocol.rs`); they refuse this one.
+pub const CHANNEL: u32 = 0x7000;
 
 /// "wlpr" in the order of the bytes.
 const MAGIC: u32 = u32::from_le_bytes(*b"wlpr");
@@ -98,7 +104,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::accept::Token;
+    use crate::accept::{CHANNEL_TYPES, Token};
     use proptest::prelude::*;
 
     const REPORT: Report = Report { frames: 1, damaged_bytes: 0x0203, copied_bytes: u64::MAX };
@@ -116,6 +122,7 @@ mod tests {
     fn the_name_is_no_tokens() {
         assert_eq!(&NAME[..15], b"wlproxy-report\0");
         assert_eq!(Token::from_name(&NAME), None);
+        assert!(!CHANNEL_TYPES.contains(&CHANNEL));
     }
 
     #[test]

@@ -58,6 +58,7 @@ use wlproxy_protocol::cross_domain::{
     CHANNEL_WAYLAND, Identifier, PipeTransfer, STREAM, command, identifier,
 };
 use wlproxy_protocol::limits::{MAX_ALLOCATION, MAX_FDS, MAX_SEND, PAGE_SIZE};
+use wlproxy_protocol::report;
 
 pub use find::find;
 
@@ -387,10 +388,18 @@ impl Channel for VirtgpuChannel {
         }
     }
 
+    fn open_reports(&mut self) -> Result<VfdId, Error> {
+        self.connect_to(report::CHANNEL)
+    }
+
     fn allocate(&mut self, size: u64) -> Result<Allocation, Error> {
         let size = super::whole_pages(size)?;
         self.check()?;
-        let over = self.contexts.iter_mut().find(|(_, context)| context.state != State::Over);
+        // Where nobody takes reports, that context is over before long, and answers no question.
+        let answers = |context: &Context| {
+            context.state != State::Over && context.channel_type != report::CHANNEL
+        };
+        let over = self.contexts.iter_mut().find(|(_, context)| answers(context));
         let (&over, context) = over.ok_or_else(|| {
             Error::Refused("memory is asked for over a context, and none is open".into())
         })?;

@@ -3,6 +3,7 @@
 use super::allocation::Allocation;
 use super::arrival::Arrival;
 use super::context::{Context, End};
+use super::flow::Sent;
 use super::opener::Opened;
 use super::pipe::{Direction, Pipe};
 use super::poller::{Poller, Watched};
@@ -15,6 +16,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use wlproxy_protocol::limits::MAX_FDS;
+use wlproxy_protocol::report::Report;
 use wlproxy_protocol::virtio_wl::{HOST_ID, ILLEGAL_ID, MAX_DRIVER_ID};
 use wlproxy_unix::Stream;
 
@@ -126,12 +128,16 @@ impl Vfds {
 
     /// Makes context `id` for an agent's reports. `false` if there are [`MAX_REPORTERS`].
     pub(super) fn add_reports(&mut self, id: u32) -> bool {
-        let reports = self.table.values().filter(|vfd| matches!(vfd, Vfd::Reports(_)));
-        let has_room = reports.count() < MAX_REPORTERS;
+        let has_room = self.reporters() < MAX_REPORTERS;
         if has_room {
             self.insert(id, Vfd::Reports(Some(self.counters.reporter())));
         }
         has_room
+    }
+
+    /// How many contexts there are for agents' reports.
+    pub(super) fn reporters(&self) -> usize {
+        self.table.values().filter(|vfd| matches!(vfd, Vfd::Reports(_))).count()
     }
 
     /// Makes pipe `id`.
@@ -329,6 +335,14 @@ impl Vfds {
             Vfd::Pipe(_) | Vfd::Reports(_) => {}
         }
     }
+}
+
+/// Each SEND is one report, and the last one counts. An agent that told something else is heard no more.
+pub(super) fn take_report(reporter: Option<&mut Reporter>, bytes: &[u8]) -> Result<Sent, End> {
+    if let Some(reporter) = reporter {
+        reporter.tell(Report::decode(bytes)?);
+    }
+    Ok(Sent::Done)
 }
 
 /// Writes what a stream has that nobody else needs. Whether it still has something, and is waited for.

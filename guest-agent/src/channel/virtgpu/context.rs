@@ -66,6 +66,8 @@ pub(super) struct Context {
     channel: Mapping,
     // After what is mapped of it.
     pub(super) file: Box<dyn File>,
+    /// What it was connected to.
+    pub(super) channel_type: u32,
     /// Whether the device has a POLL of ours.
     polling: bool,
     pub(super) state: State,
@@ -100,6 +102,7 @@ impl Context {
             query_ring,
             channel: ring,
             file,
+            channel_type: channel,
             polling: false,
             state: State::Open,
             outgoing: Outgoing::default(),

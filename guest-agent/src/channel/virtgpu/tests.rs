@@ -68,6 +68,7 @@ test_scenarios!(
     nothing_of_a_flood_is_lost
     an_unread_vfd_is_silent_once_closed
     what_came_before_a_vfd_was_handed_out_is_told_after
+    reports_have_a_context_of_their_own
 );
 
 #[test]
@@ -91,6 +92,17 @@ fn what_is_not_connected_hangs_up() {
     lab.channel.close(unknown);
     assert!(!lab.fake.is_open(file));
     lab.context();
+}
+
+#[test]
+fn a_device_that_takes_no_reports_is_asked_for_nothing_over_that_context() {
+    let mut lab = Lab::silent();
+    let reports = lab.channel.open_reports().unwrap();
+    assert!(matches!(lab.channel.allocate(1), Err(Error::Refused(_))), "nobody to ask");
+    assert!(lab.receive(reports).is_none());
+    lab.channel.close(reports);
+    lab.connect();
+    lab.channel.allocate(1).unwrap();
 }
 
 #[test]

@@ -19,6 +19,7 @@ use wlproxy_protocol::cross_domain::{
     Init, PipeTransfer, STREAM, Transfer, command, identifier,
 };
 use wlproxy_protocol::limits::PAGE_SIZE;
+use wlproxy_protocol::report;
 use wlproxy_protocol::virtio_gpu::{Header, Submit, message};
 use wlproxy_protocol::virtio_wl::read;
 
@@ -101,11 +102,13 @@ impl Virtgpu {
     /// INIT: answered at once. If there is no stream, the context hears of a hang-up.
     fn init(&mut self, id: u32, bytes: &[u8]) -> Result<(), Refusal> {
         let command: Init = read(bytes).ok_or(MALFORMED)?;
+        // Only client VMs have something to report: that ends here, and nobody else is asked for a stream.
         let target = match (command.channel, self.side) {
-            (CHANNEL_WAYLAND, _) => Target::Default,
+            (CHANNEL_WAYLAND, _) => Some(Target::Default),
             (channel, Side::Compositor) if CHANNEL_TYPES.contains(&channel) => {
-                Target::Channel(channel)
+                Some(Target::Channel(channel))
             }
+            (report::CHANNEL, Side::Client) => None,
             (_, Side::Compositor | Side::Client) => return Err(MALFORMED),
         };
         let room = self.resources.ring_size(command.channel_ring)?;
@@ -120,25 +123,51 @@ impl Virtgpu {
         context.query_ring = command.query_ring;
         context.channel_ring = command.channel_ring;
         context.room = room;
-        if self.has_all_connections() {
+        let opened = match target {
+            _ if self.has_all_connections(target.is_none()) => false,
+            None => self.open_reports(id),
+            Some(target) => {
+                self.opening = self.opening.wrapping_add(1);
+                if let Some(context) = self.contexts.get_mut(&id) {
+                    context.link = Link::Opening(self.opening, Flow::default());
+                }
+                self.opener.open(target, self.answers.answer(self.opening));
+                true
+            }
+        };
+        if !opened {
             // Linux tells a program nothing of a refusal, so it polls.
             self.hang_up(id);
             return Err(Refusal(message::RESP_ERR_OUT_OF_MEMORY));
         }
-        self.opening = self.opening.wrapping_add(1);
-        if let Some(context) = self.contexts.get_mut(&id) {
-            context.link = Link::Opening(self.opening, Flow::default());
-        }
-        self.opener.open(target, self.answers.answer(self.opening));
         Ok(())
     }
 
-    /// Whether there are as many connections as there may be, those counted that wait for their stream.
-    fn has_all_connections(&self) -> bool {
+    /// A context is for an agent's reports from now on. `false` if there are too many.
+    fn open_reports(&mut self, id: u32) -> bool {
+        if self.vfds.check_room().is_err() {
+            return false;
+        }
+        let vfd = self.vfds.fresh_id();
+        if !self.vfds.add_reports(vfd) {
+            return false;
+        }
+        self.owners.insert(vfd, (id, 0));
+        if let Some(context) = self.contexts.get_mut(&id) {
+            context.link = Link::Open(vfd);
+        }
+        true
+    }
+
+    /// Whether there are as many connections as there may be, those counted that wait for their stream. Each may have a
+    /// POLL in the queue; but those for reports don't count among a client VM's streams.
+    fn has_all_connections(&self, reports: bool) -> bool {
         let is_connected =
             |context: &&Context| matches!(context.link, Link::Opening(..) | Link::Open(_));
         let connected = self.contexts.values().filter(is_connected).count();
-        let of_side = self.side == Side::Client && connected >= crate::device::MAX_CONTEXTS;
+        let streams = connected.saturating_sub(self.vfds.reporters());
+        let of_side =
+            self.side == Side::Client && !reports && streams >= crate::device::MAX_CONTEXTS;
         of_side || connected >= self.control.size() - self.control.size() / SPARE
     }
 
@@ -214,7 +243,9 @@ impl Virtgpu {
 
     /// The fds of what travels along. Pipes are made here; what fails leaves none.
     fn fds(&mut self, context: u32, transfer: &Transfer<'_>) -> Result<Vec<OwnedFd>, Refusal> {
-        if transfer.bytes.is_empty() && !transfer.ids.is_empty() {
+        // Nothing goes without bytes, or along with a report.
+        let carries_fds = !transfer.bytes.is_empty() && !self.is_for_reports(context);
+        if !transfer.ids.is_empty() && !carries_fds {
             return Err(MALFORMED);
         }
         let (mut vfds, mut pipes) = (Vec::new(), Vec::new());
@@ -232,6 +263,14 @@ impl Virtgpu {
             pipes.into_iter().for_each(|name| self.forget(context, name));
         }
         result.map(|()| fds)
+    }
+
+    fn is_for_reports(&self, context: u32) -> bool {
+        let vfd = match self.contexts.get(&context).map(|context| &context.link) {
+            Some(Link::Open(vfd)) => self.vfds.get(*vfd),
+            _ => None,
+        };
+        matches!(vfd, Some(Vfd::Reports(_)))
     }
 
     /// The vfd that an identifier of a SEND means, and whether it is a pipe that was just made.

@@ -5,7 +5,7 @@ use super::{Virtgpu, is_of_ring, ok};
 use crate::device::context::{End, MAX_QUEUED_FDS};
 use crate::device::flow::Sent;
 use crate::device::ring::Reply;
-use crate::device::vfds::Vfd;
+use crate::device::vfds::{Vfd, take_report};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
@@ -118,7 +118,8 @@ impl Virtgpu {
                 context.send(bytes, fds, taken)
             }
             Some(Vfd::Pipe(pipe)) => Ok(pipe.send(bytes)),
-            Some(Vfd::Allocation(_) | Vfd::Reports(_)) | None => Ok(Sent::Done),
+            Some(Vfd::Reports(reporter)) => take_report(reporter.as_mut(), bytes),
+            Some(Vfd::Allocation(_)) | None => Ok(Sent::Done),
         };
         self.traces.tell(&mut self.vfds, vfd, None);
         sent

@@ -1,5 +1,6 @@
 mod driver;
 mod hostile;
+mod reports;
 
 use super::*;
 use crate::device::opener::{OpenError, Role, Target};

@@ -1,19 +1,17 @@
 //! Bytes in both directions, and who has to wait for what.
 
 use super::{Refusal, VirtioWl};
-use crate::counters::Reporter;
 use crate::device::context::End;
 use crate::device::flow::{Incoming, Sent};
 use crate::device::in_ring::Taker;
 use crate::device::pipe::Direction;
 use crate::device::ring::Reply;
-use crate::device::vfds::Vfd;
+use crate::device::vfds::{Vfd, take_report};
 use nix::sys::epoll::EpollFlags;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 use wlproxy_protocol::limits::{MAX_FDS, MAX_RECV};
-use wlproxy_protocol::report::Report;
 use wlproxy_protocol::virtio_wl::{Header, Transfer, Vfd as VfdMessage, message};
 use wlproxy_protocol::wayland::Batch;
 
@@ -447,14 +445,6 @@ impl Held {
             Self::Flushing(_) | Self::Close(_) => 0,
         }
     }
-}
-
-/// Each SEND is one report, and the last one counts.
-fn take_report(reporter: Option<&mut Reporter>, bytes: &[u8]) -> Result<Sent, End> {
-    if let Some(reporter) = reporter {
-        reporter.tell(Report::decode(bytes)?);
-    }
-    Ok(Sent::Done)
 }
 
 /// Splits bytes and their vfds into messages: at most [`MAX_FDS`] vfds each, none later than the bytes they go with.

@@ -18,6 +18,7 @@ use wlproxy_protocol::cross_domain::{
     RING_CHANNEL, STREAM, Transfer, command, identifier, image_size, receive_room,
 };
 use wlproxy_protocol::limits::{MAX_FDS, MAX_SEND};
+use wlproxy_protocol::report;
 use wlproxy_protocol::virtio_wl::read;
 use wlproxy_unix::memory;
 
@@ -213,7 +214,13 @@ impl State {
         match bytes[0] {
             command::INIT => {
                 let init: Init = read(bytes).unwrap();
-                if [CHANNEL_WAYLAND, ANNOUNCED].contains(&init.channel) {
+                // Not every device takes reports.
+                let is_known = match init.channel {
+                    report::CHANNEL => self.obeys,
+                    channel => [CHANNEL_WAYLAND, ANNOUNCED].contains(&channel),
+                };
+                let open = self.files.get_mut(&file).unwrap();
+                if is_known {
                     open.init = Some(init);
                 }
             }

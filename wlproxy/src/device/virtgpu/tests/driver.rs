@@ -36,7 +36,7 @@ use wlproxy_protocol::virtio_wl::read;
 const RAM: usize = 32 << 20;
 const QUEUE: u64 = 256;
 /// Where a command and its answer stand: one slot for each pair of descriptors.
-const SLOTS: u64 = 8 << 20;
+const SLOTS: u64 = 20 << 20;
 const SLOT: u64 = 72 << 10;
 const ANSWER: u64 = SLOT - 4096;
 /// Where rings stand: one place for each resource.
