@@ -7,6 +7,13 @@ use std::sync::OnceLock;
 /// The environment variable that names a folder with programs to be tested instead.
 const INSTALLED: &str = "WLPROXY_TEST_PROGRAMS";
 
+/// The path of a program of this crate. Cargo builds it for this crate's own tests, and not for others'.
+pub(crate) fn own(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its own path");
+    // TARGET/PROFILE/deps/TEST
+    test.ancestors().nth(2).expect("a test lies in TARGET/PROFILE/deps").join(name)
+}
+
 /// The path of a program of the workspace; builds the programs first, once per test process.
 ///
 /// Cargo builds a package's programs only for that package's own tests, so without this the tests would run those of

@@ -1,10 +1,12 @@
 //! A Wayland client that a test drives by hand: what it needs of a toolkit, with deadlines.
 
+mod ask;
 mod fractional;
 mod output;
 mod pointer;
 mod popup;
 
+pub use ask::keymap;
 pub use output::Output;
 pub use popup::Popup;
 
@@ -70,6 +72,8 @@ pub struct State {
     pub configures: usize,
     /// Width and height that the last of them asked for, in logical pixels; 0 if the client is to choose.
     pub wanted: (i32, i32),
+    /// The states that went with it, as they came.
+    pub states: Vec<u8>,
     /// Whether the seat has a keyboard.
     pub keyboard: bool,
     /// Whether the seat has a pointer.
@@ -500,8 +504,8 @@ impl Dispatch<XdgToplevel, ()> for State {
         _: &Connection,
         _: &QueueHandle<Self>,
     ) {
-        if let xdg_toplevel::Event::Configure { width, height, .. } = event {
-            state.wanted = (width, height);
+        if let xdg_toplevel::Event::Configure { width, height, states } = event {
+            (state.wanted, state.states) = ((width, height), states);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! An unmodified compositor without a screen: sway or weston, drawing by pixman.
 
+use crate::binaries::own;
 use crate::machine::Machine;
+use crate::probe;
 use crate::process::{Process, output};
 use crate::sway::Sway;
 use crate::wait::{PATIENCE, until};
@@ -42,6 +44,8 @@ pub enum Kind {
     Nested,
     /// libweston; without a seat.
     Weston,
+    /// The harness's own, without a screen: see [`recorder`](crate::recorder).
+    Recorder,
 }
 
 /// A compositor, running or not.
@@ -79,6 +83,7 @@ impl Compositor {
         let socket = match kind {
             Kind::Sway | Kind::Newer(_) | Kind::Nested => folder.join("wayland-1"),
             Kind::Weston => folder.join("weston"),
+            Kind::Recorder => folder.join("recorder"),
         };
         let outer = (kind == Kind::Nested).then(|| {
             let logs = logs.join("outer");
@@ -118,6 +123,8 @@ impl Compositor {
         let mut command = match kind {
             // It may be root; and another user may not come to where it lies.
             Kind::Newer(_) => Command::new("env"),
+            // Nor may another user come to where cargo builds.
+            Kind::Recorder => Command::new(own(probe::PROGRAM)),
             _ => as_user(folder),
         };
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -134,6 +141,9 @@ impl Compositor {
                 sway(&mut command, &suite.program("sway"), folder, None);
             }
             Kind::Weston => weston(&mut command, folder),
+            Kind::Recorder => {
+                command.arg(probe::COMPOSITOR).arg(&self.socket);
+            }
         }
         self.starts += 1;
         // Each has a log of its own.

@@ -344,7 +344,7 @@ impl Desk {
             open().expect("a window on a fresh compositor");
             self.sway().empty();
         }
-        if self.plan.compositor != Kind::Weston {
+        if !matches!(self.plan.compositor, Kind::Weston | Kind::Recorder) {
             self.screenshot();
         }
     }

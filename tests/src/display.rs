@@ -1,7 +1,7 @@
 //! Where clients connect.
 
 use crate::binaries::interposer;
-use crate::machine::Machine;
+use crate::machine::{Channel, Machine};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -23,6 +23,12 @@ impl Display {
     pub(crate) fn new(machine: &Arc<dyn Machine>, path: &Path) -> Self {
         let (socket, machine) = (machine.reach(path), machine.clone());
         Self { socket, path: path.to_owned(), machine, lends: false }
+    }
+
+    /// The socket at `path`, where this process runs.
+    pub fn here(path: &Path) -> Self {
+        // Of a VM that is a process, all is here.
+        Self::new(&Channel::Process.machine(PathBuf::new()), path)
     }
 
     /// The same, where the agent lends to clients: they get what the application of `guest-agent run --zero-copy` gets.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A client VM: a `guest-agent run` whose only child waits for the test.
@@ -46,6 +46,11 @@ impl Vm {
             answer.extend(byte);
         }
         String::from_utf8_lossy(&answer).trim_end().to_owned()
+    }
+
+    /// Where the agent writes its numbers on SIGUSR1, in this VM.
+    pub fn stats_file(&self) -> &Path {
+        &self.stats
     }
 
     /// One number of what the agent counts, such as "copied_bytes".

@@ -1,7 +1,6 @@
 //! Clients that do what few do, and find everything as if directly connected.
 
 use anyhow::{Result, ensure};
-use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use wayland_client::protocol::wl_keyboard::KeymapFormat;
@@ -9,9 +8,7 @@ use wayland_client::protocol::wl_seat::WlSeat;
 use wayland_client::protocol::wl_shm::Format;
 use wayland_protocols_misc::zwp_virtual_keyboard_v1::client::zwp_virtual_keyboard_manager_v1::ZwpVirtualKeyboardManagerV1;
 use wlproxy_tests::scenes::{SCENES, place};
-use wlproxy_tests::{
-    Buffer, Client, Desk, Display, Image, Mapping, Plan, Pool, Toplevel, Way, memfd, show,
-};
+use wlproxy_tests::{Buffer, Client, Desk, Image, Plan, Pool, Toplevel, Way, keymap, memfd, show};
 
 const MIB: i32 = 1 << 20;
 
@@ -186,21 +183,6 @@ fn give_keyboard(client: &mut Client, seat: &WlSeat) -> Result<()> {
     let file = wlproxy_unix::memory::constant("keymap", KEYMAP)?;
     keyboard.keymap(KeymapFormat::XkbV1.into(), file.as_fd(), KEYMAP.len() as u32);
     client.until("a keyboard", |state| state.keyboard)
-}
-
-/// What a client reads that maps its keymap, privately or shared.
-fn keymap(display: &Display, version: u32) -> Result<Vec<u8>> {
-    let mut client = Client::connect(display)?;
-    let seat: WlSeat = client.bind(version)?;
-    client.until("a keyboard", |state| state.keyboard)?;
-    seat.get_keyboard(&client.handle(), ());
-    client.until("a keymap", |state| state.keymap.is_some())?;
-    let (file, size) = client.state.keymap.take().expect("there is one");
-    let size = NonZeroUsize::new(size as usize).expect("a keymap isn't empty");
-    // Clients map shared until version 6 of wl_seat, and may only map privately from 7 on.
-    let mapping =
-        if version < 7 { Mapping::shared(&file, size)? } else { Mapping::private(&file, size)? };
-    Ok(mapping.bytes())
 }
 
 fn a_keymap(desk: &mut Desk, _: Way) -> Result<()> {

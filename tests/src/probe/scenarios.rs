@@ -1,0 +1,276 @@
+//! What a client does, and what it has to see of it.
+
+use super::agent::Agent;
+use super::figure::Figure;
+use super::painter::Painter;
+use crate::recorder::{answer_to_title, keymap as recorders_keymap};
+use crate::scenes::pattern;
+use crate::{Buffer, Client, Dice, Display, Model, Pool, Raw, Rect, keymap, memfd, show};
+use anyhow::{Context, Result, ensure};
+use guest_agent::stats::Stats;
+use std::ffi::OsStr;
+use std::time::{Duration, Instant};
+use wayland_client::protocol::wl_shm::Format;
+
+const MIB: i32 = 1 << 20;
+
+/// The window whose frames are timed, in pixels.
+const WINDOW: (usize, usize) = (1280, 720);
+
+/// Frames and round trips before those that count, so that all is there.
+const WARM_UP: usize = 10;
+
+/// Frames that are timed.
+const FRAMES: usize = 60;
+
+/// Round trips that are timed.
+const ROUND_TRIPS: usize = 300;
+
+/// Where a scenario plays.
+struct Stage<'a> {
+    display: &'a Display,
+    agent: Option<&'a Agent>,
+}
+
+type Scenario = fn(&Stage<'_>) -> Result<()>;
+
+/// All of them.
+const SCENARIOS: &[(&str, Scenario)] = &[
+    ("pool-grows", pool_grows),
+    ("many-fds", many_fds),
+    ("long-messages", long_messages),
+    ("keymap", same_keymap),
+    ("damage", damage),
+    ("lent", lent),
+    ("frames", frames),
+    ("round-trips", round_trips),
+];
+
+/// Their names.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    SCENARIOS.iter().map(|&(name, _)| name)
+}
+
+/// Plays them one after the other; each says that it is done.
+pub(super) fn play(display: &Display, agent: Option<&Agent>, wanted: &[&OsStr]) -> Result<()> {
+    let stage = Stage { display, agent };
+    for &name in wanted {
+        let found = SCENARIOS.iter().find(|(known, _)| name == *known);
+        let (name, scenario) = found.with_context(|| format!("there is no scenario {name:?}"))?;
+        let begin = Instant::now();
+        scenario(&stage).with_context(|| format!("{name} failed"))?;
+        println!("{name}: {:.2} s", begin.elapsed().as_secs_f32());
+    }
+    Ok(())
+}
+
+impl Stage<'_> {
+    fn client(&self) -> Result<Client> {
+        Client::connect(self.display)
+    }
+
+    /// What the agent has counted; only where there is one.
+    fn stats(&self) -> Result<Option<Stats>> {
+        self.agent.map(Agent::stats).transpose()
+    }
+
+    /// Bytes that the agent has copied, and frames of which it had to copy nothing, since `before`.
+    fn since(&self, before: Option<&Stats>) -> Result<Option<(u64, u64)>> {
+        let since = |before: &Stats, now: Stats| {
+            (now.copied_bytes - before.copied_bytes, now.seen_frames - before.seen_frames)
+        };
+        Ok(before.zip(self.stats()?).map(|(before, now)| since(before, now)))
+    }
+}
+
+/// From 1 to 64 MiB, with a buffer at the very end of each size, and the one before still shown while it grows.
+fn pool_grows(stage: &Stage<'_>) -> Result<()> {
+    const SIDE: i32 = 64;
+    let mut client = stage.client()?;
+    let surface = client.surface();
+    let pool = client.pool(memfd(MIB as u64), MIB);
+    let mut last: Option<Buffer> = None;
+    for step in 0..=6 {
+        let size = MIB << step;
+        pool.resize(size);
+        let offset = size - SIDE * SIDE * 4;
+        let format = Format::Xrgb8888;
+        let buffer = pool.buffer(&client.handle(), offset, SIDE, SIDE, SIDE * 4, format);
+        buffer.draw(|x, y| pattern(x + 3 * step, y));
+        show(&surface, &buffer);
+        client.check(&surface, &buffer).with_context(|| format!("at {size} bytes"))?;
+        if let Some(last) = last.replace(buffer) {
+            last.buffer.destroy();
+        }
+    }
+    pool.pool.destroy();
+    let last = last.context("there were several")?;
+    client.check(&surface, &last).context("without its pool")
+}
+
+/// 28 pools are made by one sendmsg with 28 fds; each has its own content.
+fn many_fds(stage: &Stage<'_>) -> Result<()> {
+    const COUNT: i32 = 28;
+    const SIDE: i32 = 16;
+    const BYTES: i32 = SIDE * SIDE * 4;
+    let mut client = stage.client()?;
+    client.flush()?;
+    let pools: Vec<Pool> = (0..COUNT).map(|_| client.pool(memfd(BYTES as u64), BYTES)).collect();
+    client.flush()?;
+    let mut shown = Vec::new();
+    for (at, pool) in (0..).zip(&pools) {
+        let surface = client.surface();
+        let format = Format::Xrgb8888;
+        let buffer = pool.buffer(&client.handle(), 0, SIDE, SIDE, SIDE * 4, format);
+        buffer.draw(|x, y| pattern(x + SIDE * at, y));
+        show(&surface, &buffer);
+        shown.push((surface, buffer));
+    }
+    for (at, (surface, buffer)) in shown.iter().enumerate() {
+        client.check(surface, buffer).with_context(|| format!("pool {at}"))?;
+    }
+    Ok(())
+}
+
+/// Requests of exactly 4,096 bytes (header 8, length 4, 4,083 characters and a NUL), and events as long.
+fn long_messages(stage: &Stage<'_>) -> Result<()> {
+    let mut client = stage.client()?;
+    let window = client.toplevel("short")?;
+    for round in 0..64 {
+        let title: String =
+            (0..4083).map(|at| char::from(b'a' + ((at + round) % 23) as u8)).collect();
+        window.toplevel.set_title(title.clone());
+        let (wanted, states) = answer_to_title(&title);
+        let answered = |of: &crate::State| of.wanted == wanted && of.states == states;
+        client.until("the answer to a title", answered)?;
+    }
+    Ok(())
+}
+
+/// At all versions of wl_seat, also when it is known already.
+fn same_keymap(stage: &Stage<'_>) -> Result<()> {
+    let expected = recorders_keymap();
+    for version in [7, 5, 7] {
+        let found = keymap(stage.display, version)?;
+        ensure!(
+            found == expected,
+            "another keymap at version {version}, of {} bytes and not {}",
+            found.len(),
+            expected.len()
+        );
+    }
+    Ok(())
+}
+
+/// Random damage over three buffers: what is seen is what was drawn, and exactly what was stale is copied.
+fn damage(stage: &Stage<'_>) -> Result<()> {
+    const SIZE: (i32, i32) = (240, 168);
+    const BUFFERS: usize = 3;
+    const STEPS: usize = 24;
+    let mut client = stage.client()?;
+    let surface = client.surface();
+    let buffers: Vec<Buffer> = (0..BUFFERS).map(|_| client.buffer(SIZE.0, SIZE.1)).collect();
+    let (mut dice, mut model) = (Dice::new(11), Model::new(BUFFERS, SIZE.0, SIZE.1));
+    let mut canvas: Vec<u32> = vec![0; (SIZE.0 * SIZE.1) as usize];
+    let mut copied = 0;
+    for step in 0..STEPS {
+        let before = stage.stats()?;
+        client.until("a free buffer", |_| buffers.iter().any(|buffer| !buffer.busy()))?;
+        let free: Vec<usize> = (0..BUFFERS).filter(|&at| !buffers[at].busy()).collect();
+        let current = free[dice.roll(free.len() as u32) as usize];
+        let damage: Vec<Rect> = (0..dice.roll(4)).map(|_| rectangle(&mut dice, SIZE)).collect();
+        for (at, rect) in damage.iter().enumerate() {
+            fill(&mut canvas, SIZE, rect, (step * 4 + at) as i32);
+            surface.damage_buffer(rect.x, rect.y, rect.width, rect.height);
+        }
+        let buffer = &buffers[current];
+        buffer.draw(|x, y| canvas[(y * SIZE.0 + x) as usize]);
+        buffer.commit(&surface);
+        client.check(&surface, buffer).with_context(|| format!("step {step}"))?;
+        let expected = model.commit(current, &damage);
+        if let Some((bytes, _)) = stage.since(before.as_ref())? {
+            ensure!(bytes == expected, "step {step}: {bytes} bytes copied, {expected} were stale");
+            copied += bytes;
+        }
+    }
+    if stage.agent.is_some() {
+        println!("figure: {copied} bytes copied of {STEPS} frames, and as many were stale");
+    }
+    Ok(())
+}
+
+/// Somewhere, partly outside too.
+fn rectangle(dice: &mut Dice, (width, height): (i32, i32)) -> Rect {
+    let mut roll = |limit: i32| dice.roll(limit as u32);
+    let (x, y) = (roll(width) - 9, roll(height) - 9);
+    Rect { x, y, width: 1 + roll(width / 3), height: 1 + roll(height / 3) }
+}
+
+/// Fills what of `rect` lies on the canvas with something of its own.
+fn fill(canvas: &mut [u32], (width, height): (i32, i32), rect: &Rect, seed: i32) {
+    for y in rect.y.max(0)..(rect.y + rect.height).min(height) {
+        for x in rect.x.max(0)..(rect.x + rect.width).min(width) {
+            canvas[(y * width + x) as usize] = pattern(x + 37 * seed, y + 91 * seed);
+        }
+    }
+}
+
+/// Drawn into what the agent has lent: every frame is seen, and no byte is copied.
+fn lent(stage: &Stage<'_>) -> Result<()> {
+    let before = stage.stats()?.context("only an agent lends")?;
+    let mut painter = Painter::connect(stage.display, WINDOW)?;
+    for _ in 0..FRAMES {
+        painter.frame()?;
+        painter.check()?;
+    }
+    let lent = stage.stats()?.map_or(0, |now| now.lent - before.lent);
+    let (copied, seen) = stage.since(Some(&before))?.context("there is an agent")?;
+    ensure!(lent == 1, "{lent} allocations are lent");
+    ensure!(copied == 0, "{copied} bytes were copied");
+    ensure!(seen == FRAMES as u64, "{seen} of {FRAMES} frames were seen without a copy");
+    println!("figure: {copied} bytes copied of {seen} frames that were drawn into what was lent");
+    Ok(())
+}
+
+/// How long a frame takes from its commit to its callback; all of it is damaged.
+fn frames(stage: &Stage<'_>) -> Result<()> {
+    let before = stage.stats()?;
+    let mut painter = Painter::connect(stage.display, WINDOW)?;
+    let mut times = Vec::new();
+    for at in 0..WARM_UP + FRAMES {
+        let took = painter.frame()?;
+        if at >= WARM_UP {
+            times.push(took);
+        }
+    }
+    painter.check()?;
+    let all = (WARM_UP + FRAMES) as u64;
+    let how = match stage.since(before.as_ref())? {
+        None => "direct",
+        Some((0, seen)) if seen == all => "zero-copy",
+        Some((copied, 0)) if copied == all * painter.bytes() => "shadow",
+        Some((copied, seen)) => {
+            anyhow::bail!(
+                "of {all} frames {copied} bytes were copied, and {seen} were seen without"
+            )
+        }
+    };
+    let (width, height) = WINDOW;
+    println!("figure: frame of {width}x{height}, {how}: {}", Figure::of(times));
+    Ok(())
+}
+
+/// How long `wl_display.sync` takes.
+fn round_trips(stage: &Stage<'_>) -> Result<()> {
+    let mut raw = Raw::connect(stage.display);
+    (0..WARM_UP).for_each(|_| raw.sync());
+    let times: Vec<Duration> = (0..ROUND_TRIPS)
+        .map(|_| {
+            let begin = Instant::now();
+            raw.sync();
+            begin.elapsed()
+        })
+        .collect();
+    println!("figure: round trip: {}", Figure::of(times));
+    Ok(())
+}
