@@ -43,6 +43,7 @@ mod suite;
 mod sway;
 mod tagger;
 mod totals;
+pub mod transfer;
 mod vm;
 mod wait;
 

@@ -9,14 +9,14 @@
 //! | `scenarios.rs` | what a client does and expects |
 //! | `painter.rs` | a window in memory that its client maps, as toolkits draw |
 //! | `agent.rs` | what the client's agent has counted meanwhile |
-//! | `transfer.rs` | something large is copied and pasted |
+//! | `bulk.rs` | something large is copied and pasted |
 //! | `figure.rs` | how long something took, in a line |
 
 mod agent;
+mod bulk;
 mod figure;
 mod painter;
 mod scenarios;
-mod transfer;
 
 use crate::{Display, recorder};
 use agent::Agent;
@@ -59,9 +59,9 @@ pub fn main() -> Result<()> {
         }
         [part, times] if part == COPY => {
             let times = times.to_str().and_then(|times| times.parse().ok());
-            transfer::copy(&display()?, times.context("how often?")?)
+            bulk::copy(&display()?, times.context("how often?")?)
         }
-        [part] if part == PASTE => transfer::paste(&display()?),
+        [part] if part == PASTE => bulk::paste(&display()?),
         _ => bail!(
             "usage: {PROGRAM} {COMPOSITOR} SOCKET | {CLIENT} STATS|{NO_AGENT} SCENARIO... | {COPY} TIMES | {PASTE}; \
              scenarios: {}",

@@ -3,23 +3,14 @@
 
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, File};
-use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use wlproxy_tests::transfer::{SCENARIOS, Transfer, cross};
 use wlproxy_tests::{
-    Bystander, Desk, Display, Flood, Input, Kind, Part, Party, Paste, Plan, Selection, Suite, until,
+    Desk, Display, Flood, Input, Kind, Part, Party, Paste, Plan, Selection, Suite, until,
 };
 
 /// Needs no focus, so that scenarios about pipes are about nothing else.
 const ANY: Selection = Selection::ControlledClipboard;
-
-/// Much more than all pipes, sockets and rings on the way take.
-const MUCH: usize = 4 << 20;
-
-/// What all of them take at most: a transfer that nobody reads has moved no more than that. Between two VMs there are six
-/// kernel pipes of 64 KiB, and as much as two quarters of a ring of 1 MiB.
-const IN_BETWEEN: usize = 2 << 20;
 
 /// More pastes than are carried at once for one VM.
 const PASTES: usize = 70;
@@ -54,51 +45,6 @@ fn idle(desk: &Desk) {
     }
 }
 
-/// Somebody who copies and somebody who pastes, and both ends of a pipe between them.
-struct Transfer {
-    source: Party,
-    destination: Party,
-    writer: Paste,
-    reader: Paste,
-}
-
-impl Transfer {
-    fn new(from: &Display, to: &Display) -> Result<Self> {
-        let (mut source, mut destination) = (Party::connect(from)?, Party::connect(to)?);
-        source.copy(ANY, KIND)?;
-        let reader = destination.paste(ANY, KIND)?;
-        let writer = source.asked(KIND)?;
-        Ok(Self { source, destination, writer, reader })
-    }
-
-    /// Another paste of the same.
-    fn again(&mut self) -> Result<(Paste, Paste)> {
-        let reader = self.destination.paste(ANY, KIND)?;
-        Ok((self.source.asked(KIND)?, reader))
-    }
-
-    /// Nobody was disconnected.
-    fn served(&mut self) -> Result<()> {
-        self.source.client.roundtrip().context("the source")?;
-        self.destination.client.roundtrip().context("the destination")
-    }
-}
-
-type Scenario = fn(&Desk, Transfer) -> Result<()>;
-
-/// What has to be the same in every direction.
-const SCENARIOS: &[(&str, Scenario)] = &[
-    ("a short read is not an end", a_short_read_is_not_an_end),
-    ("the end comes after the bytes", the_end_comes_after_the_bytes),
-    ("nothing at all", nothing_at_all),
-    ("a reader that leaves a silent writer", a_reader_that_leaves_a_silent_writer),
-    ("a reader that leaves early", a_reader_that_leaves_early),
-    ("a full pipe", a_full_pipe),
-    ("a copy that is replaced", a_copy_that_is_replaced),
-    ("a source that dies", a_source_that_dies),
-    ("a destination that dies", a_destination_that_dies),
-];
-
 #[test]
 fn transfers_are_as_on_one_machine() {
     as_on_one_machine(two());
@@ -111,154 +57,15 @@ fn transfers_are_as_on_one_machine_with_a_compositor_on_the_host() {
 
 fn as_on_one_machine(plan: Plan) {
     let desk = Desk::start(plan);
+    let others = [desk.through("work"), desk.direct(), desk.through("untrusted")];
     for (direction, from, to) in directions(&desk) {
         for (name, scenario) in SCENARIOS {
-            let done = Transfer::new(&from, &to).and_then(|transfer| scenario(&desk, transfer));
+            let done =
+                Transfer::new(ANY, &from, &to).and_then(|transfer| scenario(&others, transfer));
             done.unwrap_or_else(|error| panic!("{name}, {direction}: {error:#}"));
         }
     }
     idle(&desk);
-}
-
-fn a_short_read_is_not_an_end(_: &Desk, mut transfer: Transfer) -> Result<()> {
-    for size in [1, 1, 3, 4096, 1] {
-        let bytes = Flood::new(size as u64).take(size);
-        transfer.writer.write(&bytes)?;
-        // The writer goes on only when the reader has it.
-        ensure!(transfer.reader.read(size)? == bytes, "other bytes arrived");
-        transfer.served()?;
-    }
-    drop(transfer.writer);
-    ensure!(transfer.reader.read_to_end()?.is_empty(), "more arrived than was written");
-    Ok(())
-}
-
-fn the_end_comes_after_the_bytes(_: &Desk, mut transfer: Transfer) -> Result<()> {
-    let (writer, reader) = transfer.again()?;
-    cross(transfer.writer, &transfer.reader, &Flood::new(1).take(MUCH))?;
-    // In small pieces too.
-    cross(writer, &reader, b"0")
-}
-
-/// `bytes` are written, and read to their end.
-fn cross(writer: Paste, reader: &Paste, bytes: &[u8]) -> Result<()> {
-    thread::scope(|scope| {
-        let written = scope.spawn(move || {
-            let written = writer.write(bytes);
-            drop(writer);
-            written
-        });
-        ensure!(reader.read_to_end()? == bytes, "other bytes arrived");
-        Ok(written.join().expect("writing doesn't panic")?)
-    })
-}
-
-fn nothing_at_all(_: &Desk, transfer: Transfer) -> Result<()> {
-    drop(transfer.writer);
-    ensure!(transfer.reader.read_to_end()?.is_empty(), "something arrived");
-    Ok(())
-}
-
-fn a_reader_that_leaves_a_silent_writer(_: &Desk, mut transfer: Transfer) -> Result<()> {
-    drop(transfer.reader);
-    transfer.writer.unread()?;
-    let error = transfer.writer.write(b"?").err().map(|error| error.kind());
-    ensure!(error == Some(ErrorKind::BrokenPipe), "{error:?}");
-    transfer.source.client.roundtrip()?;
-    transfer.destination.client.roundtrip()
-}
-
-fn a_reader_that_leaves_early(_: &Desk, mut transfer: Transfer) -> Result<()> {
-    transfer.writer.write(b"first")?;
-    transfer.reader.read(1)?;
-    let Transfer { writer, reader, .. } = &transfer;
-    let sent = writer.write_some(&[7; 1 << 16])?;
-    ensure!(reader.read(1)?.len() == 1 && sent > 0);
-    drop(transfer.reader);
-    broken(&transfer.writer)?;
-    transfer.source.client.roundtrip()?;
-    transfer.destination.client.roundtrip()
-}
-
-/// The writer is told that nobody reads, before it has written more than fits in between.
-fn broken(writer: &Paste) -> Result<()> {
-    let (mut written, piece) = (0, [1; 4096]);
-    loop {
-        match writer.write_some(&piece) {
-            Ok(more) => written += more,
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
-            Err(error) => return Err(error.into()),
-        }
-        ensure!(written < IN_BETWEEN, "{written} bytes went nowhere");
-    }
-}
-
-/// Nobody reads: the writer waits, nothing is lost, and nobody else waits.
-fn a_full_pipe(desk: &Desk, mut transfer: Transfer) -> Result<()> {
-    let bystanders = [desk.through("work"), desk.direct(), desk.through("untrusted")]
-        .map(|display| Bystander::start(&display));
-    let bytes = Flood::new(2).take(MUCH);
-    let written = AtomicUsize::new(0);
-    let (second_writer, second_reader) = transfer.again()?;
-    let Transfer { mut source, mut destination, writer, reader } = transfer;
-    thread::scope(|scope| {
-        let writing = scope.spawn(|| -> Result<()> {
-            for piece in bytes.chunks(4096) {
-                writer.write(piece)?;
-                written.fetch_add(piece.len(), Ordering::Relaxed);
-            }
-            drop(writer);
-            Ok(())
-        });
-        // Another pipe of the same two clients goes on; by its end the first one has long been full.
-        cross(second_writer, &second_reader, &Flood::new(3).take(MUCH))?;
-        bystanders.iter().for_each(Bystander::check);
-        source.client.roundtrip()?;
-        destination.client.roundtrip()?;
-        let on_the_way = written.load(Ordering::Relaxed);
-        ensure!(on_the_way <= IN_BETWEEN, "{on_the_way} bytes are on their way");
-        ensure!(!writing.is_finished(), "the writer was cut off");
-        ensure!(reader.read_to_end()? == bytes, "other bytes arrived");
-        writing.join().expect("writing doesn't panic")
-    })
-}
-
-fn a_copy_that_is_replaced(_: &Desk, mut transfer: Transfer) -> Result<()> {
-    let bytes = Flood::new(4).take(300_000);
-    let (first, rest) = bytes.split_at(5);
-    transfer.writer.write(first)?;
-    ensure!(transfer.reader.read(5)? == first, "other bytes arrived");
-    transfer.destination.copy(ANY, "application/x-other")?;
-    transfer.source.client.until("a cancelled source", |state| state.exchange.cancelled == 1)?;
-    // Whoever is in the middle of it may finish.
-    let Transfer { writer, reader, .. } = &transfer;
-    thread::scope(|scope| {
-        let written = scope.spawn(|| writer.write(rest));
-        ensure!(reader.read(rest.len())? == rest, "other bytes arrived");
-        written.join().expect("writing doesn't panic")?;
-        Ok(())
-    })?;
-    drop(transfer.writer);
-    ensure!(transfer.reader.read_to_end()?.is_empty(), "more arrived than was written");
-    Ok(())
-}
-
-fn a_source_that_dies(_: &Desk, transfer: Transfer) -> Result<()> {
-    let Transfer { source, mut destination, writer, reader } = transfer;
-    writer.write(b"last words")?;
-    drop(source);
-    drop(writer);
-    ensure!(reader.read_to_end()? == b"last words", "other bytes arrived");
-    destination.client.roundtrip()
-}
-
-fn a_destination_that_dies(_: &Desk, transfer: Transfer) -> Result<()> {
-    let Transfer { mut source, destination, writer, reader } = transfer;
-    writer.write(b"for nobody")?;
-    drop(destination);
-    drop(reader);
-    broken(&writer)?;
-    source.client.roundtrip()
 }
 
 /// Not everybody pastes into a pipe.
@@ -324,7 +131,7 @@ fn pastes_that_go_on_for_ever_end_nobodys_connection() -> Result<()> {
             // Others go on, also those of VMs that take part in it.
             for (direction, from, to) in directions(&desk) {
                 let between = || format!("{direction} meanwhile; {}", which());
-                Transfer::new(&from, &to)
+                Transfer::new(ANY, &from, &to)
                     .and_then(|other| cross(other.writer, &other.reader, &other_bytes))
                     .with_context(between)?;
                 source.copy(ANY, KIND)?;
@@ -360,7 +167,7 @@ fn vms_of_which_nothing_is_read_stop_no_other() -> Result<()> {
         fill(&pastes, &mut source)?;
         stuck.push((source, destination, pastes));
         for (from, to) in [(&other, &local), (&local, &other), (&other, &other)] {
-            Transfer::new(from, to)
+            Transfer::new(ANY, from, to)
                 .and_then(|transfer| cross(transfer.writer, &transfer.reader, &bytes))
                 .with_context(|| format!("{from:?} to {to:?}, beside {vm}"))?;
         }
@@ -399,7 +206,8 @@ fn a_worker_that_dies_ends_its_transfers() -> Result<()> {
         desk.ready(vm);
     }
     let (from, to) = (desk.through("work"), desk.through("untrusted"));
-    let Transfer { mut source, mut destination, writer, reader } = Transfer::new(&from, &to)?;
+    let Transfer { mut source, mut destination, writer, reader, .. } =
+        Transfer::new(ANY, &from, &to)?;
     writer.write(b"some")?;
     ensure!(reader.read(4)? == b"some");
     desk.kill(Part::Worker("gui"));
@@ -407,7 +215,7 @@ fn a_worker_that_dies_ends_its_transfers() -> Result<()> {
     writer.unread()?;
     ensure!(source.client.until("nothing", |_| false).is_err(), "the source is disconnected");
     ensure!(destination.client.until("nothing", |_| false).is_err(), "so is the destination");
-    let again = Transfer::new(&from, &to)?;
+    let again = Transfer::new(ANY, &from, &to)?;
     again.writer.write(b"more")?;
     ensure!(again.reader.read(4)? == b"more");
     Ok(())

@@ -7,8 +7,16 @@ use wlproxy_tests::{Client, Desk, Display, Kind, Plan, show, until};
 const PROBE: &str = env!("CARGO_BIN_EXE_wlproxy-probe");
 
 /// What needs no agent.
-const ANYWHERE: [&str; 7] =
-    ["pool-grows", "many-fds", "long-messages", "keymap", "damage", "frames", "round-trips"];
+const ANYWHERE: [&str; 8] = [
+    "pool-grows",
+    "many-fds",
+    "long-messages",
+    "keymap",
+    "damage",
+    "pipes",
+    "frames",
+    "round-trips",
+];
 
 fn desk(vms: &'static [&'static str], lending: &'static [&'static str]) -> Desk {
     let compositor = Kind::Recorder;
@@ -64,6 +72,7 @@ fn through_the_path_all_arrives_and_what_is_stale_is_copied() {
 fn what_is_lent_is_seen_and_not_copied() {
     let mut desk = desk(&["lent"], &["lent"]);
     play(&mut desk, "lent", &["lent"], Some("lent"));
+    play(&mut desk, "demoted", &["demoted"], Some("lent"));
     let said = play(&mut desk, "frames", &["frames"], Some("lent"));
     assert!(said.contains("1280x720, zero-copy: "), "{said}");
     // What can't be lent goes on as ever.

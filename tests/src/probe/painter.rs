@@ -4,7 +4,9 @@
 use crate::{Arg, Digest, Display, Event, Flood, Raw, memfd, message};
 use anyhow::{Context, Result, bail, ensure};
 use guest_agent::memory::Mapping;
+use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 /// The display's id (Wayland).
@@ -37,6 +39,8 @@ const XRGB8888: u32 = 1;
 /// A client with one surface.
 pub(super) struct Painter {
     raw: Raw,
+    /// What it is mapped from, until that is closed.
+    file: Option<File>,
     memory: Mapping,
     surface: u32,
     buffers: [Buffer; BUFFERS],
@@ -67,7 +71,8 @@ impl Painter {
         let memory = Mapping::new(&file, (bytes * BUFFERS) as u64)?;
         raw.send(&message(compositor, request::CREATE_SURFACE, &[Arg::Uint(surface)]), []);
         let args = [Arg::Uint(pool), Arg::Int((bytes * BUFFERS) as i32)];
-        raw.send(&message(shm, request::CREATE_POOL, &args), [OwnedFd::from(file)]);
+        let theirs = OwnedFd::from(file.try_clone()?);
+        raw.send(&message(shm, request::CREATE_POOL, &args), [theirs]);
         let buffers = std::array::from_fn(|at| {
             let id = raw.id();
             let numbers =
@@ -78,7 +83,29 @@ impl Painter {
         });
         raw.send(&message(pool, request::DESTROY_POOL, &[]), []);
         raw.sync();
-        Ok(Self { raw, memory, surface, buffers, size, current: 0, frames: 0, callback: None })
+        let file = Some(file);
+        Ok(Self {
+            raw,
+            file,
+            memory,
+            surface,
+            buffers,
+            size,
+            current: 0,
+            frames: 0,
+            callback: None,
+        })
+    }
+
+    /// Closes the file, as most clients do when the pool is made.
+    pub(super) fn close_file(&mut self) {
+        self.file = None;
+    }
+
+    /// Does with the file what can be done with no allocation: it is written to, with what is there already.
+    pub(super) fn write_to_file(&self) -> Result<()> {
+        let file = self.file.as_ref().context("it is closed")?;
+        Ok(file.write_all_at(&self.memory.read(0, PIXEL), 0)?)
     }
 
     /// Bytes of a frame.

@@ -5,7 +5,10 @@ use super::figure::Figure;
 use super::painter::Painter;
 use crate::recorder::{answer_to_title, keymap as recorders_keymap};
 use crate::scenes::pattern;
-use crate::{Buffer, Client, Dice, Display, Model, Pool, Raw, Rect, keymap, memfd, show};
+use crate::transfer::{self, Transfer};
+use crate::{
+    Buffer, Client, Dice, Display, Model, Pool, Raw, Rect, Selection, keymap, memfd, show, until,
+};
 use anyhow::{Context, Result, ensure};
 use guest_agent::stats::Stats;
 use std::ffi::OsStr;
@@ -22,6 +25,9 @@ const WARM_UP: usize = 10;
 
 /// Frames that are timed.
 const FRAMES: usize = 60;
+
+/// Frames of which each is looked at.
+const LENT_FRAMES: u64 = 20;
 
 /// Round trips that are timed.
 const ROUND_TRIPS: usize = 300;
@@ -41,7 +47,9 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("long-messages", long_messages),
     ("keymap", same_keymap),
     ("damage", damage),
+    ("pipes", pipes),
     ("lent", lent),
+    ("demoted", demoted),
     ("frames", frames),
     ("round-trips", round_trips),
 ];
@@ -219,7 +227,8 @@ fn fill(canvas: &mut [u32], (width, height): (i32, i32), rect: &Rect, seed: i32)
 fn lent(stage: &Stage<'_>) -> Result<()> {
     let before = stage.stats()?.context("only an agent lends")?;
     let mut painter = Painter::connect(stage.display, WINDOW)?;
-    for _ in 0..FRAMES {
+    painter.close_file();
+    for _ in 0..LENT_FRAMES {
         painter.frame()?;
         painter.check()?;
     }
@@ -227,8 +236,42 @@ fn lent(stage: &Stage<'_>) -> Result<()> {
     let (copied, seen) = stage.since(Some(&before))?.context("there is an agent")?;
     ensure!(lent == 1, "{lent} allocations are lent");
     ensure!(copied == 0, "{copied} bytes were copied");
-    ensure!(seen == FRAMES as u64, "{seen} of {FRAMES} frames were seen without a copy");
+    ensure!(seen == LENT_FRAMES, "{seen} of {LENT_FRAMES} frames were seen without a copy");
     println!("figure: {copied} bytes copied of {seen} frames that were drawn into what was lent");
+    Ok(())
+}
+
+/// A client does with its file what no allocation can do, in the middle of its work: it gets a file of its own, and from
+/// then on what it draws is copied.
+fn demoted(stage: &Stage<'_>) -> Result<()> {
+    let before = stage.stats()?.context("only an agent lends")?;
+    let mut painter = Painter::connect(stage.display, WINDOW)?;
+    for at in 0..2 * LENT_FRAMES {
+        if at == LENT_FRAMES {
+            painter.write_to_file()?;
+        }
+        painter.frame()?;
+        painter.check()?;
+    }
+    let demotions = stage.stats()?.map_or(0, |now| now.demotions - before.demotions);
+    let (copied, seen) = stage.since(Some(&before))?.context("there is an agent")?;
+    ensure!(demotions == 1 && seen == LENT_FRAMES, "{demotions} demotions, {seen} frames seen");
+    let expected = LENT_FRAMES * painter.bytes();
+    ensure!(copied == expected, "{copied} bytes were copied, and {expected} were stale");
+    Ok(())
+}
+
+/// Pipes of two clients of this place: their bytes come whole, and their ends as on one machine.
+fn pipes(stage: &Stage<'_>) -> Result<()> {
+    let others = [stage.display.clone()];
+    for (name, scenario) in transfer::SCENARIOS {
+        // The recorder tells everybody of what is copied, so nobody needs the focus.
+        Transfer::new(Selection::Clipboard, stage.display, stage.display)
+            .and_then(|transfer| scenario(&others, transfer))
+            .with_context(|| (*name).to_owned())?;
+    }
+    let Some(agent) = stage.agent else { return Ok(()) };
+    until("the end of all pipes", || (agent.stats().ok()?.pipes == 0).then_some(()));
     Ok(())
 }
 
