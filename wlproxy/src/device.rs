@@ -14,15 +14,15 @@
 //! | `window` | which memory is mapped where; `ranges` is its free room, `frontend` who maps it |
 //! | `ring`, `in_ring` | the virtqueues, and the fair use of receive buffers |
 //! | `poller` | the fds that are waited for |
-//! | `neighbours` | devices in one process, which save each other's threads the waking up |
+//! | `neighbours` | devices in one process, which save each other's threads the waking up; `turns` is who works with one |
 //! | [`opener`] | where connected streams come from |
 //! | [`trace`] | who reads what passes |
 //!
 //! # Threads
 //! Two per connection, both started by the vhost-user crate. One serves the frontend's socket; the *vring worker* does
-//! everything else, and it alone touches the model. They share atomics and locks that are held for a few instructions,
-//! never while anyone waits for the frontend: the vring worker blocks in SHMEM_MAP until the frontend answers, and a
-//! frontend may have requests of its own answered first.
+//! everything else, and it alone touches the model, but for neighbours in between its turns. They share atomics and locks
+//! that are held for a few instructions, never while anyone waits for the frontend: the vring worker blocks in SHMEM_MAP
+//! until the frontend answers, and a frontend may have requests of its own answered first.
 //!
 //! A *run* is the time from the start of the rings to their stop, which is the only sign of a reset that a backend
 //! gets. Each run has a model of its own. A ring is touched only under its lock and after a look at the run, so nothing
@@ -51,6 +51,7 @@ mod ranges;
 mod ring;
 pub mod serve;
 pub mod trace;
+mod turns;
 mod vfd_error;
 mod vfds;
 mod virtgpu;

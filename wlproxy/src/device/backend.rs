@@ -6,10 +6,12 @@ use super::frontend::{Requests, RunningFrontend};
 use super::neighbours::{Host, Presence};
 use super::poller::Poller;
 use super::ring::{Memory, Ring, Run, Runs, Vring};
+use super::turns::{Notes, Turns};
+use nix::sys::epoll::EpollFlags;
 use std::os::fd::{AsRawFd, RawFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::{io, iter};
 use vhost::vhost_user::message::VhostUserShMemConfig;
@@ -21,6 +23,9 @@ use vmm_sys_util::epoll::EventSet;
 /// What the vring worker calls the poller: the first number after the queues and the crate's own.
 pub(super) const POLLER_EVENT: u64 = NUM_QUEUES as u64 + 1;
 
+/// A device, and the run of the rings that it is for.
+type Started = (Run, Box<dyn Device>);
+
 /// One connection of a frontend.
 pub(super) struct Backend {
     options: Options,
@@ -30,10 +35,7 @@ pub(super) struct Backend {
     ended: AtomicBool,
     requests: Arc<Requests>,
     poller: Poller,
-    /// The vring worker's, and between its turns a visitor's.
-    device: Mutex<Option<(Run, Box<dyn Device>)>>,
-    /// Whether the vring worker waits for it.
-    wanted: AtomicBool,
+    device: Turns<Option<Started>>,
     /// This backend, for its neighbours.
     itself: Weak<Self>,
 }
@@ -50,8 +52,7 @@ impl Backend {
             runs: Runs::default(),
             ended: AtomicBool::new(false),
             poller,
-            device: Mutex::new(None),
-            wanted: AtomicBool::new(false),
+            device: Turns::new(None),
             itself: itself.clone(),
         }))
     }
@@ -73,6 +74,39 @@ impl Backend {
         self.runs.end();
         self.requests.announce();
         self.poller.waker().wake();
+    }
+
+    /// A turn of the device, which is told of events of the poller if those are what the vring worker was woken for, and
+    /// of streams that it was called for. Returns who is to be visited.
+    fn turn(
+        &self,
+        event: u16,
+        vrings: &[Vring],
+        device: &mut Option<Started>,
+        notes: Notes,
+    ) -> io::Result<Vec<Arc<dyn Host>>> {
+        let mut events = of_notes(notes);
+        // First of all: whoever stops or ends says so and then wakes, and what is woken for is taken here.
+        if u64::from(event) == POLLER_EVENT {
+            self.poller.ready(&mut events);
+        }
+        if self.ended.load(Ordering::SeqCst) {
+            *device = None;
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        if device.as_ref().is_some_and(|(run, _)| run.is_over()) {
+            tracing::info!(vm = self.options.vm, "the driver is gone");
+            *device = None;
+            // They are of what was its.
+            events.clear();
+        }
+        if device.is_none() {
+            let run = self.runs.current();
+            *device = self.start(&run, vrings).map(|device| (run, device));
+        }
+        let Some((_, device)) = device else { return Ok(Vec::new()) };
+        device.turn(&events);
+        Ok(device.calls())
     }
 
     /// A device for a run that just began.
@@ -114,6 +148,11 @@ impl Drop for Alarm<'_> {
             (self.0.on_panic)();
         }
     }
+}
+
+/// What has come over the streams that somebody has called for.
+fn of_notes(notes: Notes) -> Vec<(u64, EpollFlags)> {
+    notes.into_iter().map(|vfd| (vfd.into(), EpollFlags::EPOLLIN)).collect()
 }
 
 fn is_running(vring: &Vring) -> bool {
@@ -190,35 +229,13 @@ impl VhostUserBackend for Backend {
         _thread: usize,
     ) -> io::Result<()> {
         let _alarm = Alarm(&self.options);
-        self.wanted.store(true, Ordering::SeqCst);
-        let mut device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
-        self.wanted.store(false, Ordering::SeqCst);
-        let mut events = Vec::new();
-        // First of all: whoever stops or ends says so and then wakes, and what is woken for is taken here.
-        if u64::from(event) == POLLER_EVENT {
-            self.poller.ready(&mut events);
+        let (calls, again) =
+            self.device.work(|device, notes| self.turn(event, vrings, device, notes));
+        if again {
+            self.wake();
         }
-        if self.ended.load(Ordering::SeqCst) {
-            *device = None;
-            return Err(io::ErrorKind::ConnectionAborted.into());
-        }
-        if device.as_ref().is_some_and(|(run, _)| run.is_over()) {
-            tracing::info!(vm = self.options.vm, "the driver is gone");
-            *device = None;
-            // They are of what was its.
-            events.clear();
-        }
-        if device.is_none() {
-            let run = self.runs.current();
-            *device = self.start(&run, vrings).map(|device| (run, device));
-        }
-        let calls = device.as_mut().map_or_else(Vec::new, |(_, device)| {
-            device.turn(&events);
-            device.calls()
-        });
-        // Whoever is called on may be at work, and about to call on this one.
-        drop(device);
-        calls.iter().for_each(|host| host.visit());
+        // Not during the turn: whoever is visited may be at work, and about to visit this one.
+        calls?.iter().for_each(|host| host.visit());
         Ok(())
     }
 
@@ -231,19 +248,29 @@ impl VhostUserBackend for Backend {
 }
 
 impl Host for Backend {
+    fn call(&self, vfd: u32) {
+        self.device.call(vfd);
+    }
+
     fn visit(&self) {
-        // A visitor may come again and again, and locks aren't fair.
-        if self.wanted.load(Ordering::SeqCst) {
-            return;
+        let again = self.device.visit(|device, notes| {
+            // They are of what is over.
+            let Some((_, device)) = device.as_mut().filter(|(run, _)| !run.is_over()) else {
+                return;
+            };
+            let events = of_notes(notes);
+            // What goes wrong here is this device's, and the visitor goes on.
+            if panic::catch_unwind(AssertUnwindSafe(|| device.visited(&events))).is_err() {
+                (self.options.on_panic)();
+            }
+        });
+        // A visitor has one turn, and then its own work to do.
+        if again {
+            self.wake();
         }
-        // Nor is a device visited whose own thread has panicked.
-        let Ok(mut device) = self.device.try_lock() else { return };
-        let Some((_, device)) = device.as_mut().filter(|(run, _)| !run.is_over()) else { return };
-        let mut events = Vec::new();
-        self.poller.ready_for_others(&mut events);
-        // What goes wrong here is this device's, and the visitor goes on.
-        if panic::catch_unwind(AssertUnwindSafe(|| device.visited(&events))).is_err() {
-            (self.options.on_panic)();
-        }
+    }
+
+    fn wake(&self) {
+        self.poller.waker().wake();
     }
 }

@@ -1,6 +1,7 @@
 //! A context: one Wayland stream of a guest, with the relay of its link if it has one.
 
 use super::flow::{Incoming, Sent};
+use super::neighbours::Place;
 use super::opener::{Opened, Role};
 use super::poller::{Poller, Watched};
 use crate::counters::{self, Counters};
@@ -67,6 +68,10 @@ pub(super) struct Context {
     connection: Option<u64>,
     /// `None` when it is over.
     stream: Option<Watched<Stream>>,
+    /// At the link's end, if devices of this process are at both.
+    place: Option<Box<Place>>,
+    /// There may be something to read, though nobody would tell once more.
+    unread: bool,
     /// Nobody reads what is written, but what was written before can still be read.
     deaf: bool,
     /// On its way into the stream; fds wait here for a byte to go with.
@@ -98,6 +103,8 @@ impl Context {
             kind,
             connection,
             stream,
+            place: None,
+            unread: true,
             deaf: false,
             out: Batch::default(),
             queued_fds: 0,
@@ -110,6 +117,17 @@ impl Context {
     /// Number of the connection; the main context has none.
     pub(super) fn connection(&self) -> Option<u64> {
         self.connection
+    }
+
+    /// It is told by calls of what comes, as long as there is a place at the other end.
+    pub(super) fn take_place(&mut self, place: Place) {
+        self.place = Some(Box::new(place));
+    }
+
+    /// There may be something to read. Whether it may be read.
+    pub(super) fn is_told(&mut self) -> bool {
+        self.unread = true;
+        self.is_proven()
     }
 
     /// Takes what the guest sent, and when it was `taken` from the ring. There are no fds without bytes.
@@ -166,7 +184,14 @@ impl Context {
     /// Writes what the stream takes now.
     pub(super) fn flush(&mut self) -> Sent {
         let Some(stream) = self.stream.as_mut().filter(|_| !self.deaf) else { return Sent::Done };
-        match stream.flush() {
+        let before = stream.queued();
+        let flushed = stream.flush();
+        if stream.queued() < before
+            && let Some(place) = &self.place
+        {
+            place.wrote();
+        }
+        match flushed {
             Ok(true) => {
                 self.queued_fds = self.out.fds.len();
                 if let Some((commits, since)) = self.commits.take() {
@@ -189,12 +214,17 @@ impl Context {
         let Some(stream) = self.stream.as_mut() else { return Ok(Incoming::Nothing) };
         let (mut bytes, mut fds) = (Vec::new(), VecDeque::new());
         match stream.read(&mut bytes, &mut fds, limit)? {
-            Read::WouldBlock => return Ok(Incoming::Nothing),
+            Read::WouldBlock => {
+                self.unread = false;
+                return Ok(Incoming::Nothing);
+            }
             Read::Eof => {
-                self.stream = None;
+                (self.stream, self.place) = (None, None);
                 return Ok(Incoming::HangUp);
             }
             Read::Bytes(length) => {
+                // Linux ends a read early at bytes that fds came with; without any there was no more.
+                self.unread = length == limit || !fds.is_empty();
                 if let Some(numbers) = &self.numbers {
                     numbers.received_bytes.add(length as u64);
                 }
@@ -216,18 +246,25 @@ impl Context {
 
     /// Ends it from this side. Returns the stream if something still has to be written.
     pub(super) fn finish(&mut self) -> Option<Watched<Stream>> {
+        // Whoever is at the other end has to see the socket close, sooner or later.
+        self.place = None;
         self.stream.take().filter(|stream| stream.queued() > 0 && !self.deaf)
     }
 
     /// Waits for what there is to wait for; for bytes only if `may_read`.
     pub(super) fn watch(&mut self, may_read: bool) -> io::Result<()> {
-        let reads = may_read && !matches!(self.kind, Kind::Unproven(..));
+        let is_called = self.place.as_ref().is_some_and(|place| place.is_called());
+        let reads = may_read && self.is_proven() && (self.unread || !is_called);
         let Some(stream) = &mut self.stream else { return Ok(()) };
         let mut interest = EpollFlags::empty();
         interest.set(EpollFlags::EPOLLIN, reads);
         let writes = stream.queued() > 0 && !self.deaf && !stream.is_stuck();
         interest.set(EpollFlags::EPOLLOUT, writes);
         stream.watch((!interest.is_empty()).then_some(interest))
+    }
+
+    fn is_proven(&self) -> bool {
+        !matches!(self.kind, Kind::Unproven(..))
     }
 
     /// Whether what it has to write waits for something that no poller tells of.

@@ -33,13 +33,13 @@ pub enum Dialect {
 
 /// A device in one run of its rings.
 pub(super) trait Device: Send {
-    /// Does what there is to do: `events` of the poller, commands, answers of the opener, deliveries.
+    /// Does what there is to do: `events` of the poller or of others' calls, commands, answers of the opener, deliveries.
     fn turn(&mut self, events: &[(u64, EpollFlags)]);
 
     /// Takes to the guest what came over streams, on the thread of another device. Never waits for the frontend.
     fn visited(&mut self, events: &[(u64, EpollFlags)]);
 
-    /// Who has to be visited for what was written since the last call.
+    /// Calls those to whom something was written since the last time: they have to be visited.
     fn calls(&mut self) -> Vec<Arc<dyn Host>>;
 }
 
@@ -118,13 +118,11 @@ impl Dialect {
         };
         tracing::info!(vm, device = self.name(), relative, "the driver is up");
         let window = Window::new(vm, start.frontend, *window_size, relative, counters.clone());
-        let vfds = Vfds::new(start.poller.clone(), window, counters.clone());
-        let Start { options, features, memory, rings, poller, presence, .. } = start;
+        let vfds = Vfds::new(start.poller.clone(), window, counters.clone(), start.presence);
+        let Start { options, features, memory, rings, poller, .. } = start;
         match self {
-            Self::VirtioWl => {
-                Box::new(VirtioWl::new(options, features, vfds, rings, poller, presence))
-            }
-            Self::Virtgpu => Box::new(Virtgpu::new(options, vfds, memory, rings, poller, presence)),
+            Self::VirtioWl => Box::new(VirtioWl::new(options, features, vfds, rings, poller)),
+            Self::Virtgpu => Box::new(Virtgpu::new(options, vfds, memory, rings, poller)),
         }
     }
 

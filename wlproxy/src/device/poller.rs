@@ -70,29 +70,18 @@ impl Poller {
 
     /// Appends what is ready now as (key, flags). Doesn't wait.
     pub(super) fn ready(&self, found: &mut Vec<(u64, EpollFlags)>) {
-        self.look(|event| match event.data() {
-            WAKE => drop(self.waker.0.read()),
-            RETRY => {
-                let _ = self.retry.wait();
-                found.push((RETRY, event.events()));
-            }
-            key => found.push((key, event.events())),
-        });
-    }
-
-    /// The same for somebody else than the vring worker: what is meant for that one alone stays.
-    pub(super) fn ready_for_others(&self, found: &mut Vec<(u64, EpollFlags)>) {
-        self.look(|event| {
-            if !matches!(event.data(), WAKE | RETRY) {
-                found.push((event.data(), event.events()));
-            }
-        });
-    }
-
-    fn look(&self, take: impl FnMut(&EpollEvent)) {
         let mut events = [EpollEvent::empty(); EVENTS];
         let count = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
-        events[..count].iter().for_each(take);
+        for event in &events[..count] {
+            match event.data() {
+                WAKE => drop(self.waker.0.read()),
+                RETRY => {
+                    let _ = self.retry.wait();
+                    found.push((RETRY, event.events()));
+                }
+                key => found.push((key, event.events())),
+            }
+        }
     }
 
     /// Takes `inner` under its care, under `key`, waiting for nothing yet.

@@ -4,6 +4,7 @@ use super::allocation::Allocation;
 use super::arrival::Arrival;
 use super::context::{Context, End};
 use super::flow::Sent;
+use super::neighbours::{Host, Presence};
 use super::opener::Opened;
 use super::pipe::{Direction, Pipe};
 use super::poller::{Poller, Watched};
@@ -67,11 +68,17 @@ pub(super) struct Vfds {
     lingering: VecDeque<(u64, Watched<Stream>)>,
     next_lingering: u64,
     counters: Arc<Counters>,
+    presence: Option<Presence>,
 }
 
 impl Vfds {
-    /// None yet.
-    pub(super) fn new(poller: Poller, window: Window, counters: Arc<Counters>) -> Self {
+    /// None yet. `presence` is among devices of the same process.
+    pub(super) fn new(
+        poller: Poller,
+        window: Window,
+        counters: Arc<Counters>,
+        presence: Option<Presence>,
+    ) -> Self {
         Self {
             table: HashMap::new(),
             origins: HashMap::new(),
@@ -82,6 +89,7 @@ impl Vfds {
             lingering: VecDeque::new(),
             next_lingering: LINGERING,
             counters,
+            presence,
         }
     }
 
@@ -113,7 +121,10 @@ impl Vfds {
 
     /// A stream that was opened becomes context `id`.
     pub(super) fn add_context(&mut self, id: u32, opened: Opened) -> io::Result<()> {
-        let context = Context::new(opened, &self.poller, id.into(), self.counters.clone())?;
+        let mut context = Context::new(opened, &self.poller, id.into(), self.counters.clone())?;
+        if let (Some(presence), Some(connection)) = (&self.presence, context.connection()) {
+            context.take_place(presence.enter(connection, id));
+        }
         self.counters.contexts_opened.add(1);
         self.insert(id, Vfd::Context(context));
         Ok(())
@@ -298,6 +309,14 @@ impl Vfds {
         self.table.iter().filter(|(_, vfd)| stuck(vfd)).map(|(&id, _)| id).collect()
     }
 
+    /// There may be something to read from vfd `id`. Whether it may be read, whoever reads it.
+    pub(super) fn is_told(&mut self, id: u32) -> bool {
+        match self.table.get_mut(&id) {
+            Some(Vfd::Context(context)) => context.is_told(),
+            Some(Vfd::Pipe(_) | Vfd::Allocation(_) | Vfd::Reports(_)) | None => true,
+        }
+    }
+
     /// Waits for what vfd `id` has to wait for; for bytes only if `may_read`.
     pub(super) fn watch(&mut self, id: u32, may_read: bool) -> Result<(), End> {
         match self.table.get_mut(&id) {
@@ -310,6 +329,11 @@ impl Vfds {
             Some(Vfd::Pipe(pipe)) => Ok(pipe.watch(may_read)?),
             Some(Vfd::Allocation(_) | Vfd::Reports(_)) | None => Ok(()),
         }
+    }
+
+    /// Calls the devices to which something was written since the last time. They have to be visited.
+    pub(super) fn calls(&self) -> Vec<Arc<dyn Host>> {
+        self.presence.as_ref().map_or_else(Vec::new, Presence::calls)
     }
 
     fn insert(&mut self, id: u32, vfd: Vfd) {

@@ -19,7 +19,7 @@ mod outgoing;
 mod resources;
 
 use super::dialect::Device;
-use super::neighbours::{Host, Presence};
+use super::neighbours::Host;
 use super::opener::{Answers, Opener};
 use super::poller::{Poller, RETRY, Waker};
 use super::ring::{Chain, Memory, Reply, Ring};
@@ -100,7 +100,6 @@ pub(super) struct Virtgpu {
     trace_requests: Arc<trace::Requests>,
     traces: Traces,
     waker: Waker,
-    presence: Option<Presence>,
 }
 
 impl Virtgpu {
@@ -111,7 +110,6 @@ impl Virtgpu {
         memory: Memory,
         rings: [Ring; 2],
         poller: Poller,
-        presence: Option<Presence>,
     ) -> Self {
         let [control, cursor] = rings;
         const { assert!(QUEUE_CONTROL == 0 && QUEUE_CURSOR == 1) };
@@ -134,7 +132,6 @@ impl Virtgpu {
             trace_requests: options.traces.clone(),
             traces: Traces::new(&options.vm, poller),
             waker,
-            presence,
         }
     }
 
@@ -354,9 +351,7 @@ impl Device for Virtgpu {
     /// Memory that comes is mapped when the driver says so, later: nothing here asks the frontend.
     fn visited(&mut self, events: &[(u64, EpollFlags)]) {
         for &(key, flags) in events {
-            if flags == EpollFlags::EPOLLIN
-                && let Ok(id) = u32::try_from(key)
-            {
+            if let Ok(id) = u32::try_from(key) {
                 self.polled(id, flags);
             }
         }
@@ -364,7 +359,7 @@ impl Device for Virtgpu {
     }
 
     fn calls(&mut self) -> Vec<Arc<dyn Host>> {
-        self.presence.as_mut().map_or_else(Vec::new, Presence::calls)
+        self.vfds.calls()
     }
 }
 

@@ -10,7 +10,7 @@ mod transfer;
 
 use super::dialect::Device;
 use super::in_ring::InRing;
-use super::neighbours::{Host, Presence};
+use super::neighbours::Host;
 use super::opener::{Answers, OpenError, Opened, Opener, Target};
 use super::pipe::Direction;
 use super::poller::{Poller, RETRY, Waker};
@@ -86,7 +86,6 @@ pub(super) struct VirtioWl {
     trace_requests: Arc<trace::Requests>,
     traces: Traces,
     waker: Waker,
-    presence: Option<Presence>,
     /// Somebody else's thread is here, which must not wait for the frontend.
     visited: bool,
     /// What a visitor read and left, by vfd: it is for the vring worker, which may wait for the frontend.
@@ -101,7 +100,6 @@ impl VirtioWl {
         vfds: Vfds,
         rings: [Ring; 2],
         poller: Poller,
-        presence: Option<Presence>,
     ) -> Self {
         let [r#in, out] = rings;
         let waker = poller.waker();
@@ -124,7 +122,6 @@ impl VirtioWl {
             trace_requests: options.traces.clone(),
             traces: Traces::new(&options.vm, poller),
             waker,
-            presence,
             visited: false,
             left: VecDeque::new(),
         }
@@ -286,7 +283,6 @@ impl VirtioWl {
                 OpenError::Failed
             })
         });
-        self.enter(id);
         let code = match made {
             Ok(()) => {
                 self.refresh(id);
@@ -300,16 +296,6 @@ impl VirtioWl {
             Err(OpenError::Failed) => message::RESP_ERR,
         };
         self.answer(reply, code);
-    }
-
-    /// A context may be the end of a link.
-    fn enter(&mut self, id: u32) {
-        if let Some(presence) = &mut self.presence
-            && let Some(Vfd::Context(context)) = self.vfds.get(id)
-            && let Some(connection) = context.connection()
-        {
-            presence.enter(connection);
-        }
     }
 
     /// Tells of a vfd, as an answer or as an event. Maps it, if it is memory.
@@ -393,9 +379,7 @@ impl Device for VirtioWl {
         self.visited = true;
         self.in_budget = QUEUE_SIZE;
         for &(key, flags) in events {
-            if flags == EpollFlags::EPOLLIN
-                && let Ok(id) = u32::try_from(key)
-            {
+            if let Ok(id) = u32::try_from(key) {
                 self.polled(id, flags);
             }
         }
@@ -406,7 +390,7 @@ impl Device for VirtioWl {
     }
 
     fn calls(&mut self) -> Vec<Arc<dyn Host>> {
-        self.presence.as_mut().map_or_else(Vec::new, Presence::calls)
+        self.vfds.calls()
     }
 }
 

@@ -196,12 +196,6 @@ impl Virtgpu {
         }
         context.link = Link::Open(vfd);
         self.owners.insert(vfd, (id, 0));
-        if let (Some(presence), Some(Vfd::Context(context))) =
-            (&mut self.presence, self.vfds.get(vfd))
-            && let Some(connection) = context.connection()
-        {
-            presence.enter(connection);
-        }
         self.flows.insert(vfd, flow);
         self.resume(vfd);
         self.refresh(vfd);
@@ -377,12 +371,6 @@ impl Virtgpu {
         match std::mem::replace(&mut context.link, Link::Over) {
             Link::Open(vfd) => {
                 self.traces.end_context(&mut self.vfds, vfd);
-                if let (Some(presence), Some(Vfd::Context(context))) =
-                    (&mut self.presence, self.vfds.get(vfd))
-                    && let Some(connection) = context.connection()
-                {
-                    presence.leave(connection);
-                }
                 self.remove(vfd);
             }
             Link::Opening(_, flow) => flow.tickets().for_each(|ticket| self.finish(ticket)),

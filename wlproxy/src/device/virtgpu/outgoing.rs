@@ -109,14 +109,7 @@ impl Virtgpu {
         taken: Instant,
     ) -> Result<Sent, End> {
         let sent = match self.vfds.get_mut(vfd) {
-            Some(Vfd::Context(context)) => {
-                if let (Some(presence), Some(connection)) =
-                    (&mut self.presence, context.connection())
-                {
-                    presence.wrote(connection);
-                }
-                context.send(bytes, fds, taken)
-            }
+            Some(Vfd::Context(context)) => context.send(bytes, fds, taken),
             Some(Vfd::Pipe(pipe)) => Ok(pipe.send(bytes)),
             Some(Vfd::Reports(reporter)) => take_report(reporter.as_mut(), bytes),
             Some(Vfd::Allocation(_)) | None => Ok(Sent::Done),

@@ -1,6 +1,7 @@
 pub(in crate::device) mod driver;
 mod hostile;
 mod link;
+mod neighbours;
 mod reports;
 mod trace;
 mod visits;

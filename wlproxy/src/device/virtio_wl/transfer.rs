@@ -113,14 +113,7 @@ impl VirtioWl {
         taken: Instant,
     ) -> Sent {
         let sent = match self.vfds.get_mut(id) {
-            Some(Vfd::Context(context)) => {
-                if let (Some(presence), Some(connection)) =
-                    (&mut self.presence, context.connection())
-                {
-                    presence.wrote(connection);
-                }
-                context.send(bytes, fds, taken)
-            }
+            Some(Vfd::Context(context)) => context.send(bytes, fds, taken),
             Some(Vfd::Pipe(pipe)) => Ok(pipe.send(bytes)),
             Some(Vfd::Reports(reporter)) => take_report(reporter.as_mut(), bytes),
             Some(Vfd::Allocation(_)) | None => Ok(Sent::Done),
@@ -176,12 +169,6 @@ impl VirtioWl {
     /// Removes a vfd and all that waits for it.
     fn forget(&mut self, id: u32) -> bool {
         self.traces.end_context(&mut self.vfds, id);
-        if let (Some(presence), Some(Vfd::Context(context))) =
-            (&mut self.presence, self.vfds.get(id))
-            && let Some(connection) = context.connection()
-        {
-            presence.leave(connection);
-        }
         let existed = self.vfds.remove(id);
         self.buffers.forget(id);
         if let Some(flow) = self.flows.remove(&id) {
@@ -228,6 +215,7 @@ impl VirtioWl {
             }
         }
         if flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP)
+            && self.vfds.is_told(id)
             && self.may_read(id)
         {
             self.receive(id);

@@ -97,9 +97,9 @@ impl Driver {
         let frontend = FakeFrontend::default();
         let size = options.window_size;
         let window = Window::new("test", Box::new(frontend.clone()), size, true, counters.clone());
-        let vfds = Vfds::new(poller.clone(), window, counters.clone());
+        let vfds = Vfds::new(poller.clone(), window, counters.clone(), None);
         let rings = vrings.map(|vring| Ring::new(vring, memory.clone(), runs.current()));
-        let device = Virtgpu::new(&options, vfds, memory.clone(), rings, poller.clone(), None);
+        let device = Virtgpu::new(&options, vfds, memory.clone(), rings, poller.clone());
         Self {
             memory,
             avail: 0,

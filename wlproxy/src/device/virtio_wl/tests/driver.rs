@@ -2,6 +2,7 @@
 
 use crate::counters::Counters;
 use crate::device::dialect::Device;
+use crate::device::neighbours::{Host, Presence};
 use crate::device::opener::{Answer, Opened, Opener, Role, Target};
 use crate::device::poller::Poller;
 use crate::device::ring::{Memory, Ring, Runs, Vring};
@@ -11,6 +12,7 @@ use crate::device::window::Window;
 use crate::device::window::tests::FakeFrontend;
 use crate::device::{Dialect, Options, Side, trace};
 use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::epoll::EpollFlags;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -80,6 +82,15 @@ impl Driver {
     }
 
     pub(super) fn with_features(side: Side, features: u64) -> Self {
+        Self::start(side, features, None)
+    }
+
+    /// One device among others in its process.
+    pub(super) fn among(side: Side, presence: Presence) -> Self {
+        Self::start(side, 1 << 1 | 1 << 3, Some(presence))
+    }
+
+    fn start(side: Side, features: u64, presence: Option<Presence>) -> Self {
         let memory = Memory::new(GuestMemoryMmap::from_ranges(&[(GuestAddress(0), RAM)]).unwrap());
         let vrings = [0, 1].map(|queue| {
             let vring: Vring = VringMutex::new(memory.clone(), QUEUE as u16).unwrap();
@@ -111,9 +122,9 @@ impl Driver {
             features & 1 << 3 != 0,
             counters.clone(),
         );
-        let vfds = Vfds::new(poller.clone(), window, counters.clone());
+        let vfds = Vfds::new(poller.clone(), window, counters.clone(), presence);
         let rings = vrings.clone().map(|vring| Ring::new(vring, memory.clone(), runs.current()));
-        let device = Some(VirtioWl::new(&options, features, vfds, rings, poller.clone(), None));
+        let device = Some(VirtioWl::new(&options, features, vfds, rings, poller.clone()));
         let mut driver = Self {
             memory,
             vrings,
@@ -193,11 +204,24 @@ impl Driver {
         panic!("the device spins");
     }
 
-    /// Another device's thread comes by.
-    pub(super) fn visit(&mut self) {
-        let mut events = Vec::new();
-        self.poller.ready_for_others(&mut events);
-        self.device.as_mut().unwrap().visited(&events);
+    /// Another device's thread comes by, which has called for vfd `id`.
+    pub(super) fn visit(&mut self, id: u32) {
+        self.device.as_mut().unwrap().visited(&[(id.into(), EpollFlags::EPOLLIN)]);
+    }
+
+    /// A turn after which nothing is left of a call for vfd `id`.
+    pub(super) fn turn_for(&mut self, id: u32) {
+        self.device.as_mut().unwrap().turn(&[(id.into(), EpollFlags::EPOLLIN)]);
+    }
+
+    /// The devices that it has to visit after its last turn.
+    pub(super) fn calls(&mut self) -> Vec<Arc<dyn Host>> {
+        self.device.as_mut().unwrap().calls()
+    }
+
+    /// Whether its own thread would be woken now.
+    pub(super) fn is_woken(&self) -> bool {
+        poll(&mut [PollFd::new(self.poller.as_fd(), PollFlags::POLLIN)], 0u8) == Ok(1)
     }
 
     /// Waits until the device has something to do by itself, and lets it.
@@ -262,17 +286,22 @@ impl Driver {
 
     /// Opens context `id` and returns the other end.
     pub(super) fn open(&mut self, id: u32, role: Role) -> UnixStream {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        self.open_with(id, ours, role);
+        theirs.set_nonblocking(true).unwrap();
+        theirs
+    }
+
+    /// Opens context `id`, which gets `stream`.
+    pub(super) fn open_with(&mut self, id: u32, stream: UnixStream, role: Role) {
         let bytes = bytemuck::bytes_of(&new(message::VFD_NEW_CTX, id)).to_vec();
         let slot = self.submit(&bytes[..12], 64);
         assert_eq!(self.answer(slot), None, "answered before the stream is there");
-        let (ours, theirs) = UnixStream::pair().unwrap();
         let (_, answer) =
             self.opener.0.lock().unwrap().pop_front().expect("a request for a stream");
-        answer(Ok(Opened { stream: ours, role }));
+        answer(Ok(Opened { stream, role }));
         self.turn();
         assert_eq!(self.kind(slot), Some(message::RESP_VFD_NEW));
-        theirs.set_nonblocking(true).unwrap();
-        theirs
     }
 
     pub(super) fn send(&mut self, id: u32, bytes: &[u8], vfds: &[u32]) -> u16 {

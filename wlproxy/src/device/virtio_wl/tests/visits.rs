@@ -20,7 +20,7 @@ fn a_visitor_takes_bytes_to_the_guest() {
     let mut driver = Driver::new(Side::Client);
     let peer = link(&mut driver, 1);
     give(&peer, &report("hello"), []);
-    driver.visit();
+    driver.visit(1);
     assert!(is_delivered(&mut driver));
 }
 
@@ -29,11 +29,11 @@ fn what_has_to_be_mapped_is_left_to_the_devices_own_thread_and_stays_in_order() 
     let mut driver = Driver::new(Side::Client);
     let peer = link(&mut driver, 1);
     give(&peer, &wayland::keymap(), [memory::allocate("test", 4096).unwrap()]);
-    driver.visit();
+    driver.visit(1);
     assert_eq!(maps(&driver), 0);
     assert!(!is_delivered(&mut driver));
     give(&peer, &report("later"), []);
-    driver.visit();
+    driver.visit(1);
     assert!(!is_delivered(&mut driver), "nothing overtakes it");
     driver.wait();
     assert_eq!(maps(&driver), 1);
@@ -56,7 +56,7 @@ fn a_hang_up_and_commands_wait_for_the_devices_own_thread() {
         size_of::<super::VfdNew>() as u32,
     );
     drop(peer);
-    driver.visit();
+    driver.visit(1);
     assert!(!is_delivered(&mut driver) && driver.answer(slot).is_none());
     driver.wait();
     assert!(driver.answer(slot).is_some());
@@ -70,7 +70,7 @@ fn a_fault_is_left_with_what_came_before_it() {
     // An event of an object that doesn't exist, behind memory.
     let sent = [wayland::keymap(), wayland::bad_event()].concat();
     give(&peer, &sent, [memory::allocate("test", 4096).unwrap()]);
-    driver.visit();
+    driver.visit(1);
     assert_eq!(maps(&driver), 0);
     assert!(!is_delivered(&mut driver));
     driver.wait();
