@@ -80,9 +80,9 @@ pub struct World {
 
 impl World {
     /// Everything on top of `channel`.
-    pub fn new(channel: Box<dyn Channel>) -> io::Result<Self> {
+    pub fn new(mut channel: Box<dyn Channel>) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        epoll.add(channel.poll_fd(), EpollEvent::new(EpollFlags::EPOLLIN, CHANNEL))?;
+        channel.join(&epoll, CHANNEL)?;
         let rest = TimerFd::new(
             ClockId::CLOCK_MONOTONIC,
             TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC,

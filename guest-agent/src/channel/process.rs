@@ -26,6 +26,7 @@ use duplicate::duplicate;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use ram::Ram;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -69,8 +70,10 @@ pub struct ProcessChannel {
     ram: Arc<Ram>,
     driver: Driver,
     epoll: Epoll,
-    /// Only kept open for `epoll`.
-    _call: OwnedFd,
+    /// Only kept open for `epoll`, and for the one that was joined.
+    call: OwnedFd,
+    /// Another set tells of calls, each once. So they needn't be read.
+    joined: bool,
     patience: Duration,
     lost: Option<String>,
 }
@@ -91,7 +94,8 @@ impl ProcessChannel {
         epoll.add(vmm.connection(), hang_up).map_err(lost)?;
         let driver = driver(&vmm, &ram);
         let patience = PATIENCE;
-        let mut channel = Self { vmm, ram, driver, epoll, _call: call, patience, lost: None };
+        let (joined, lost) = (false, None);
+        let mut channel = Self { vmm, ram, driver, epoll, call, joined, patience, lost };
         channel.start()?;
         Ok(channel)
     }
@@ -151,14 +155,7 @@ impl ProcessChannel {
     fn try_turn(&mut self, timeout: EpollTimeout) -> Result<(), Error> {
         // A call is what is nearly always there, and then nothing else has to be asked.
         if !self.take_call()? {
-            let mut ready = [EpollEvent::empty(); 2];
-            let count = match self.epoll.wait(&mut ready, timeout) {
-                Err(Errno::EINTR) => 0,
-                other => other.map_err(lost)?,
-            };
-            if ready[..count].iter().any(|event| event.data() == CONNECTION) {
-                return Err(Error::Lost("the device hung up".into()));
-            }
+            self.look(timeout)?;
             // Before the rings are looked at, so that a later call wakes us again.
             self.take_call()?;
         }
@@ -166,11 +163,34 @@ impl ProcessChannel {
         self.kick()
     }
 
+    /// What [`ProcessChannel::turn`] does once the set that was joined has told of something.
+    fn try_told(&mut self) -> Result<(), Error> {
+        self.driver.pump().map_err(lost)?;
+        if self.driver.events().is_empty() {
+            // It may have told of the end.
+            self.look(EpollTimeout::ZERO)?;
+        }
+        self.kick()
+    }
+
+    /// Waits until the device has called, up to `timeout`. Fails if it is gone.
+    fn look(&self, timeout: EpollTimeout) -> Result<(), Error> {
+        let mut ready = [EpollEvent::empty(); 2];
+        let count = match self.epoll.wait(&mut ready, timeout) {
+            Err(Errno::EINTR) => 0,
+            other => other.map_err(lost)?,
+        };
+        match ready[..count].iter().any(|event| event.data() == CONNECTION) {
+            true => Err(Error::Lost("the device hung up".into())),
+            false => Ok(()),
+        }
+    }
+
     /// Whether the device called.
     fn take_call(&self) -> Result<bool, Error> {
         match self.vmm.call().read() {
             Ok(_) => Ok(true),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
             Err(error) => Err(lost(error)),
         }
     }
@@ -247,8 +267,22 @@ impl Channel for ProcessChannel {
         self.epoll.0.as_fd()
     }
 
+    fn join(&mut self, epoll: &Epoll, key: u64) -> io::Result<()> {
+        let told_once = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+        epoll.add(&self.call, EpollEvent::new(told_once, key))?;
+        epoll.add(self.vmm.connection(), EpollEvent::new(EpollFlags::EPOLLRDHUP, key))?;
+        self.joined = true;
+        Ok(())
+    }
+
     fn dispatch(&mut self, events: &mut Vec<Event>) -> Result<(), Error> {
-        self.turn(EpollTimeout::ZERO)?;
+        if self.joined {
+            self.check()?;
+            let told = self.try_told();
+            self.keep(told)?;
+        } else {
+            self.turn(EpollTimeout::ZERO)?;
+        }
         events.append(self.driver.events());
         Ok(())
     }

@@ -443,6 +443,47 @@ fn counts_what_is_left() {
 }
 
 #[test]
+fn a_set_that_was_joined_tells_of_each_call_once_and_of_the_end() {
+    let mut lab = Lab::new(Options::default());
+    let context = lab.context();
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+    lab.channel.join(&epoll, 7).unwrap();
+    let told = |patience: u16| {
+        let mut ready = [EpollEvent::empty(); 2];
+        let count = epoll.wait(&mut ready, EpollTimeout::from(patience)).unwrap();
+        assert!(ready[..count].iter().all(|event| event.data() == 7));
+        count
+    };
+    let mut bytes = Vec::new();
+    // What came before, and calls that a wait for an answer has left.
+    while told(0) > 0 {
+        lab.channel.dispatch(&mut lab.events).unwrap();
+    }
+    for round in 0..3 {
+        assert_eq!(lab.channel.send(context, b"echo", &[]).unwrap(), Sent::Accepted);
+        lab.events.clear();
+        while lab.events.is_empty() {
+            assert_eq!(told(scenarios::PATIENCE), 1, "round {round}");
+            lab.channel.dispatch(&mut lab.events).unwrap();
+        }
+        assert_eq!(lab.events, [Event::Readable(context)]);
+        assert!(matches!(lab.channel.receive(context, &mut bytes), Ok(Received::Message(_))));
+        // Somebody waits meanwhile, for whom calls have to count.
+        lab.channel.allocate(4096).unwrap();
+    }
+    assert_eq!(bytes, b"echoechoecho");
+    let Lab { mut channel, daemon, .. } = lab;
+    drop(daemon);
+    let ended = loop {
+        assert!(told(scenarios::PATIENCE) > 0);
+        if let Err(error) = channel.dispatch(&mut Vec::new()) {
+            break error;
+        }
+    };
+    assert!(matches!(ended, Error::Lost(_)), "{ended}");
+}
+
+#[test]
 fn nothing_is_left() {
     crate::alone::run("channel::process::tests::counts_what_is_left");
 }
