@@ -7,11 +7,10 @@ use super::neighbours::{Host, Presence};
 use super::poller::Poller;
 use super::ring::{Memory, Ring, Run, Runs, Vring};
 use super::turns::{Notes, Turns};
-use nix::sys::epoll::EpollFlags;
-use std::os::fd::{AsRawFd, RawFd};
+use nix::sys::epoll::{Epoll, EpollFlags, EpollTimeout};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 use std::{io, iter};
 use vhost::vhost_user::message::VhostUserShMemConfig;
@@ -19,9 +18,6 @@ use vhost::vhost_user::{Backend as Channel, VhostUserProtocolFeatures, VhostUser
 use vhost_user_backend::{VhostUserBackend, VringT};
 use virtio_queue::QueueT;
 use vmm_sys_util::epoll::EventSet;
-
-/// What the vring worker calls the poller: the first number after the queues and the crate's own.
-pub(super) const POLLER_EVENT: u64 = NUM_QUEUES as u64 + 1;
 
 /// A device, and the run of the rings that it is for.
 type Started = (Run, Box<dyn Device>);
@@ -34,7 +30,8 @@ pub(super) struct Backend {
     runs: Runs,
     ended: AtomicBool,
     requests: Arc<Requests>,
-    poller: Poller,
+    /// Known once there is a vring worker, which is before anything can happen.
+    poller: OnceLock<Poller>,
     device: Turns<Option<Started>>,
     /// This backend, for its neighbours.
     itself: Weak<Self>,
@@ -42,25 +39,23 @@ pub(super) struct Backend {
 
 impl Backend {
     /// A backend that nothing is known to yet. `memory` is what the frontend's announcements are kept in.
-    pub(super) fn new(options: Options, memory: Memory) -> io::Result<Arc<Self>> {
-        let poller = Poller::new()?;
-        Ok(Arc::new_cyclic(|itself| Self {
+    pub(super) fn new(options: Options, memory: Memory) -> Arc<Self> {
+        Arc::new_cyclic(|itself| Self {
             requests: Arc::new(Requests::new(&options.vm, memory.clone())),
             options,
             memory,
             features: AtomicU64::new(0),
             runs: Runs::default(),
             ended: AtomicBool::new(false),
-            poller,
+            poller: OnceLock::new(),
             device: Turns::new(None),
             itself: itself.clone(),
-        }))
+        })
     }
 
-    /// The fd that the vring worker has to wait for, as [`POLLER_EVENT`].
-    pub(super) fn poll_fd(&self) -> RawFd {
-        use std::os::fd::AsFd;
-        self.poller.as_fd().as_raw_fd()
+    /// `epoll` is what the vring worker waits for.
+    pub(super) fn join(&self, epoll: Epoll) -> io::Result<()> {
+        self.poller.set(Poller::new(epoll)?).map_err(|_| io::ErrorKind::AlreadyExists.into())
     }
 
     /// Lets the vring worker end, once it is done with what it does.
@@ -73,23 +68,38 @@ impl Backend {
     fn stop(&self) {
         self.runs.end();
         self.requests.announce();
-        self.poller.waker().wake();
+        self.wake();
     }
 
-    /// A turn of the device, which is told of events of the poller if those are what the vring worker was woken for, and
-    /// of streams that it was called for. Returns who is to be visited.
+    /// A turn of the vring worker, which has taken `events` from the poller. Fails once the backend has ended.
     fn turn(
         &self,
-        event: u16,
+        poller: &Poller,
         vrings: &[Vring],
-        device: &mut Option<Started>,
-        notes: Notes,
-    ) -> io::Result<Vec<Arc<dyn Host>>> {
-        let mut events = of_notes(notes);
-        // First of all: whoever stops or ends says so and then wakes, and what is woken for is taken here.
-        if u64::from(event) == POLLER_EVENT {
-            self.poller.ready(&mut events);
+        events: &mut Vec<(u64, EpollFlags)>,
+    ) -> io::Result<()> {
+        let (calls, again) = self.device.work(|device, notes| {
+            events.extend(of_notes(notes));
+            self.work(poller, vrings, events, device)
+        });
+        if again {
+            self.wake();
         }
+        // Not during the turn: whoever is visited may be at work, and about to visit this one.
+        calls?.iter().for_each(|host| host.visit());
+        Ok(())
+    }
+
+    /// What the vring worker does in its turn. Returns who is to be visited.
+    ///
+    /// The events were taken before: whoever stops or ends says so and then wakes, and what was woken for is seen here.
+    fn work(
+        &self,
+        poller: &Poller,
+        vrings: &[Vring],
+        events: &mut Vec<(u64, EpollFlags)>,
+        device: &mut Option<Started>,
+    ) -> io::Result<Vec<Arc<dyn Host>>> {
         if self.ended.load(Ordering::SeqCst) {
             *device = None;
             return Err(io::ErrorKind::ConnectionAborted.into());
@@ -102,15 +112,15 @@ impl Backend {
         }
         if device.is_none() {
             let run = self.runs.current();
-            *device = self.start(&run, vrings).map(|device| (run, device));
+            *device = self.start(&run, vrings, poller).map(|device| (run, device));
         }
         let Some((_, device)) = device else { return Ok(Vec::new()) };
-        device.turn(&events);
+        device.turn(events);
         Ok(device.calls())
     }
 
     /// A device for a run that just began.
-    fn start(&self, run: &Run, vrings: &[Vring]) -> Option<Box<dyn Device>> {
+    fn start(&self, run: &Run, vrings: &[Vring], poller: &Poller) -> Option<Box<dyn Device>> {
         let vrings: &[Vring; NUM_QUEUES] = vrings.first_chunk()?;
         if !vrings.iter().all(is_running) {
             return None;
@@ -132,7 +142,7 @@ impl Backend {
                 rings: vrings
                     .each_ref()
                     .map(|vring| Ring::new((*vring).clone(), self.memory.clone(), run.clone())),
-                poller: self.poller.clone(),
+                poller: poller.clone(),
                 presence,
             }),
         )
@@ -219,24 +229,40 @@ impl VhostUserBackend for Backend {
         Ok(())
     }
 
-    /// Fails only to end the vring worker, which it does after [`Backend::end`]. (The crate has an event for that, but
-    /// never closes its fd.)
+    /// From here the vring worker waits by itself until the crate has something to do: the crate would tell of one fd at a
+    /// time, and not which it is.
+    ///
+    /// Fails to end the vring worker, which it does after [`Backend::end`]. (The crate has an event for that, but never
+    /// closes its fd.)
     fn handle_event(
         &self,
-        event: u16,
+        _event: u16,
         _set: EventSet,
         vrings: &[Vring],
         _thread: usize,
     ) -> io::Result<()> {
         let _alarm = Alarm(&self.options);
-        let (calls, again) =
-            self.device.work(|device, notes| self.turn(event, vrings, device, notes));
-        if again {
-            self.wake();
+        let Some(poller) = self.poller.get() else { return Ok(()) };
+        let mut events = Vec::new();
+        // The crate may have taken more events together with this one. Kicks among them it has to read itself, and fails
+        // if they were. Those aren't read yet, so they are seen here.
+        let mut stays = !poller.wait(&mut events, EpollTimeout::ZERO)?.concerns_crate();
+        loop {
+            self.turn(poller, vrings, &mut events)?;
+            if !stays {
+                return Ok(());
+            }
+            events.clear();
+            let woken = poller.wait(&mut events, EpollTimeout::NONE)?;
+            for (vring, _) in vrings.iter().zip(woken.kicked).filter(|(_, kicked)| *kicked) {
+                match vring.read_kick() {
+                    // The frontend has changed it meanwhile.
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    read => drop(read?),
+                }
+            }
+            stays = !woken.theirs;
         }
-        // Not during the turn: whoever is visited may be at work, and about to visit this one.
-        calls?.iter().for_each(|host| host.visit());
-        Ok(())
     }
 
     fn get_shmem_config(&self) -> io::Result<VhostUserShMemConfig> {
@@ -271,6 +297,8 @@ impl Host for Backend {
     }
 
     fn wake(&self) {
-        self.poller.waker().wake();
+        if let Some(poller) = self.poller.get() {
+            poller.waker().wake();
+        }
     }
 }

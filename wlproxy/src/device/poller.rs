@@ -1,23 +1,37 @@
-//! Which fds the device waits for. One epoll that stands inside the vring worker's own.
+//! Which fds the vring worker waits for: the device's, beside those of the vhost-user crate.
+//!
+//! All are in the crate's own epoll set. A set of ours inside of that would cost each message one more system call, and a
+//! longer way to wake the thread.
 
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use super::dialect::NUM_QUEUES;
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use std::io;
 use std::ops::{Deref, DerefMut};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Most events taken at once; the rest stays for the next turn. A size of a stack array, nothing depends on it.
 const EVENTS: usize = 64;
 
+/// The crate takes so many of the lowest bits of what an event carries for its number; in the others is our key.
+const NUMBER_BITS: u32 = 16;
+
+/// The number of the crate's own event: the first after those of the queues.
+const THEIRS: u64 = NUM_QUEUES as u64;
+
+/// The number of all events of ours.
+const OURS: u64 = THEIRS + 1;
+
 /// The key that no vfd has: somebody rang the [`Waker`].
-const WAKE: u64 = u64::MAX;
+const WAKE: u64 = u64::MAX >> NUMBER_BITS;
 
 /// The key that no vfd has either: [`Poller::retry_later`] is due.
-pub(super) const RETRY: u64 = u64::MAX - 1;
+pub(super) const RETRY: u64 = WAKE - 1;
 
 /// How long it takes to be due. Short beside a person's patience, long beside the cost of a look at all contexts.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
@@ -34,6 +48,22 @@ impl Waker {
     }
 }
 
+/// What is ready beside the device's own fds.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Woken {
+    /// Queues that were kicked. Their kicks are still to be read.
+    pub(super) kicked: [bool; NUM_QUEUES],
+    /// The crate has something to do.
+    pub(super) theirs: bool,
+}
+
+impl Woken {
+    /// Whether the crate knows, or will know, of an event here.
+    pub(super) fn concerns_crate(&self) -> bool {
+        self.theirs || self.kicked.contains(&true)
+    }
+}
+
 /// An epoll and the event that wakes it.
 #[derive(Debug, Clone)]
 pub(super) struct Poller {
@@ -43,14 +73,13 @@ pub(super) struct Poller {
 }
 
 impl Poller {
-    /// Waits for nothing but its waker.
-    pub(super) fn new() -> io::Result<Self> {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    /// Waits for nothing in `epoll` but its waker, beside what others do there.
+    pub(super) fn new(epoll: Epoll) -> io::Result<Self> {
         let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        epoll.add(&event, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
+        epoll.add(&event, carrying(EpollFlags::EPOLLIN, WAKE))?;
         let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
         let retry = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
-        epoll.add(&retry, EpollEvent::new(EpollFlags::EPOLLIN, RETRY))?;
+        epoll.add(&retry, carrying(EpollFlags::EPOLLIN, RETRY))?;
         Ok(Self { epoll: Arc::new(epoll), waker: Waker(Arc::new(event)), retry: Arc::new(retry) })
     }
 
@@ -68,20 +97,34 @@ impl Poller {
         Ok(())
     }
 
-    /// Appends what is ready now as (key, flags). Doesn't wait.
-    pub(super) fn ready(&self, found: &mut Vec<(u64, EpollFlags)>) {
+    /// Waits until something is ready, up to `timeout`. Appends what is the device's as (key, flags).
+    pub(super) fn wait(
+        &self,
+        found: &mut Vec<(u64, EpollFlags)>,
+        timeout: EpollTimeout,
+    ) -> io::Result<Woken> {
         let mut events = [EpollEvent::empty(); EVENTS];
-        let count = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
+        let count = match self.epoll.wait(&mut events, timeout) {
+            Err(Errno::EINTR) => 0,
+            count => count?,
+        };
+        let mut woken = Woken::default();
         for event in &events[..count] {
-            match event.data() {
-                WAKE => drop(self.waker.0.read()),
-                RETRY => {
+            let (key, number) = (event.data() >> NUMBER_BITS, event.data() & !(!0 << NUMBER_BITS));
+            match (number, key) {
+                (OURS, WAKE) => drop(self.waker.0.read()),
+                (OURS, RETRY) => {
                     let _ = self.retry.wait();
                     found.push((RETRY, event.events()));
                 }
-                key => found.push((key, event.events())),
+                (OURS, key) => found.push((key, event.events())),
+                (queue, _) => match woken.kicked.get_mut(queue as usize) {
+                    Some(kicked) => *kicked = true,
+                    None => woken.theirs = true,
+                },
             }
         }
+        Ok(woken)
     }
 
     /// Takes `inner` under its care, under `key`, waiting for nothing yet.
@@ -90,10 +133,9 @@ impl Poller {
     }
 }
 
-impl AsFd for Poller {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.epoll.0.as_fd()
-    }
+/// An event that carries a key of ours.
+fn carrying(flags: EpollFlags, key: u64) -> EpollEvent {
+    EpollEvent::new(flags, key << NUMBER_BITS | OURS)
 }
 
 /// Something with an fd, and what is waited for on it.
@@ -115,9 +157,9 @@ impl<T: AsFd> Watched<T> {
             return Ok(());
         }
         match (self.interest, interest) {
-            (None, Some(flags)) => self.epoll.add(&self.inner, EpollEvent::new(flags, self.key))?,
+            (None, Some(flags)) => self.epoll.add(&self.inner, carrying(flags, self.key))?,
             (Some(_), Some(flags)) => {
-                self.epoll.modify(&self.inner, &mut EpollEvent::new(flags, self.key))?;
+                self.epoll.modify(&self.inner, &mut carrying(flags, self.key))?;
             }
             (_, None) => self.epoll.delete(&self.inner)?,
         }
@@ -154,13 +196,56 @@ impl<T: AsFd> Drop for Watched<T> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use nix::sys::epoll::EpollCreateFlags;
     use nix::unistd::{dup, pipe2, write};
+    use std::os::fd::BorrowedFd;
+
+    impl Poller {
+        /// A set of its own.
+        pub(in crate::device) fn alone() -> Self {
+            Self::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap()).unwrap()
+        }
+
+        /// Appends what is ready now.
+        pub(in crate::device) fn ready(&self, found: &mut Vec<(u64, EpollFlags)>) {
+            assert_eq!(self.wait(found, EpollTimeout::ZERO).unwrap(), Woken::default());
+        }
+    }
+
+    impl AsFd for Poller {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.epoll.0.as_fd()
+        }
+    }
+
+    #[test]
+    fn events_of_the_crate_are_told_apart() {
+        let poller = Poller::alone();
+        let files: Vec<_> = (0..4).map(|_| EventFd::from_value(1).unwrap()).collect();
+        let mut watched = poller.watched(1 << 40, &files[3]);
+        watched.watch(Some(EpollFlags::EPOLLIN)).unwrap();
+        // As the crate does it.
+        for (number, file) in (0..).zip(&files[..3]) {
+            poller.epoll.add(file, EpollEvent::new(EpollFlags::EPOLLIN, number)).unwrap();
+        }
+        poller.waker().wake();
+        let (mut found, mut kicked) = (Vec::new(), [false, false]);
+        let woken = poller.wait(&mut found, EpollTimeout::ZERO).unwrap();
+        assert_eq!(woken, Woken { kicked: [true, true], theirs: true });
+        assert_eq!(found, [(1 << 40, EpollFlags::EPOLLIN)]);
+        poller.epoll.delete(&files[0]).unwrap();
+        poller.epoll.delete(&files[2]).unwrap();
+        kicked[1] = true;
+        let woken = poller.wait(&mut found, EpollTimeout::ZERO).unwrap();
+        assert_eq!(woken, Woken { kicked, theirs: false });
+        assert!(woken.concerns_crate());
+    }
 
     #[test]
     fn a_watched_end_leaves_nothing_behind_when_a_peer_holds_the_same_file() {
-        let poller = Poller::new().unwrap();
+        let poller = Poller::alone();
         let (read, writer) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
         let other = dup(&read).unwrap();
         let mut watched = poller.watched(7, read);
@@ -178,7 +263,7 @@ mod tests {
 
     #[test]
     fn the_waker_is_heard_once() {
-        let poller = Poller::new().unwrap();
+        let poller = Poller::alone();
         poller.waker().wake();
         let mut found = Vec::new();
         let ready = || nix::poll::PollFd::new(poller.as_fd(), nix::poll::PollFlags::POLLIN);
@@ -190,7 +275,7 @@ mod tests {
 
     #[test]
     fn what_is_to_be_tried_again_is_due_once() {
-        let poller = Poller::new().unwrap();
+        let poller = Poller::alone();
         let mut found = Vec::new();
         poller.retry_later().unwrap();
         poller.retry_later().unwrap();

@@ -1,9 +1,10 @@
 //! One frontend connection, from its start to its end.
 
 use super::Options;
-use super::backend::{Backend, POLLER_EVENT};
+use super::backend::Backend;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::Epoll;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -11,7 +12,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use vhost::vhost_user::{Error as VhostUserError, Listener};
 use vhost_user_backend::{Error as DaemonError, ShutdownHandle, VhostUserDaemon};
 use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
-use vmm_sys_util::epoll::EventSet;
 
 /// Ends [`serve`] from another thread, now and for ever. Clones stop the same.
 #[derive(Clone)]
@@ -75,13 +75,13 @@ pub fn serve(listener: &mut Listener, options: &Options, stop: &Stop) -> io::Res
     }
     // Everything is new for each connection: the crate never forgets who owned a device.
     let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
-    let backend = Backend::new(options.clone(), memory.clone())?;
+    let backend = Backend::new(options.clone(), memory.clone());
     let mut daemon = VhostUserDaemon::new(format!("vhost-{}", options.vm), backend.clone(), memory)
         .map_err(broken)?;
     // Dropped before the daemon, which waits for the vring worker.
     let worker = EndWorker(backend);
     for handler in daemon.get_epoll_handlers() {
-        handler.register_listener(worker.0.poll_fd(), EventSet::IN, POLLER_EVENT)?;
+        worker.0.join(epoll_of(&*handler)?)?;
     }
     daemon.start(listener).map_err(broken)?;
     if !stop.serves(daemon.shutdown_handle()) {
@@ -117,6 +117,14 @@ impl Drop for EndWorker {
 /// The crate's errors don't implement `Error`.
 fn broken(error: DaemonError) -> io::Error {
     io::Error::other(error.to_string())
+}
+
+/// What a vring worker waits for.
+#[expect(unsafe_code, reason = "an epoll handler has an fd, but doesn't lend it out")]
+fn epoll_of(handler: &impl AsRawFd) -> io::Result<Epoll> {
+    // SAFETY: the handler's epoll stays open while it is borrowed.
+    let epoll = unsafe { BorrowedFd::borrow_raw(handler.as_raw_fd()) };
+    Ok(Epoll(epoll.try_clone_to_owned()?))
 }
 
 /// Waits until a frontend is there. `false` if [`Stop::stop`] was called.

@@ -16,7 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use wlproxy_unix::Stream;
 
 /// Where the poller's keys of traces start: above every id, and above those of closed streams that still write something.
-const KEYS: u64 = 1 << 48;
+const KEYS: u64 = 1 << 40;
 
 /// Most traces of one VM at a time, those included whose connection has ended and whose reader hasn't read all.
 pub const MAX_TRACES: usize = 8;

@@ -81,7 +81,7 @@ impl Driver {
             vring.set_enabled(true);
             vring
         });
-        let (runs, poller) = (Runs::default(), Poller::new().unwrap());
+        let (runs, poller) = (Runs::default(), Poller::alone());
         let (opener, counters) = (Arc::new(FakeOpener::default()), Arc::new(Counters::default()));
         let options = Options {
             vm: "test".into(),

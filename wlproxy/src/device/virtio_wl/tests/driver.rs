@@ -100,7 +100,7 @@ impl Driver {
             vring.set_enabled(true);
             vring
         });
-        let (runs, poller) = (Runs::default(), Poller::new().unwrap());
+        let (runs, poller) = (Runs::default(), Poller::alone());
         let (opener, counters) = (Arc::new(FakeOpener::default()), Arc::new(Counters::default()));
         let traces = Arc::new(trace::Requests::default());
         let options = Options {
