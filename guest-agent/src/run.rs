@@ -11,6 +11,8 @@ use crate::connection::Link;
 use crate::outbox::Outbox;
 use client::Client;
 use nix::sys::epoll::EpollTimeout;
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use reporter::Reporter;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -25,12 +27,24 @@ pub struct Run {
     agent: Agent,
     clients: u64,
     reporter: Reporter,
+    /// Is due when the reporter is. A wait that ends then would have to be told so each time, and to set a clock costs more
+    /// than all else that a message does.
+    report: TimerFd,
+    /// What the agent knows it by.
+    report_key: u64,
+    /// Whether it is set.
+    is_set: bool,
 }
 
 impl Run {
     /// Brings clients to the host over `channel`. `clients` is how many there were before, on an earlier channel.
     pub fn new(channel: Box<dyn Channel>, clients: u64) -> io::Result<Self> {
-        Ok(Self { agent: Agent::new(channel)?, clients, reporter: Reporter::default() })
+        let mut agent = Agent::new(channel)?;
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        let report = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
+        let report_key = agent.world.watch(&report)?;
+        let reporter = Reporter::default();
+        Ok(Self { agent, clients, reporter, report, report_key, is_set: false })
     }
 
     /// Becomes readable when [`Run::dispatch`] has something to do.
@@ -102,22 +116,32 @@ impl Run {
 
     /// As [`Run::dispatch`], but waits first, up to `timeout`, until there is something to do.
     pub fn wait(&mut self, timeout: EpollTimeout) -> Result<(), Error> {
-        let timeout = match self.report_due() {
-            Some(due) => earlier(timeout, due.saturating_duration_since(Instant::now())),
-            None => timeout,
-        };
+        self.set_timer()?;
         let mut others = Vec::new();
         self.agent.wait(&mut others, timeout)?;
-        self.agent.take_strange();
+        // Reading it fails unless it is due.
+        if self.agent.take_strange().contains(&self.report_key) && self.report.wait().is_ok() {
+            self.is_set = false;
+        }
         let Self { agent, reporter, .. } = self;
         others.into_iter().try_for_each(|event| reporter.event(event, &mut agent.world))?;
         reporter.turn(&mut agent.world, Instant::now)
     }
 
-    /// When to call [`Run::dispatch`] though nothing may happen until then: the host hasn't got the last numbers. Who
-    /// has no timer does without it, and the host gets them with those after them.
-    pub fn report_due(&self) -> Option<Instant> {
-        self.reporter.due(&self.agent.world.stats)
+    /// Sees to it that something happens when the host is to get numbers that nothing else would bring there.
+    fn set_timer(&mut self) -> Result<(), Error> {
+        if self.is_set {
+            return Ok(());
+        }
+        if let Some(due) = self.reporter.due(&self.agent.world.stats) {
+            // No time at all would never be over.
+            let left = due.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
+            let end = Expiration::OneShot(TimeSpec::from_duration(left));
+            let set = self.report.set(end, TimerSetTimeFlags::empty());
+            set.map_err(|errno| Error::Lost(errno.to_string()))?;
+            self.is_set = true;
+        }
+        Ok(())
     }
 
     /// Tells the host the last numbers, since no others will follow. Fails only with [`Error::Lost`].
@@ -126,27 +150,30 @@ impl Run {
     }
 }
 
-/// The shorter of both, in whole milliseconds: rounded down, the last one would be spent in waits of no time at all.
-fn earlier(timeout: EpollTimeout, other: Duration) -> EpollTimeout {
-    let other = EpollTimeout::try_from(other.as_nanos().div_ceil(1_000_000));
-    let other = other.unwrap_or(EpollTimeout::MAX);
-    if timeout.is_none() { other } else { timeout.min(other) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::channel::fake::Fake;
 
     #[test]
-    fn a_wait_is_as_long_as_the_shorter() {
-        let millis = |n: u16| EpollTimeout::from(n);
-        let other = Duration::from_micros(1500);
-        for (timeout, expected) in [(0, 0), (1, 1), (2, 2), (3, 2)] {
-            assert_eq!(earlier(millis(timeout), other), millis(expected));
+    fn the_last_numbers_are_told_though_nothing_else_happens() {
+        let fake = Fake::new();
+        fake.state.borrow_mut().takes_reports = true;
+        let mut run = Run::new(Box::new(fake.clone()), 0).unwrap();
+        let told = || fake.state.borrow().sent.len();
+        // What the agent is woken for at its start.
+        run.dispatch().unwrap();
+        run.agent.world.stats.frames = 1;
+        run.dispatch().unwrap();
+        assert_eq!(told(), 1);
+        run.agent.world.stats.frames = 2;
+        let patience = EpollTimeout::from(20_000u16);
+        while told() == 1 {
+            let before = Instant::now();
+            run.wait(patience).unwrap();
+            assert!(before.elapsed() < Duration::from_secs(20), "nobody is woken for it");
         }
-        assert_eq!(earlier(EpollTimeout::NONE, other), millis(2));
-        assert_eq!(earlier(EpollTimeout::NONE, Duration::MAX), EpollTimeout::MAX);
+        assert!(!run.is_set);
     }
 
     #[test]
