@@ -14,7 +14,7 @@
 //! A vfd that is read doesn't wait for others, below these bounds; it may be down to one message at a time.
 
 use super::ring::Reply;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use wlproxy_protocol::virtio_wl::QUEUE_SIZE;
 
 /// One part in so many of the ring is for vfds that hold no buffer. Half: the rest is still more than a frame's worth
@@ -36,7 +36,9 @@ pub(super) enum Taker {
 /// The free buffers, and who holds the others. Buffers are told apart by their guest address.
 #[derive(Debug, Default)]
 pub(super) struct InRing {
-    free: VecDeque<Reply>,
+    /// The last one is taken first: what was used a moment ago is in the caches of both sides, and a ring is larger than
+    /// those.
+    free: Vec<Reply>,
     holders: HashMap<u64, u32>,
     held: HashMap<u32, usize>,
 }
@@ -47,7 +49,7 @@ impl InRing {
         if let Some(vfd) = self.holders.remove(&buffer.address()) {
             self.release(vfd);
         }
-        self.free.push_back(buffer);
+        self.free.push(buffer);
     }
 
     /// Takes a buffer for a message to `vfd`, if it may have one.
@@ -62,7 +64,7 @@ impl InRing {
         if self.free.len() <= needed {
             return None;
         }
-        let buffer = self.free.pop_front()?;
+        let buffer = self.free.pop()?;
         if self.holders.len() >= usize::from(QUEUE_SIZE) {
             // More than the ring has: this driver brings other buffers each time. Nothing can be known about it.
             self.holders.clear();
@@ -161,6 +163,15 @@ mod tests {
             ring.add(buffer);
         }
         assert_eq!(stuck(&mut ring, 1, Taker::Context), 2);
+    }
+
+    #[test]
+    fn what_was_used_last_is_used_next() {
+        let mut ring = ring(8);
+        let first = ring.take(1, Taker::Context).unwrap();
+        let address = first.address();
+        ring.add(first);
+        assert_eq!(ring.take(1, Taker::Context).unwrap().address(), address);
     }
 
     #[test]
