@@ -24,14 +24,17 @@ impl Lab {
 
     /// Waits for as many windows as are named, each of an application or with a title that ends so, in this order.
     pub(crate) fn wait_for_windows(&mut self, names: &[&str]) -> Result<Vec<View>> {
-        self.until(&format!("windows {}", names.join(", ")), |lab| {
-            let windows = lab.windows()?;
+        let mut windows = Vec::new();
+        let found = self.until(&format!("windows {}", names.join(", ")), |lab| {
+            windows = lab.windows()?;
             let named = |name: &&str| windows.iter().find(|window| is_called(window, name));
-            Ok(names
-                .iter()
-                .map(named)
-                .collect::<Option<Vec<_>>>()
-                .map(|found| found.into_iter().cloned().collect()))
+            let found: Option<Vec<&View>> = names.iter().map(named).collect();
+            Ok(found.map(|found| found.into_iter().cloned().collect()))
+        });
+        found.map_err(|error| {
+            let there =
+                windows.iter().map(|window| format!("{} ({})", window.title, window.app_id));
+            error.context(format!("on the screen is: {}", there.collect::<Vec<_>>().join(", ")))
         })
     }
 

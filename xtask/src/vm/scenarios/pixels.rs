@@ -5,11 +5,15 @@ use super::super::machine::USER;
 use crate::demo::picture::Picture;
 use anyhow::Result;
 
+const COUNT: usize = 5;
+
 /// Clients that stand still, from left to right: what their windows are called, and what opens them. The same each time:
 /// weston-flower draws another flower.
-const CLIENTS: [(&str, &str); 3] = [
+const CLIENTS: [(&str, &str); COUNT] = [
     ("gtk3-demo", "exec gtk3-demo"),
     ("clickdot", "exec weston-clickdot"),
+    ("scaler-test-box", "exec weston-scaler"),
+    ("transformed", "exec weston-transformed"),
     ("text", "exec foot -T text -- sh -c 'echo; seq 400; exec sleep infinity'"),
 ];
 
@@ -18,10 +22,10 @@ const STILL: usize = 2;
 
 /// Each pixel is the same, whether the clients run in the compositor VM or in client VMs.
 pub(super) fn same(lab: &mut Lab) -> Result<()> {
-    open(lab, [Vm::Gui; 3])?;
+    open(lab, [Vm::Gui; COUNT])?;
     let local = still(lab, "pixels-local")?;
-    close(lab, [Vm::Gui; 3])?;
-    open(lab, [Vm::Work, Vm::Untrusted, Vm::Work])?;
+    close(lab, [Vm::Gui; COUNT])?;
+    open(lab, [Vm::Work, Vm::Untrusted, Vm::Work, Vm::Untrusted, Vm::Work])?;
     let mut differing = 0;
     let same = lab.until("same picture", |lab| {
         let through = still(lab, "pixels-through")?;
@@ -32,7 +36,7 @@ pub(super) fn same(lab: &mut Lab) -> Result<()> {
 }
 
 /// Opens the windows one after the other, each in its VM.
-fn open(lab: &mut Lab, vms: [Vm; 3]) -> Result<()> {
+fn open(lab: &mut Lab, vms: [Vm; COUNT]) -> Result<()> {
     for (vm, (name, script)) in vms.into_iter().zip(CLIENTS) {
         lab.start(vm, USER, name, script)?;
         lab.wait_for_windows(&[name])?;
@@ -40,7 +44,7 @@ fn open(lab: &mut Lab, vms: [Vm; 3]) -> Result<()> {
     Ok(())
 }
 
-fn close(lab: &mut Lab, vms: [Vm; 3]) -> Result<()> {
+fn close(lab: &mut Lab, vms: [Vm; COUNT]) -> Result<()> {
     for (vm, (name, _)) in vms.into_iter().zip(CLIENTS) {
         lab.end(vm, name)?;
         lab.wait_for_end_of_window(name)?;
