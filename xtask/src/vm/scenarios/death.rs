@@ -46,12 +46,16 @@ fn compositor_vm(lab: &mut Lab, how: End) -> Result<()> {
     Vm::CLIENTS.into_iter().try_for_each(|vm| serves(lab, vm))
 }
 
-/// In each client VM an application that draws all the time.
+/// In each client VM two applications that draw all the time, one of them into lent memory.
 fn load(lab: &mut Lab) -> Result<()> {
     for vm in Vm::CLIENTS {
-        let script = format!("foot -T '{}' yes; mkfifo /tmp/ended", loaded(vm));
+        let script = format!("foot -T '{}' seq inf; mkfifo /tmp/ended", loaded(vm));
         lab.start(vm, USER, "load", &script)?;
+        lab.start(vm, USER, "lent", "exec guest-agent run --zero-copy -- weston-simple-shm")?;
     }
+    lab.until("two windows of each VM", |lab| {
+        Ok((lab.windows()?.len() == 2 * Vm::CLIENTS.len()).then_some(()))
+    })?;
     Vm::CLIENTS.into_iter().try_for_each(|vm| draws(lab, vm))
 }
 
