@@ -8,8 +8,11 @@ pub(crate) mod fake;
 pub mod process;
 #[cfg(test)]
 pub(crate) mod scenarios;
+mod spec;
 pub mod virtgpu;
 pub mod virtio_wl;
+
+pub use spec::ChannelSpec;
 
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use std::fmt;

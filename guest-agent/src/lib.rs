@@ -8,6 +8,7 @@
 //! | [`run`] | the role of a client VM: shadows for its clients' buffers |
 //! | [`shadow`] | which parts of a shadow are stale, and the copies |
 //! | [`lend`] | allocations that applications draw into, so that nothing is copied |
+//! | [`passage`] | the role of a compositor VM: bytes as they are, vfds as fds |
 //! | [`listener`] | the accept side of a compositor VM |
 //! | [`serve`] | the role of a compositor VM: brings accepted streams to the compositor's socket |
 //! | [`compositor`] | that compositor: whether it is there, and when it ends |
@@ -28,6 +29,7 @@ pub mod listener;
 pub mod mapped;
 pub mod memory;
 pub mod outbox;
+pub mod passage;
 mod pump;
 pub mod recycler;
 pub mod run;

@@ -3,19 +3,18 @@
 mod queue;
 
 use crate::agent::Agent;
-use crate::channel::{Arrived, Channel, Error, Event};
+use crate::channel::{Channel, Error, Event};
 use crate::compositor::{Compositor, Door};
-use crate::connection::{End, Link, Role};
+use crate::connection::Link;
 use crate::listener::{ListenError, Listener};
-use crate::world::{Peer, World};
+use crate::passage::Passage;
 use nix::sys::epoll::EpollTimeout;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use queue::Queue;
-use std::collections::VecDeque;
 use std::fmt::Display;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 use wlproxy_protocol::accept::{Record, Refusal};
 use wlproxy_unix::Stream;
@@ -241,68 +240,6 @@ impl Serve {
 fn is_gone(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound};
     matches!(error.kind(), BrokenPipe | ConnectionRefused | ConnectionReset | NotFound)
-}
-
-/// Carries a client's stream to a compositor and back: bytes as they are (the host has checked them), vfds as fds.
-#[derive(Debug)]
-pub struct Passage {
-    /// Name of the client VM.
-    pub vm: String,
-}
-
-impl Passage {
-    /// The client VM: its clients have one account.
-    fn peer(&self) -> Peer<'_> {
-        Peer { vm: &self.vm, account: &self.vm }
-    }
-}
-
-impl Role for Passage {
-    fn take_local(
-        &mut self,
-        bytes: &[u8],
-        fds: &mut VecDeque<OwnedFd>,
-        link: &mut Link,
-        world: &mut World,
-    ) -> Result<(), End> {
-        for fd in fds.drain(..) {
-            link.out.queue(&[], [world.carry_out(fd, self.peer())?]);
-        }
-        link.out.queue(bytes, []);
-        Ok(())
-    }
-
-    fn take_remote(
-        &mut self,
-        bytes: &[u8],
-        vfds: Vec<Arrived>,
-        link: &mut Link,
-        world: &mut World,
-    ) -> Result<(), End> {
-        let mut vfds = vfds.into_iter();
-        let fds: Result<Vec<OwnedFd>, _> = vfds
-            .by_ref()
-            .map(|vfd| match vfd {
-                Arrived::Allocation(allocation) => {
-                    // The compositor keeps what it maps; this end of it isn't needed any more.
-                    world.channel.close(allocation.vfd);
-                    Ok(allocation.fd)
-                }
-                Arrived::Pipe(vfd, end) => world.carry_pipe_in(vfd, end, self.peer()),
-            })
-            .collect();
-        // If one couldn't be carried, nobody will ask for those after it.
-        vfds.for_each(|vfd| world.discard(&vfd));
-        link.local.queue(bytes, fds?);
-        Ok(())
-    }
-
-    /// A compositor isn't told anything: its client just leaves.
-    fn farewell(&self, _end: &End) -> Vec<u8> {
-        Vec::new()
-    }
-
-    fn close(self: Box<Self>, _world: &mut World) {}
 }
 
 /// Turns a lost channel into an error of the caller's kind.

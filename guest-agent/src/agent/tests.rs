@@ -3,7 +3,7 @@ use crate::channel::fake::Fake;
 use crate::channel::{Arrived, PipeEnd};
 use crate::connection::End;
 use crate::outbox::Outbox;
-use crate::serve::Passage;
+use crate::passage::Passage;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};

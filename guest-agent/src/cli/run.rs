@@ -3,8 +3,8 @@
 use super::alarm::Alarms;
 use super::export::Export;
 use super::preload::Preload;
-use super::{ChannelSpec, RETRY, Waiting, raise_fd_limit, stats::StatsFile, tell_systemd};
-use crate::channel::Error;
+use super::{RETRY, Waiting, raise_fd_limit, stats::StatsFile, tell_systemd};
+use crate::channel::{ChannelSpec, Error};
 use crate::lend::LendSocket;
 use crate::run::{Run, Socket};
 use crate::stats::Stats;

@@ -1,8 +1,8 @@
 //! `guest-agent serve`.
 
 use super::alarm::{AlarmId, Alarms};
-use super::{ChannelSpec, RETRY, Waiting, raise_fd_limit, stats::StatsFile, tell_systemd};
-use crate::channel::Error;
+use super::{RETRY, Waiting, raise_fd_limit, stats::StatsFile, tell_systemd};
+use crate::channel::{ChannelSpec, Error};
 use crate::compositor::{Compositor, Watch};
 use crate::serve::Serve;
 use crate::stats::Stats;

@@ -6,7 +6,7 @@ use crate::agent::Agent;
 use crate::channel::scenarios::PATIENCE;
 use crate::connection::Link;
 use crate::outbox::Outbox;
-use crate::serve::Passage;
+use crate::passage::Passage;
 use nix::poll::{PollFd, PollFlags, poll};
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};

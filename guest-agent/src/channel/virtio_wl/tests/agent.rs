@@ -6,7 +6,7 @@ use crate::agent::Agent;
 use crate::connection::Link;
 use crate::lend::tests::App;
 use crate::outbox::Outbox;
-use crate::serve::Passage;
+use crate::passage::Passage;
 use nix::poll::{PollFd, PollFlags, poll};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
