@@ -46,6 +46,8 @@ pub enum Kind {
     Weston,
     /// The harness's own, without a screen: see [`recorder`](crate::recorder).
     Recorder,
+    /// The same, linked with the shim: clients of other VMs come to itself.
+    Linked,
 }
 
 /// A compositor, running or not.
@@ -83,7 +85,7 @@ impl Compositor {
         let socket = match kind {
             Kind::Sway | Kind::Newer(_) | Kind::Nested => folder.join("wayland-1"),
             Kind::Weston => folder.join("weston"),
-            Kind::Recorder => folder.join("recorder"),
+            Kind::Recorder | Kind::Linked => folder.join("recorder"),
         };
         let outer = (kind == Kind::Nested).then(|| {
             let logs = logs.join("outer");
@@ -124,7 +126,7 @@ impl Compositor {
             // It may be root; and another user may not come to where it lies.
             Kind::Newer(_) => Command::new("env"),
             // Nor may another user come to where cargo builds.
-            Kind::Recorder => Command::new(own(probe::PROGRAM)),
+            Kind::Recorder | Kind::Linked => Command::new(own(probe::PROGRAM)),
             _ => as_user(folder),
         };
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -143,6 +145,9 @@ impl Compositor {
             Kind::Weston => weston(&mut command, folder),
             Kind::Recorder => {
                 command.arg(probe::COMPOSITOR).arg(&self.socket);
+            }
+            Kind::Linked => {
+                command.arg(probe::COMPOSITOR).arg(&self.socket).arg(self.machine.channel());
             }
         }
         self.starts += 1;

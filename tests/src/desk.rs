@@ -64,6 +64,13 @@ impl Default for Plan {
     }
 }
 
+impl Plan {
+    /// Whether clients of other VMs are brought to the compositor, or come to it by themselves.
+    fn has_serve(&self) -> bool {
+        self.compositor_vm && self.compositor != Kind::Linked
+    }
+}
+
 /// Which VMs the test plays itself, as [`Puppet`]s.
 ///
 /// Those stand on the host's devices, over `process` whatever the channel of the others is.
@@ -107,7 +114,7 @@ impl Desk {
         if !desk.plan.vms.is_empty() {
             desk.start_proxy();
         }
-        if !desk.plan.vms.is_empty() && desk.plan.compositor_vm {
+        if !desk.plan.vms.is_empty() && desk.plan.has_serve() {
             desk.start_serve();
         }
         desk.plan.vms.iter().for_each(|vm| desk.start_vm(vm));
@@ -344,7 +351,7 @@ impl Desk {
             open().expect("a window on a fresh compositor");
             self.sway().empty();
         }
-        if !matches!(self.plan.compositor, Kind::Weston | Kind::Recorder) {
+        if !matches!(self.plan.compositor, Kind::Weston | Kind::Recorder | Kind::Linked) {
             self.screenshot();
         }
     }

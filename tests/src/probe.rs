@@ -20,7 +20,7 @@ mod scenarios;
 
 use crate::{Display, recorder};
 use agent::Agent;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 /// Its name, as a program.
 pub const PROGRAM: &str = "wlproxy-probe";
 
-/// What makes it the compositor, at the socket that follows.
+/// What makes it the compositor, at the socket that follows. With a channel after that it links the shim.
 pub const COMPOSITOR: &str = "compositor";
 
 /// What makes it a client; the file of its agent's numbers, or `-`, and names of scenarios follow.
@@ -51,7 +51,11 @@ pub fn main() -> Result<()> {
     let args: Vec<OsString> = env::args_os().skip(1).collect();
     let args: Vec<&OsStr> = args.iter().map(OsString::as_os_str).collect();
     match args[..] {
-        [part, socket] if part == COMPOSITOR => recorder::main(Path::new(socket)),
+        [part, socket] if part == COMPOSITOR => recorder::main(Path::new(socket), None),
+        [part, socket, channel] if part == COMPOSITOR => {
+            let channel = channel.to_str().context("a channel is text")?;
+            recorder::main(Path::new(socket), Some(channel.parse().map_err(Error::msg)?))
+        }
         [part, stats, ref names @ ..] if part == CLIENT && !names.is_empty() => {
             let display = display()?;
             let agent = (stats != NO_AGENT).then(|| Agent::of(&display, stats)).transpose()?;
@@ -63,7 +67,7 @@ pub fn main() -> Result<()> {
         }
         [part] if part == PASTE => bulk::paste(&display()?),
         _ => bail!(
-            "usage: {PROGRAM} {COMPOSITOR} SOCKET | {CLIENT} STATS|{NO_AGENT} SCENARIO... | {COPY} TIMES | {PASTE}; \
+            "usage: {PROGRAM} {COMPOSITOR} SOCKET [CHANNEL] | {CLIENT} STATS|{NO_AGENT} SCENARIO... | {COPY} TIMES | {PASTE}; \
              scenarios: {}",
             scenarios::names().collect::<Vec<_>>().join(" ")
         ),

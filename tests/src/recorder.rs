@@ -6,7 +6,10 @@
 //! | commits a surface with a wl_buffer | its frame callbacks are done at once |
 //! | commits one without attaching anything | they are done with the [`Digest`] of what the surface shows, row by row |
 //! | sets a title | a configure, as [`answer_to_title`] has it |
+//! | binds a seat | [who it is](seat) |
 //! | gets a keyboard | [`keymap`], which is too long for a socket's message |
+//!
+//! Clients of other VMs come to its socket, through a `guest-agent serve`, or to itself: it can link the shim.
 //!
 //! It keeps the wl_buffer that a surface shows, and releases the one before. What is copied it offers to everybody,
 //! whoever has the focus.
@@ -15,18 +18,18 @@ mod protocol;
 
 use crate::{Digest, Flood};
 use anyhow::{Context, Result};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use calloop::generic::Generic;
+use calloop::signals::{Signal, Signals};
+use calloop::{EventLoop, Interest, LoopSignal, Mode, PostAction};
+use compositor_shim::{ChannelSpec, Client, Listener, Peer};
 use protocol::State;
 use std::fs;
-use std::io::ErrorKind;
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixListener;
+use std::io::{self, ErrorKind};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 use wayland_server::Display;
+use wayland_server::backend::ClientData;
 
 /// Bytes of the keymap: real ones have 40,000 to 70,000.
 const KEYMAP: usize = 60_000;
@@ -52,49 +55,99 @@ pub fn answer_to_title(title: &str) -> ((i32, i32), Vec<u8>) {
     ((bytes.len() as i32, digest as i32), bytes[..bytes.len().min(ECHO)].to_vec())
 }
 
-/// Serves clients at `socket` until SIGTERM.
+/// Who a client is: one of another VM, which came over the compositor's own channel, or one at its socket.
+#[derive(Debug)]
+pub(crate) struct Who(Option<Peer>);
+
+impl ClientData for Who {}
+
+/// What its keyboard's seat is called: who the client is to the compositor.
+pub fn seat(vm_and_connection: Option<(&str, u64)>) -> String {
+    match vm_and_connection {
+        Some((vm, connection)) => format!("of {vm}, connection {connection}"),
+        None => "of the compositor's own".to_owned(),
+    }
+}
+
+impl Who {
+    fn seat(&self) -> String {
+        seat(self.0.as_ref().map(|peer| (&*peer.vm, peer.connection)))
+    }
+}
+
+/// What the event loop's sources share.
+struct Server {
+    display: Display<State>,
+    state: State,
+    signal: LoopSignal,
+    /// Why it can't go on.
+    failed: Option<io::Error>,
+}
+
+impl Server {
+    fn insert(&mut self, stream: UnixStream, who: Who) {
+        if let Err(error) = self.display.handle().insert_client(stream, Arc::new(who)) {
+            self.fail(error);
+        }
+    }
+
+    fn fail(&mut self, error: io::Error) {
+        self.failed = Some(error);
+        self.signal.stop();
+    }
+}
+
+/// Serves clients at `socket` until SIGTERM, and with a `channel` also those of other VMs.
 ///
 /// # Errors
 /// If it can't listen there.
-pub fn main(socket: &Path) -> Result<()> {
-    let mut mask = SigSet::empty();
-    mask.add(Signal::SIGTERM);
-    mask.thread_block()?;
-    let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+pub fn main(socket: &Path, channel: Option<ChannelSpec>) -> Result<()> {
+    wlproxy_unix::fd_limit::raise().context("can't raise the limit of open files")?;
+    let mut events: EventLoop<'_, Server> = EventLoop::try_new()?;
+    let handle = events.handle();
+    let signals = Signals::new(&[Signal::SIGTERM])?;
+    handle.insert_source(signals, |_, _, server| server.signal.stop()).map_err(|e| e.error)?;
     let listener = UnixListener::bind(socket)
         .with_context(|| format!("can't listen at {}", socket.display()))?;
     listener.set_nonblocking(true)?;
-    let mut display: Display<State> = Display::new()?;
+    let listener = Generic::new(listener, Interest::READ, Mode::Level);
+    handle
+        .insert_source(listener, |_, listener, server| accept(listener, server))
+        .map_err(|e| e.error)?;
+    if let Some(channel) = channel {
+        let listener = Listener::new(channel)?;
+        let came = |client: Client, _: &mut (), server: &mut Server| {
+            server.insert(client.stream, Who(Some(client.peer)));
+        };
+        handle.insert_source(listener, came).map_err(|e| e.error)?;
+    }
+    let mut display = Display::new()?;
     protocol::advertise(&display.handle());
-    let mut state = State::default();
-    loop {
-        wait(&signals, &listener, &mut display)?;
-        if signals.read_signal()?.is_some() {
-            return fs::remove_file(socket).context("the socket is gone");
+    let requests = display.backend().poll_fd().try_clone_to_owned()?;
+    let requests = Generic::new(requests, Interest::READ, Mode::Level);
+    let dispatch = |_, _: &mut _, server: &mut Server| {
+        server.display.dispatch_clients(&mut server.state)?;
+        Ok(PostAction::Continue)
+    };
+    handle.insert_source(requests, dispatch).map_err(|e| e.error)?;
+    let (state, signal) = (State::default(), events.get_signal());
+    let mut server = Server { display, state, signal, failed: None };
+    events.run(None, &mut server, |server| {
+        if let Err(error) = server.display.flush_clients() {
+            server.fail(error);
         }
-        accept(&listener, &display)?;
-        display.dispatch_clients(&mut state)?;
-        display.flush_clients()?;
-    }
-}
-
-/// Waits until there is something to do.
-fn wait(signals: &SignalFd, listener: &UnixListener, display: &mut Display<State>) -> Result<()> {
-    let backend = display.backend();
-    let fds = [signals.as_fd(), listener.as_fd(), backend.poll_fd()];
-    match poll(&mut fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)), PollTimeout::NONE) {
-        Ok(_) | Err(Errno::EINTR) => Ok(()),
-        Err(errno) => Err(errno.into()),
-    }
+    })?;
+    fs::remove_file(socket).context("the socket is gone")?;
+    server.failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// Takes all clients that wait.
-fn accept(listener: &UnixListener, display: &Display<State>) -> Result<()> {
+fn accept(listener: &UnixListener, server: &mut Server) -> io::Result<PostAction> {
     loop {
         match listener.accept() {
-            Ok((client, _)) => display.handle().insert_client(client, Arc::new(())).map(drop)?,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error).context("can't accept a client"),
+            Ok((client, _)) => server.insert(client, Who(None)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(PostAction::Continue),
+            Err(error) => return Err(error),
         }
     }
 }

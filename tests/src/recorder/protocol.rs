@@ -1,6 +1,6 @@
 //! What the recorder answers to each request.
 
-use super::{answer_to_title, keymap};
+use super::{Who, answer_to_title, keymap};
 use crate::Digest;
 use guest_agent::memory::Mapping;
 use std::io;
@@ -160,12 +160,12 @@ impl State {
 
 /// `GlobalDispatch` without what every implementation says alike.
 macro_rules! global {
-    ($interface:ty, |$resource:ident| $greeting:expr) => {
+    ($interface:ty, |$client:ident, $resource:ident| $greeting:expr) => {
         impl GlobalDispatch<$interface, ()> for State {
             fn bind(
                 _: &mut Self,
                 _: &DisplayHandle,
-                _: &Client,
+                $client: &Client,
                 resource: New<$interface>,
                 (): &(),
                 init: &mut DataInit<'_, Self>,
@@ -177,15 +177,20 @@ macro_rules! global {
     };
 }
 
-global!(WlCompositor, |_compositor| {});
-global!(WlSubcompositor, |_subcompositor| {});
-global!(WlShm, |shm| {
+global!(WlCompositor, |_client, _compositor| {});
+global!(WlSubcompositor, |_client, _subcompositor| {});
+global!(WlShm, |_client, shm| {
     shm.format(Format::Argb8888);
     shm.format(Format::Xrgb8888);
 });
-global!(XdgWmBase, |_wm_base| {});
-global!(WlSeat, |seat| seat.capabilities(Capability::Keyboard));
-global!(WlDataDeviceManager, |_manager| {});
+global!(XdgWmBase, |_client, _wm_base| {});
+global!(WlSeat, |client, seat| {
+    seat.capabilities(Capability::Keyboard);
+    if seat.version() >= wl_seat::EVT_NAME_SINCE {
+        seat.name(client.get_data::<Who>().map(Who::seat).unwrap_or_default());
+    }
+});
+global!(WlDataDeviceManager, |_client, _manager| {});
 
 /// `Dispatch` without what every implementation says alike.
 macro_rules! requests {
