@@ -1,6 +1,7 @@
 //! Who doesn't read holds back whoever writes to him, and nobody else; and nothing piles up.
 
 use guest_agent::channel::{Channel, Received, Sent, VfdId};
+use std::fs;
 use wlproxy_tests::{Arg, Desk, Doorway, Plan, Puppet, anonymous, message, until};
 
 /// Objects of a client that has bound wl_shm and wl_compositor, and made a surface.
@@ -36,7 +37,11 @@ struct Link {
 
 impl World {
     fn new() -> Self {
-        let desk = Desk::host_only(Plan::default());
+        Self::of(Plan::default())
+    }
+
+    fn of(plan: Plan) -> Self {
+        let desk = Desk::host_only(plan);
         let mut gui = desk.puppet("gui");
         let work = desk.puppet("work");
         let door = Doorway::open(&mut gui);
@@ -186,7 +191,16 @@ fn hung_up(puppet: &mut Puppet, vfd: VfdId) -> bool {
 /// A compositor that doesn't read one client: this client waits, and no other; when it reads, everything is there.
 #[test]
 fn a_client_waits_for_its_compositor_and_no_other_does() {
-    let mut world = World::new();
+    waits(Plan::default());
+}
+
+#[test]
+fn a_client_waits_for_its_compositor_without_isolation() {
+    waits(Plan { isolation: Some("none"), ..Plan::default() });
+}
+
+fn waits(plan: Plan) {
+    let mut world = World::of(plan);
     let (stuck, other) = (world.link(), world.link());
     let before = world.memory();
     let sent = world.press(stuck, other);
@@ -204,10 +218,49 @@ fn a_client_waits_for_its_compositor_and_no_other_does() {
     assert_eq!(world.gui.read(stuck.context, requests(0).len()).0, requests(0));
 }
 
+/// In one process, a message is taken to the other VM by the thread that it woke: the other VM's sleeps.
+#[test]
+fn without_isolation_each_message_wakes_one_thread() {
+    let mut world = World::of(Plan { isolation: Some("none"), ..Plan::default() });
+    let link = world.link();
+    let id = world.desk.status("work", "pid") as u32;
+    let before = sleeps(id);
+    assert!(before > 0, "these aren't the threads");
+    (0..ROUNDS).for_each(|_| world.roundtrip(link));
+    let slept = sleeps(id) - before;
+    // There are two messages in each. With both threads awake for each of them it was twice as much.
+    assert!(slept < u64::from(3 * ROUNDS), "{slept} times in {ROUNDS} rounds");
+}
+
+/// How often the threads of devices in this process went to sleep.
+fn sleeps(id: u32) -> u64 {
+    let threads = fs::read_dir(format!("/proc/{id}/task")).expect("a process").flatten();
+    // Other threads may end.
+    let read = |thread: &fs::DirEntry, name| {
+        fs::read_to_string(thread.path().join(name)).unwrap_or_default()
+    };
+    let devices = threads.filter(|thread| read(thread, "comm").trim() == "vring_worker");
+    let sleeps = devices.map(|thread| {
+        let status = read(&thread, "status");
+        let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        count.and_then(|count| count.trim().parse::<u64>().ok()).expect("Linux counts them")
+    });
+    sleeps.sum()
+}
+
 /// A client that is held back can leave, and so can its compositor; nobody waits for them.
 #[test]
 fn who_is_held_back_can_leave() {
-    let mut world = World::new();
+    leaves(Plan::default());
+}
+
+#[test]
+fn who_is_held_back_can_leave_without_isolation() {
+    leaves(Plan { isolation: Some("none"), ..Plan::default() });
+}
+
+fn leaves(plan: Plan) {
+    let mut world = World::of(plan);
     let other = world.link();
     for client_leaves in [true, false] {
         let stuck = world.link();
