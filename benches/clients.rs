@@ -72,7 +72,7 @@ fn measure(bench: &mut Bench, lanes: &[(Path, Beside)]) -> Result<Vec<Collected>
     let mut routes: Vec<Route> = Vec::new();
     for &(path, beside) in lanes {
         bench.say(&format!("{path}: starting {beside:?}"));
-        let mut route = Route::start(path, &sink)?;
+        let mut route = Route::start(path, &mut sink)?;
         route.take(Task::Window(CELL))?;
         route.beside(beside)?;
         routes.push(route);

@@ -29,7 +29,7 @@ fn main() -> Result<()> {
 fn measure(bench: &mut Bench, paths: &[Path]) -> Result<Vec<Collected>> {
     bench.say("all paths");
     let mut sink = Sink::start()?;
-    let mut routes = Route::start_all(paths, &sink)?;
+    let mut routes = Route::start_all(paths, &mut sink)?;
     routes.iter_mut().try_for_each(|route| route.take(Task::Connect))?;
     let plan = Plan {
         // Paced: who comes next doesn't wait for what the one before has left.

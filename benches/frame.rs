@@ -64,9 +64,9 @@ struct Stage {
 impl Stage {
     fn start(bench: &mut Bench, paths: &[Path]) -> Result<Self> {
         bench.say("starting all paths");
-        let sink = Sink::start()?;
-        let routes = Route::start_all(paths, &sink)?;
-        let copier = |_| Route::start(Path::Direct, &sink);
+        let mut sink = Sink::start()?;
+        let routes = Route::start_all(paths, &mut sink)?;
+        let copier = |_| Route::start(Path::Direct, &mut sink);
         let copiers = MEMCPY.iter().map(copier).collect::<Result<_>>()?;
         Ok(Self { sink, routes, copiers })
     }

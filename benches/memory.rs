@@ -59,8 +59,8 @@ fn measure(bench: &mut Bench, path: Path) -> Result<(Memory, Collected)> {
         _ => STEP,
     };
     bench.say(&format!("{path}: {} clients", FIRST + STEPS * step));
-    let sink = Sink::start()?;
-    let mut route = Route::start(path, &sink)?;
+    let mut sink = Sink::start()?;
+    let mut route = Route::start(path, &mut sink)?;
     route.take(Task::Sync)?;
     route.beside(Beside::Idle(FIRST))?;
     let first = roles(&mut route);

@@ -33,7 +33,7 @@ fn main() -> Result<()> {
 fn measure(bench: &mut Bench, paths: &[Path], pace: Pace) -> Result<Vec<Collected>> {
     bench.say(&format!("{pace}"));
     let mut sink = Sink::start()?;
-    let mut routes = Route::start_all(paths, &sink)?;
+    let mut routes = Route::start_all(paths, &mut sink)?;
     routes.iter_mut().try_for_each(|route| route.take(Task::Sync))?;
     let plan = Plan {
         burst: Burst { warm_up: 2, count: bench.count(50, 2), limit_ms: 200, pace },

@@ -50,9 +50,9 @@ fn main() -> Result<()> {
 fn measure(bench: &mut Bench, paths: &[Path], task: Task) -> Result<Vec<Collected>> {
     let mut sink = Sink::start()?;
     // A client of the compositor's own, of whom all others paste.
-    let mut source = Route::start(Path::Direct, &sink)?;
+    let mut source = Route::start(Path::Direct, &mut sink)?;
     source.take(Task::Offer(BYTES))?;
-    let mut routes = Route::start_all(paths, &sink)?;
+    let mut routes = Route::start_all(paths, &mut sink)?;
     routes.iter_mut().try_for_each(|route| route.take(task))?;
     let plan = Plan {
         burst: Burst { warm_up: 1, count: bench.count(3, 1), limit_ms: 500, pace: Pace::Unpaced },

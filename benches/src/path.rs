@@ -16,6 +16,8 @@ pub enum Path {
     ZeroCopy(Isolation),
     /// wlproxy, which copies what a client has drawn.
     Shadow(Isolation),
+    /// wlproxy with zero copies, and a sink that links the shim: nobody serves beside it.
+    Linked(Isolation),
     /// waypipe.
     Waypipe(Compression),
 }
@@ -85,7 +87,7 @@ impl Compression {
 
 impl Path {
     /// All of them, in the order of the tables.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Direct,
         Self::Relays(2),
         Self::Relays(3),
@@ -94,6 +96,8 @@ impl Path {
         Self::ZeroCopy(Isolation::Process),
         Self::Shadow(Isolation::None),
         Self::Shadow(Isolation::Process),
+        Self::Linked(Isolation::None),
+        Self::Linked(Isolation::Process),
         Self::Waypipe(Compression::None),
         Self::Waypipe(Compression::Lz4),
     ];
@@ -108,6 +112,9 @@ impl Path {
         match self {
             Self::Direct | Self::Relays(_) => None,
             Self::ZeroCopy(isolation) | Self::Shadow(isolation) => Some(isolation.relays()),
+            // The same without serve.
+            Self::Linked(Isolation::Process) => Some(Self::Relays(3)),
+            Self::Linked(Isolation::None) => Some(Self::Relays(2)),
             // Its client's side and its server's, each with a process for the connection.
             Self::Waypipe(_) => Some(Self::Relays(2)),
         }
@@ -120,6 +127,7 @@ impl Path {
             Self::Relays(count) => format!("relays-{count}"),
             Self::ZeroCopy(isolation) => format!("zero-copy-{}", isolation.key()),
             Self::Shadow(isolation) => format!("shadow-{}", isolation.key()),
+            Self::Linked(isolation) => format!("shim-{}", isolation.key()),
             Self::Waypipe(compression) => format!("waypipe-{}", compression.key()),
         }
     }
@@ -133,6 +141,7 @@ impl fmt::Display for Path {
             Self::Relays(count) => write!(f, "{count} bare relays"),
             Self::ZeroCopy(isolation) => write!(f, "zero-copy, {isolation}"),
             Self::Shadow(isolation) => write!(f, "shadow, {isolation}"),
+            Self::Linked(isolation) => write!(f, "shim, {isolation}"),
             Self::Waypipe(compression) => write!(f, "waypipe -c {}", compression.key()),
         }
     }

@@ -50,6 +50,12 @@ impl Sink {
         self.listener.tell(&sink::Order::Checksum)
     }
 
+    /// Has it accept clients of other VMs by itself.
+    fn link(&mut self, channel: String) -> Result<()> {
+        let done: Option<u64> = self.listener.tell(&sink::Order::Link(channel))?;
+        done.map_or(Ok(()), |_| bail!("the sink was asked for something else"))
+    }
+
     /// Its socket.
     pub(crate) fn socket(&self) -> &FilePath {
         &self.socket
@@ -74,19 +80,29 @@ impl Route {
     ///
     /// # Errors
     /// If it can't be had on this machine, with how to get it; or a process doesn't start.
-    pub fn start(path: Path, sink: &Sink) -> Result<Self> {
+    pub fn start(path: Path, sink: &mut Sink) -> Result<Self> {
         let folder = folder()?;
-        let mut builder = Builder {
-            folder: folder.path(),
-            sink: sink.socket(),
-            processes: Vec::new(),
-            stats: None,
-        };
+        let socket = sink.socket().to_owned();
+        let mut builder =
+            Builder { folder: folder.path(), sink: &socket, processes: Vec::new(), stats: None };
         let client = match path {
-            Path::Direct => builder.client_at(sink.socket()),
+            Path::Direct => builder.client_at(&socket),
             Path::Relays(count) => builder.relays(count),
-            Path::Shadow(isolation) => builder.wlproxy(isolation, false),
-            Path::ZeroCopy(isolation) => builder.wlproxy(isolation, true),
+            Path::Shadow(isolation) => {
+                builder.wlproxy(isolation);
+                builder.serve();
+                builder.run(false)
+            }
+            Path::ZeroCopy(isolation) => {
+                builder.wlproxy(isolation);
+                builder.serve();
+                builder.run(true)
+            }
+            Path::Linked(isolation) => {
+                builder.wlproxy(isolation);
+                sink.link(builder.channel("gui"))?;
+                builder.run(true)
+            }
             Path::Waypipe(compression) => builder.waypipe(compression.key())?,
         };
         let Builder { processes, stats, .. } = builder;
@@ -101,7 +117,7 @@ impl Route {
     ///
     /// # Errors
     /// If one doesn't start.
-    pub fn start_all(paths: &[Path], sink: &Sink) -> Result<Vec<Self>> {
+    pub fn start_all(paths: &[Path], sink: &mut Sink) -> Result<Vec<Self>> {
         paths.iter().map(|&path| Self::start(path, sink)).collect()
     }
 
@@ -273,7 +289,8 @@ impl Builder<'_> {
         self.client_at(&socket)
     }
 
-    fn wlproxy(&mut self, isolation: Isolation, zero_copy: bool) -> Command {
+    /// Its host, with a client VM and a compositor VM.
+    fn wlproxy(&mut self, isolation: Isolation) {
         let config = format!(
             "runtime_dir = {:?}\nisolation = {:?}\n[compositor]\nvm = \"gui\"\n[vm.gui]\n[vm.work]\n",
             self.path("host"),
@@ -281,17 +298,27 @@ impl Builder<'_> {
         );
         let config_path = self.path("wlproxy.toml");
         fs::write(&config_path, config).expect("a file in our own folder");
-        let channel = |vm: &str| format!("process:{}", self.path("host").join(vm).display());
-        let (gui, work) = (channel("gui.sock"), channel("work.sock"));
         let mut wlproxy = part::leash(binary("wlproxy"));
         wlproxy.arg("run").arg("--config").arg(config_path);
         self.start("wlproxy", wlproxy);
+    }
+
+    /// The way out of a VM.
+    fn channel(&self, vm: &str) -> String {
+        format!("process:{}", self.path("host").join(vm).with_extension("sock").display())
+    }
+
+    fn serve(&mut self) {
         let mut serve = part::leash(binary("guest-agent"));
-        serve.args(["serve", "--channel", &gui, "--compositor"]).arg(self.sink);
+        serve.args(["serve", "--channel", &self.channel("gui"), "--compositor"]).arg(self.sink);
         self.start("serve", serve);
+    }
+
+    /// The client, in the client VM.
+    fn run(&mut self, zero_copy: bool) -> Command {
         let stats = self.path("stats.json");
         let mut run = part::leash(binary("guest-agent"));
-        run.args(["run", "--channel", &work, "--stats"]).arg(&stats);
+        run.args(["run", "--channel", &self.channel("work"), "--stats"]).arg(&stats);
         if zero_copy {
             run.arg("--zero-copy");
         }

@@ -9,7 +9,8 @@
 mod protocol;
 
 use crate::pixels::{Layout, Pool};
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
+use compositor_shim::Listener;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use protocol::Selection;
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,8 @@ const LISTENER: u64 = 1;
 pub(crate) enum Order {
     /// Tell what was shown last.
     Checksum,
+    /// Accept clients of other VMs over this channel.
+    Link(String),
 }
 
 /// A client, and the display that is there for it.
@@ -91,6 +94,7 @@ pub(crate) fn main(socket: &Path) -> Result<()> {
         next: LISTENER,
         spare: Some(display()?),
         state: State::default(),
+        linked: HashMap::new(),
     };
     let mut told = Vec::new();
     let mut events = [EpollEvent::empty(); 32];
@@ -108,6 +112,7 @@ pub(crate) fn main(socket: &Path) -> Result<()> {
                 STDIN if !sink.hear(&mut told)? => return Ok(()),
                 STDIN => {}
                 LISTENER => sink.accept(&listener)?,
+                linked if sink.linked.contains_key(&linked) => sink.accept_linked(linked)?,
                 client => sink.serve(client)?,
             }
         }
@@ -130,6 +135,8 @@ struct Sink {
     /// A display that was made while there was nothing to do: other compositors need none for each client.
     spare: Option<Display<State>>,
     state: State,
+    /// Those that it has linked, by token.
+    linked: HashMap<u64, Listener>,
 }
 
 impl Sink {
@@ -139,6 +146,19 @@ impl Sink {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error).context("can't accept a client"),
         };
+        self.insert(stream)
+    }
+
+    /// Carries what there is over a channel, and takes the clients that came.
+    fn accept_linked(&mut self, token: u64) -> Result<()> {
+        let mut clients = Vec::new();
+        if let Some(listener) = self.linked.get_mut(&token) {
+            listener.dispatch(&mut clients)?;
+        }
+        clients.into_iter().try_for_each(|client| self.insert(client.stream))
+    }
+
+    fn insert(&mut self, stream: UnixStream) -> Result<()> {
         let socket = stream.try_clone()?;
         let display = self.spare.take().map_or_else(display, Ok)?;
         let gone = Arc::new(Gone::default());
@@ -191,15 +211,30 @@ impl Sink {
         Ok(())
     }
 
+    fn link(&mut self, channel: &str) -> Result<()> {
+        let listener = Listener::new(channel.parse().map_err(Error::msg)?)?;
+        self.next += 1;
+        self.epoll.add(listener.poll_fd(), EpollEvent::new(EpollFlags::EPOLLIN, self.next))?;
+        self.linked.insert(self.next, listener);
+        Ok(())
+    }
+
     /// Does what the harness asks for. `false` when there is no harness any more.
-    fn hear(&self, told: &mut Vec<u8>) -> Result<bool> {
+    fn hear(&mut self, told: &mut Vec<u8>) -> Result<bool> {
         let mut bytes = [0; 1024];
         let count = std::io::stdin().lock().read(&mut bytes)?;
         told.extend_from_slice(&bytes[..count]);
         while let Some(end) = told.iter().position(|&byte| byte == b'\n') {
             let line: Vec<u8> = told.drain(..=end).collect();
-            let Order::Checksum = serde_json::from_slice(&line)?;
-            let checksum = self.state.shown.as_ref().map(|(pool, layout)| pool.checksum(*layout));
+            let checksum = match serde_json::from_slice(&line)? {
+                Order::Checksum => {
+                    self.state.shown.as_ref().map(|(pool, layout)| pool.checksum(*layout))
+                }
+                Order::Link(channel) => {
+                    self.link(&channel)?;
+                    None
+                }
+            };
             let mut stdout = std::io::stdout().lock();
             writeln!(stdout, "{}", serde_json::to_string(&checksum)?)?;
             stdout.flush()?;

@@ -71,7 +71,7 @@ pub(crate) fn compared(lane: &Lane, lanes: &[Lane]) -> Vec<String> {
     let direct = median(lanes, Path::Direct).unwrap_or(0.0);
     let relays = lane.path.relays().and_then(|relays| median(lanes, relays)).unwrap_or(0.0);
     let adds = if relays > direct { times(own - direct, relays - direct) } else { String::new() };
-    let is_ours = matches!(lane.path, Path::ZeroCopy(_) | Path::Shadow(_));
+    let is_ours = matches!(lane.path, Path::ZeroCopy(_) | Path::Shadow(_) | Path::Linked(_));
     let waypipe = best_waypipe(lanes, |lane| lane.timing.median as f64).filter(|_| is_ours);
     vec![
         lane.path.to_string(),

@@ -142,6 +142,10 @@ fn syncs(results: &Results, isolation: Isolation) -> Vec<Goal> {
             Some(median(lanes(pace)?, path)? / waypipe)
         }));
     }
+    let what = format!("wl_display.sync, shim, {isolation}: to serve");
+    goals.push(both(what, AtMost(1.0), |pace| {
+        Some(median(lanes(pace)?, Path::Linked(isolation))? / median(lanes(pace)?, path)?)
+    }));
     goals
 }
 

@@ -80,6 +80,8 @@ fn colour(path: Path) -> RGBColor {
         Path::ZeroCopy(Isolation::Process) => RGBColor(110, 200, 80),
         Path::Shadow(Isolation::None) => RGBColor(20, 70, 200),
         Path::Shadow(Isolation::Process) => RGBColor(90, 160, 250),
+        Path::Linked(Isolation::None) => RGBColor(140, 30, 160),
+        Path::Linked(Isolation::Process) => RGBColor(200, 110, 220),
         Path::Waypipe(crate::path::Compression::None) => RGBColor(200, 40, 30),
         Path::Waypipe(crate::path::Compression::Lz4) => RGBColor(250, 140, 60),
     }
