@@ -27,6 +27,11 @@ pub const GUEST_PIPE: u32 = 0x8000_0000;
 /// can carry its pipes on. Only our device knows this: others refuse it, and the stream stays until the context goes.
 pub const STREAM: u32 = 0;
 
+/// Set in the padding of INIT by a program that wants to be told when nobody reads a pipe any more that it writes and that
+/// came over the stream: by a READ that hangs up. Only our device knows this; others look at no padding. Programs of today
+/// leave it 0, and don't expect to hear of such a pipe.
+pub const HEARS_ENDS: u32 = 1;
+
 /// What a command or event is.
 pub mod command {
     /// Connects. Payload [`super::Init`].
@@ -80,7 +85,7 @@ pub struct Header {
     pub ring: u8,
     /// Size in bytes, as far as 16 bits go.
     pub size: u16,
-    /// Always 0.
+    /// Always 0, but of INIT it may be [`HEARS_ENDS`].
     pub padding: u32,
 }
 

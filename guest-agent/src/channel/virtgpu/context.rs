@@ -9,8 +9,8 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use wlproxy_protocol::cross_domain::{
-    GUEST_PIPE, GetImageRequirements, Header, Identifier, ImageRequirements, Init, PipeTransfer,
-    RING_CHANNEL, RING_QUERY, ReadWrite, SendReceive, Transfer, command,
+    GUEST_PIPE, GetImageRequirements, HEARS_ENDS, Header, Identifier, ImageRequirements, Init,
+    PipeTransfer, RING_CHANNEL, RING_QUERY, ReadWrite, SendReceive, Transfer, command,
 };
 use wlproxy_protocol::limits::{MAX_QUEUED, PAGE_SIZE};
 use wlproxy_protocol::virtio_wl::read;
@@ -91,7 +91,7 @@ impl Context {
         let (query_ring, query) = file.ring(PAGE_SIZE)?;
         let (channel_ring, ring) = file.ring(CHANNEL_RING)?;
         let init = Init {
-            header: header::<Init>(command::INIT, RING_QUERY),
+            header: Header { padding: HEARS_ENDS, ..header::<Init>(command::INIT, RING_QUERY) },
             query_ring: query_ring.resource,
             channel_ring: channel_ring.resource,
             channel,

@@ -15,8 +15,8 @@ use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use wlproxy_protocol::accept::CHANNEL_TYPES;
 use wlproxy_protocol::cross_domain::{
-    self as wire, CHANNEL_WAYLAND, GUEST_PIPE, GetImageRequirements, Identifier, ImageRequirements,
-    Init, PipeTransfer, STREAM, Transfer, command, identifier,
+    self as wire, CHANNEL_WAYLAND, GUEST_PIPE, GetImageRequirements, HEARS_ENDS, Identifier,
+    ImageRequirements, Init, PipeTransfer, STREAM, Transfer, command, identifier,
 };
 use wlproxy_protocol::limits::PAGE_SIZE;
 use wlproxy_protocol::report;
@@ -50,6 +50,8 @@ pub(super) struct Context {
     pub(super) channel_ring: u32,
     /// Bytes of the latter.
     pub(super) room: usize,
+    /// Whether it is told when nobody reads a pipe any more that came over its stream.
+    pub(super) hears_ends: bool,
     /// What it may name: pipes, and memory that came. As vfds.
     pub(super) ids: HashMap<u32, u32>,
     pub(super) fences: Fences,
@@ -70,6 +72,7 @@ impl Context {
             query_ring: 0,
             channel_ring: 0,
             room: 0,
+            hears_ends: false,
             ids: HashMap::new(),
             fences: Fences::default(),
             polls: VecDeque::new(),
@@ -123,6 +126,7 @@ impl Virtgpu {
         context.query_ring = command.query_ring;
         context.channel_ring = command.channel_ring;
         context.room = room;
+        context.hears_ends = command.header.padding & HEARS_ENDS != 0;
         let opened = match target {
             _ if self.has_all_connections(target.is_none()) => false,
             None => self.open_reports(id),

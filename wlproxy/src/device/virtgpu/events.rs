@@ -142,6 +142,8 @@ impl Virtgpu {
             }
             if id.kind != identifier::BLOB {
                 self.owners.insert(id.id, (owner, id.id));
+                // If a POLL waits for this message, nobody else would have it watched.
+                self.refresh(id.id);
             }
         }
         Ok(ids)
@@ -157,8 +159,9 @@ impl Virtgpu {
     fn hung_up(&mut self, id: u32, owner: u32, name: u32) {
         match self.vfds.get(id) {
             Some(Vfd::Pipe(pipe)) => {
-                // Programs that are told of a pipe that they write don't expect to hear of it; those that made it do.
-                let told = pipe.direction() == Direction::Read || name & GUEST_PIPE != 0;
+                // Most programs that are told of a pipe that they write don't expect to hear of it; those that made it do.
+                let hears = self.contexts.get(&owner).is_some_and(|context| context.hears_ends);
+                let told = pipe.direction() == Direction::Read || name & GUEST_PIPE != 0 || hears;
                 let event = PipeTransfer { id: name, hang_up: true, bytes: &[] };
                 self.pend(owner, told.then(|| event.encode(command::READ).into()));
                 self.forget(owner, name);

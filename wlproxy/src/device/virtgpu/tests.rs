@@ -11,7 +11,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use wlproxy_protocol::accept::{CHANNEL_TYPES, Token};
 use wlproxy_protocol::cross_domain::identifier::{BLOB, READ_PIPE, WRITE_PIPE};
-use wlproxy_protocol::cross_domain::{Identifier, STREAM, receive_room};
+use wlproxy_protocol::cross_domain::{HEARS_ENDS, Identifier, STREAM, receive_room};
 use wlproxy_protocol::limits::MAX_QUEUED;
 use wlproxy_unix::memory;
 
@@ -239,6 +239,34 @@ fn who_made_a_pipe_learns_that_nobody_reads_it() {
     assert_eq!(driver.executed(1, &write(PIPE, true, b"")), OK);
     let error = std::fs::File::from(fds.into_iter().next().unwrap()).write(b"x").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn who_is_given_a_pipe_learns_that_nobody_reads_it_if_it_wants_to() {
+    for padding in [0, HEARS_ENDS] {
+        let mut driver = Driver::new(Side::Compositor);
+        assert_eq!(driver.begin_with(1, CHANNEL_TYPES.start, padding), OK);
+        let (_, peer) = driver.open(Role::Accepted { connection: 1, token: token() });
+        assert_eq!(driver.send(1, token().as_bytes(), &[]), OK);
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        // As a program has it that is alive: it waits for the next event.
+        let waits = driver.poll(1);
+        give(&peer, b"take it", [writer]);
+        driver.wait();
+        assert!(driver.header(waits).is_some());
+        let Event::Receive(ids, _) = driver.event(1) else { panic!("a READ") };
+        let [Identifier { id, kind: WRITE_PIPE, .. }] = ids[..] else { panic!("{ids:?}") };
+        drop(reader);
+        driver.wait();
+        give(&peer, b"more", []);
+        let expected = if padding == HEARS_ENDS {
+            Event::Read(id, true, vec![])
+        } else {
+            Event::Receive(vec![], b"more".to_vec())
+        };
+        assert_eq!(driver.receive(1), expected);
+        assert_eq!(driver.executed(1, &write(id, false, b"for nobody")), MALFORMED);
+    }
 }
 
 #[test]

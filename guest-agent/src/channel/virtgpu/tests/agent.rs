@@ -130,6 +130,22 @@ fn memory_and_pipes_reach_a_compositor_and_come_back() {
 }
 
 #[test]
+fn who_writes_what_nobody_reads_any_more_is_told() {
+    let mut desk = Desk::new();
+    let (local, file) = desk.passage();
+    let mut local = Stream::new(local).unwrap();
+    let pool = memory::allocate("pool", 4096).unwrap();
+    let pipe = desk.fake.deliver_all(file, b"send", pool);
+    let (mut got, mut fds) = (Vec::new(), VecDeque::new());
+    desk.until(|_, _| matches!(local.read(&mut got, &mut fds, 100), Ok(Read::Bytes(_))));
+    nix::unistd::write(&fds[1], b"first").unwrap();
+    desk.until(|fake, _| fake.file(file).pipes[&pipe].bytes == b"first");
+    desk.fake.deliver_pipe(file, pipe, b"", true);
+    desk.until(|_, agent| agent.world.stats.pipes == 0);
+    assert_eq!(nix::unistd::write(&fds[1], b"second"), Err(Errno::EPIPE));
+}
+
+#[test]
 fn a_client_that_leaves_still_gives_what_was_copied() {
     let mut desk = Desk::new();
     let (local, file) = desk.passage();

@@ -14,8 +14,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 use wlproxy_protocol::cross_domain::{
-    CHANNEL_WAYLAND, GetImageRequirements, Identifier, ImageRequirements, Init, PipeTransfer,
-    RING_CHANNEL, STREAM, Transfer, command, identifier, image_size, receive_room,
+    CHANNEL_WAYLAND, GetImageRequirements, HEARS_ENDS, Identifier, ImageRequirements, Init,
+    PipeTransfer, RING_CHANNEL, STREAM, Transfer, command, identifier, image_size, receive_room,
 };
 use wlproxy_protocol::limits::{MAX_FDS, MAX_SEND};
 use wlproxy_protocol::report;
@@ -214,6 +214,10 @@ impl State {
         match bytes[0] {
             command::INIT => {
                 let init: Init = read(bytes).unwrap();
+                assert_eq!(
+                    init.header.padding, HEARS_ENDS,
+                    "or nobody tells of a reader that left"
+                );
                 // Not every device takes reports.
                 let is_known = match init.channel {
                     report::CHANNEL => self.obeys,

@@ -274,16 +274,25 @@ impl Driver {
 
     /// Makes a context with rings of one page and has it connected, but lets the opener wait.
     pub(super) fn begin(&mut self, id: u32, channel: u32) -> u32 {
+        self.begin_with(id, channel, 0)
+    }
+
+    /// The same with something in the padding of INIT.
+    pub(super) fn begin_with(&mut self, id: u32, channel: u32, padding: u32) -> u32 {
         assert_eq!(self.create_context(id, 5), message::RESP_OK_NODATA);
         for ring in [query_ring(id), channel_ring(id)] {
             assert_eq!(self.guest_blob(ring, &[(place(ring), 4096)]), message::RESP_OK_NODATA);
         }
-        self.init(id, channel)
+        self.init_with(id, channel, padding)
     }
 
     pub(super) fn init(&mut self, id: u32, channel: u32) -> u32 {
+        self.init_with(id, channel, 0)
+    }
+
+    fn init_with(&mut self, id: u32, channel: u32, padding: u32) -> u32 {
         let init = Init {
-            header: wire::Header { command: command::INIT, size: 20, ..Default::default() },
+            header: wire::Header { command: command::INIT, ring: 0, size: 20, padding },
             query_ring: query_ring(id),
             channel_ring: channel_ring(id),
             channel,
