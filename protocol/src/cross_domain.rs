@@ -47,7 +47,7 @@ pub mod command {
     pub const RECEIVE: u8 = 5;
     /// Bytes from a pipe. Payload [`super::ReadWrite`] and the bytes.
     pub const READ: u8 = 6;
-    /// Bytes for a pipe, or its end; or that of the stream, which is called [`super::STREAM`].
+    /// Bytes for a pipe, or its end; or that of the stream, which is called [`super::STREAM`]; or a [`super::Hold`].
     pub const WRITE: u8 = 7;
 }
 
@@ -273,6 +273,40 @@ impl<'a> PipeTransfer<'a> {
     }
 }
 
+/// A pipe that the guest reads is to wait, or to go on: what nobody takes there would stand in the way of all that comes
+/// over the same context. It is a WRITE to [`STREAM`], so that other devices, which know no such pipe, refuse it and do
+/// nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hold {
+    /// The pipe.
+    pub id: u32,
+    /// Whether nothing more is to come for now.
+    pub held: bool,
+}
+
+impl Hold {
+    /// Takes a WRITE apart, if it is that: the bytes are the pipe and 1, or 0.
+    pub fn parse(message: &[u8]) -> Option<Self> {
+        let PipeTransfer { id: STREAM, hang_up: false, bytes } = PipeTransfer::parse(message)?
+        else {
+            return None;
+        };
+        let (id, rest) = bytes.split_first_chunk()?;
+        let held = match rest {
+            [0, 0, 0, 0] => false,
+            [1, 0, 0, 0] => true,
+            _ => return None,
+        };
+        Some(Self { id: u32::from_le_bytes(*id), held })
+    }
+
+    /// The whole WRITE.
+    pub fn encode(self) -> Vec<u8> {
+        let bytes = [self.id.to_le_bytes(), u32::from(self.held).to_le_bytes()].concat();
+        PipeTransfer { id: STREAM, hang_up: false, bytes: &bytes }.encode(command::WRITE)
+    }
+}
+
 fn header(command: u8, size: usize) -> Header {
     Header { command, size: u16::try_from(size).unwrap_or(u16::MAX), ..Default::default() }
 }
@@ -328,6 +362,24 @@ pub fn image_size(blob_id: u32) -> Option<u64> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_hold_is_a_write_to_the_stream_and_no_other_is_one() {
+        for hold in [Hold { id: 7, held: true }, Hold { id: u32::MAX, held: false }] {
+            let message = hold.encode();
+            assert_eq!(Hold::parse(&message), Some(hold));
+            let part = PipeTransfer::parse(&message).unwrap();
+            assert_eq!((part.id, part.hang_up), (STREAM, false));
+            let other_id = PipeTransfer { id: 7, ..part.clone() };
+            for other in [other_id, PipeTransfer { hang_up: true, ..part }] {
+                assert_eq!(Hold::parse(&other.encode(command::WRITE)), None);
+            }
+        }
+        for bytes in [&[][..], &[0; 7], &[0; 9], &[2; 8]] {
+            let write = PipeTransfer { id: STREAM, hang_up: false, bytes }.encode(command::WRITE);
+            assert_eq!(Hold::parse(&write), None);
+        }
+    }
 
     fn image(width: u32, height: u32, format: &[u8; 4]) -> Option<ImageRequirements> {
         let format = u32::from_le_bytes(*format);

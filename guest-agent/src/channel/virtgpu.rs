@@ -23,7 +23,7 @@
 //! A SEND has a fence, a file that becomes readable once the device has passed it on. Until then nothing more is sent
 //! over that context or pipe. What the host sends comes as one event at a time, after a POLL for it; it is taken at once
 //! and kept here, so that what nobody reads yet stands in the way of nothing else, up to a bound for each context with
-//! its pipes. Beyond it that context waits.
+//! its pipes. Beyond it that context waits; before that, our device is told which pipe to leave alone for now.
 //!
 //! # Whose memory
 //!
@@ -246,7 +246,8 @@ impl VirtgpuChannel {
     fn close_pipe(&mut self, vfd: VfdId) {
         let Some(pipe) = self.pipes.get_mut(&vfd) else { return };
         pipe.closed = true;
-        let unread: usize = pipe.queue.drain(..).map(|bytes| bytes.len()).sum();
+        let unread = pipe.cost();
+        pipe.clear();
         if let Some(carrier) = pipe.carrier {
             self.read(carrier.context, unread);
         }
@@ -466,13 +467,18 @@ impl Channel for VirtgpuChannel {
             };
         }
         if let Some(pipe) = self.pipes.get_mut(&vfd).filter(|pipe| pipe.is_heard()) {
-            let Some(part) = pipe.queue.pop_front() else {
+            let before = pipe.cost();
+            let Some((part, hold)) = pipe.pop() else {
                 return Ok(if pipe.ended { Received::HangUp } else { Received::Nothing });
             };
-            let carrier = pipe.carrier;
+            let (carrier, read) = (pipe.carrier, before - pipe.cost());
             bytes.extend(&part);
             if let Some(carrier) = carrier {
-                self.read(carrier.context, part.len());
+                if let (Some(hold), Some(context)) = (hold, self.contexts.get(&carrier.context)) {
+                    let told = context.file.submit(&hold.encode(), device::RING_SEND, None);
+                    told.map_err(|errno| self.failure(errno))?;
+                }
+                self.read(carrier.context, read);
             }
             return Ok(Received::Message(Vec::new()));
         }

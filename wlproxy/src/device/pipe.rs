@@ -9,7 +9,6 @@ use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::{pipe2, read, write};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use wlproxy_protocol::limits::MAX_RECV;
 use wlproxy_protocol::wayland::Batch;
 
 /// What the guest does with its end.
@@ -31,6 +30,8 @@ pub(super) struct Pipe {
     /// What the pipe didn't take, from `written` on.
     waiting: Vec<u8>,
     written: usize,
+    /// The guest wants no more for now of what it reads.
+    held: bool,
 }
 
 impl Pipe {
@@ -68,12 +69,22 @@ impl Pipe {
         let flags = OFlag::from_bits_retain(fcntl(&end, FcntlArg::F_GETFL)?);
         fcntl(&end, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
         let end = Some(poller.watched(key, end));
-        Ok(Self { direction, end, remote: None, waiting: Vec::new(), written: 0 })
+        Ok(Self { direction, end, remote: None, waiting: Vec::new(), written: 0, held: false })
     }
 
     /// What the guest does with it.
     pub(super) fn direction(&self) -> Direction {
         self.direction
+    }
+
+    /// From now on the guest wants no more, or wants it again.
+    pub(super) fn hold(&mut self, held: bool) {
+        self.held = held;
+    }
+
+    /// Whether the guest wants what there is to read.
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.held
     }
 
     /// The other end, to be given away; `None` if it was already.
@@ -107,14 +118,14 @@ impl Pipe {
         Sent::Done
     }
 
-    /// What is there to read, or that the other side hung up.
-    pub(super) fn read(&mut self) -> Incoming {
+    /// What is there to read, at most `limit` bytes, or that the other side hung up.
+    pub(super) fn read(&mut self, limit: usize) -> Incoming {
         let Some(end) = &self.end else { return Incoming::Nothing };
         if self.direction == Direction::Write {
             // Nothing can be read here; the only news is that there are no readers.
             return self.hang_up();
         }
-        let mut bytes = vec![0; MAX_RECV];
+        let mut bytes = vec![0; limit];
         match read(&**end, &mut bytes) {
             Ok(0) => self.hang_up(),
             Ok(count) => {
@@ -141,7 +152,7 @@ impl Pipe {
     /// Waits for what there is to wait for; for bytes only if `may_read`.
     pub(super) fn watch(&mut self, may_read: bool) -> io::Result<()> {
         let interest = match self.direction {
-            Direction::Read => may_read.then_some(EpollFlags::EPOLLIN),
+            Direction::Read => (may_read && !self.held).then_some(EpollFlags::EPOLLIN),
             // With nothing to write, that the last reader went is still reported.
             Direction::Write if !may_read => None,
             Direction::Write if self.waiting.is_empty() => Some(EpollFlags::empty()),

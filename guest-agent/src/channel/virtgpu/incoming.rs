@@ -1,6 +1,7 @@
 //! What comes from the host: events of contexts, and what is made of them.
 
 use super::context::{Heard, Message, State};
+use super::device::RING_SEND;
 use super::pipe::{Carrier, Pipe};
 use super::{Allocation, Arrived, Arriving, Channel, Error, Event, PipeEnd, VfdId, VirtgpuChannel};
 use crate::memory::Mapping;
@@ -88,8 +89,13 @@ impl VirtgpuChannel {
         let was_readable = pipe.is_readable();
         pipe.ended |= last;
         if !bytes.is_empty() && !pipe.closed {
-            context.queued += bytes.len();
-            pipe.queue.push_back(bytes);
+            let before = pipe.cost();
+            let hold = pipe.push(bytes);
+            context.queued += pipe.cost() - before;
+            if let Some(hold) = hold {
+                // If it can't be told, the context waits as a whole.
+                let _ = context.file.submit(&hold.encode(), RING_SEND, None);
+            }
         }
         if pipe.is_readable() && !was_readable && pipe.is_heard() {
             events.push(Event::Readable(vfd));

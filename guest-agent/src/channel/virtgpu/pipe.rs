@@ -4,7 +4,15 @@ use super::device::RING_PIPES;
 use super::outgoing::Outgoing;
 use super::{PipeEnd, VfdId};
 use std::collections::VecDeque;
+use wlproxy_protocol::cross_domain::Hold;
 use wlproxy_protocol::render_node::MAX_RINGS;
+
+/// So much waits of one pipe, in bytes, before the host is told to let it wait: as much as one event brings.
+const HOLD: usize = 64 * 1024;
+
+/// More than that only waits, in bytes, if the host doesn't do so: one event is on its way when it is told. An agent
+/// leaves few pipes unread (`guest-agent/src/world.rs`), so that much of each needs no bound of its own.
+const ROOM: usize = 2 * HOLD;
 
 /// The context that carries a pipe, and what it is called there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +38,11 @@ pub(super) struct Pipe {
     /// Somebody wanted to write before there was anybody to read.
     pub(super) wants_writable: bool,
     /// What waits to be received.
-    pub(super) queue: VecDeque<Vec<u8>>,
+    queue: VecDeque<Vec<u8>>,
+    /// Bytes of that.
+    queued: usize,
+    /// The host was told to let it wait.
+    held: bool,
     /// There is no more to come, or nobody who reads.
     pub(super) ended: bool,
     /// It arrived, and the message that brought it wasn't received: nothing is told of it.
@@ -49,9 +61,43 @@ impl Pipe {
             outgoing: Outgoing::default(),
             wants_writable: false,
             queue: VecDeque::new(),
+            queued: 0,
+            held: false,
             ended: false,
             closed: false,
         }
+    }
+
+    /// Something came. What the host is to be told of that, if anything.
+    pub(super) fn push(&mut self, bytes: Vec<u8>) -> Option<Hold> {
+        self.queued += bytes.len();
+        self.queue.push_back(bytes);
+        let is_much = self.queued >= HOLD && !self.held && !self.ended;
+        is_much.then(|| self.hold(true)).flatten()
+    }
+
+    /// What came first, and what the host is to be told when it is taken.
+    pub(super) fn pop(&mut self) -> Option<(Vec<u8>, Option<Hold>)> {
+        let bytes = self.queue.pop_front()?;
+        self.queued -= bytes.len();
+        let is_little = self.queue.is_empty() && self.held;
+        Some((bytes, is_little.then(|| self.hold(false)).flatten()))
+    }
+
+    /// Drops all that came.
+    pub(super) fn clear(&mut self) {
+        self.queue.clear();
+        self.queued = 0;
+    }
+
+    /// Bytes that count against its context: none as long as the host lets it wait.
+    pub(super) fn cost(&self) -> usize {
+        self.queued.saturating_sub(ROOM)
+    }
+
+    fn hold(&mut self, held: bool) -> Option<Hold> {
+        self.held = held;
+        self.carrier.map(|carrier| Hold { id: carrier.name, held })
     }
 
     /// Whether there is something to receive, or the end.

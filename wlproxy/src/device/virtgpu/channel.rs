@@ -15,7 +15,7 @@ use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use wlproxy_protocol::accept::CHANNEL_TYPES;
 use wlproxy_protocol::cross_domain::{
-    self as wire, CHANNEL_WAYLAND, GUEST_PIPE, GetImageRequirements, HEARS_ENDS, Identifier,
+    self as wire, CHANNEL_WAYLAND, GUEST_PIPE, GetImageRequirements, HEARS_ENDS, Hold, Identifier,
     ImageRequirements, Init, PipeTransfer, STREAM, Transfer, command, identifier,
 };
 use wlproxy_protocol::limits::PAGE_SIZE;
@@ -293,7 +293,7 @@ impl Virtgpu {
     }
 
     /// WRITE: bytes for a pipe that the guest writes, its end, or that it doesn't read one any more. Or the end of the
-    /// stream: its pipes go on.
+    /// stream: its pipes go on. Or that a pipe is to wait.
     fn write(&mut self, header: Header, bytes: &[u8], reply: Reply) {
         let end = PipeTransfer { id: STREAM, hang_up: true, bytes: &[] };
         if PipeTransfer::parse(bytes) == Some(end) {
@@ -303,6 +303,10 @@ impl Virtgpu {
             }
             self.close(header.context);
             return self.answer(header, Ok(ok(header)), reply);
+        }
+        if let Some(hold) = Hold::parse(bytes) {
+            let held = self.hold_pipe(header.context, hold);
+            return self.answer(header, held.map(|()| ok(header)), reply);
         }
         let pipe = PipeTransfer::parse(bytes).and_then(|transfer| {
             let &vfd = self.contexts.get(&header.context)?.ids.get(&transfer.id)?;
@@ -324,6 +328,18 @@ impl Virtgpu {
                 None => self.forget(header.context, transfer.id),
             }
         }
+    }
+
+    /// No more is read from a pipe for the guest, or is again.
+    fn hold_pipe(&mut self, context: u32, hold: Hold) -> Result<(), Refusal> {
+        let vfd = self.contexts.get(&context).and_then(|of| of.ids.get(&hold.id).copied());
+        let vfd = vfd.ok_or(MALFORMED)?;
+        match self.vfds.get_mut(vfd) {
+            Some(Vfd::Pipe(pipe)) if pipe.direction() == Direction::Read => pipe.hold(hold.held),
+            _ => return Err(MALFORMED),
+        }
+        self.refresh(vfd);
+        Ok(())
     }
 
     /// POLL: its fence is signalled by the next event.

@@ -67,7 +67,8 @@ impl Virtgpu {
         let mut batch = Batch::default();
         let read = match self.vfds.get_mut(id) {
             Some(Vfd::Context(stream)) => stream.read(receive_room(context), &mut batch),
-            Some(Vfd::Pipe(pipe)) => Ok(pipe.read()),
+            Some(Vfd::Pipe(pipe)) if !pipe.is_wanted() => return,
+            Some(Vfd::Pipe(pipe)) => Ok(pipe.read(context.room - size_of::<ReadWrite>())),
             Some(Vfd::Allocation(_) | Vfd::Reports(_)) | None => return,
         };
         let now = Instant::now();

@@ -11,7 +11,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use wlproxy_protocol::accept::{CHANNEL_TYPES, Token};
 use wlproxy_protocol::cross_domain::identifier::{BLOB, READ_PIPE, WRITE_PIPE};
-use wlproxy_protocol::cross_domain::{HEARS_ENDS, Identifier, STREAM, receive_room};
+use wlproxy_protocol::cross_domain::{HEARS_ENDS, Hold, Identifier, STREAM, receive_room};
 use wlproxy_protocol::limits::MAX_QUEUED;
 use wlproxy_unix::memory;
 
@@ -267,6 +267,46 @@ fn who_is_given_a_pipe_learns_that_nobody_reads_it_if_it_wants_to() {
         assert_eq!(driver.receive(1), expected);
         assert_eq!(driver.executed(1, &write(id, false, b"for nobody")), MALFORMED);
     }
+}
+
+#[test]
+fn a_pipe_that_is_held_waits_and_the_stream_goes_on() {
+    let mut driver = Driver::new(Side::Client);
+    let mut peer = driver.link(1);
+    let hold = |id, held| Hold { id, held }.encode();
+    for malformed in
+        [hold(PIPE, true), write(STREAM, false, &[0; 7]), write(STREAM, false, &[2; 8])]
+    {
+        assert_eq!(driver.executed(1, &malformed), MALFORMED);
+    }
+    let bytes = wayland::receive().repeat(2);
+    assert_eq!(driver.send(1, &bytes, &[(READ_PIPE, PIPE), (WRITE_PIPE, PIPE + 1)]), OK);
+    assert_eq!(driver.executed(1, &hold(PIPE + 1, true)), MALFORMED, "nothing is read from it");
+    let (_, fds) = take(&peer);
+    let [pasting, _copying] = <[_; 2]>::try_from(fds).unwrap().map(std::fs::File::from);
+    for _ in 0..2 {
+        assert_eq!(driver.executed(1, &hold(PIPE, true)), OK);
+        (&pasting).write_all(b"selection").unwrap();
+        peer.write_all(&report("on")).unwrap();
+        assert_eq!(driver.receive(1), Event::Receive(vec![], report("on")));
+        let waits = driver.poll(1);
+        driver.turn();
+        assert_eq!(driver.header(waits), None);
+        assert_eq!(driver.executed(1, &hold(PIPE, false)), OK);
+        driver.turn();
+        assert!(driver.header(waits).is_some());
+        assert_eq!(driver.event(1), Event::Read(PIPE, false, b"selection".to_vec()));
+    }
+    // As much as the ring holds, and its end.
+    let much = vec![7; 6000];
+    (&pasting).write_all(&much).unwrap();
+    drop(pasting);
+    let mut read = Vec::new();
+    while let Event::Read(PIPE, false, bytes) = driver.receive(1) {
+        assert!(bytes.len() > 4000 || read.len() > 4000, "{}", bytes.len());
+        read.extend(bytes);
+    }
+    assert!(read == much && driver.event(1) == Event::Read(PIPE, true, vec![]));
 }
 
 #[test]

@@ -235,7 +235,7 @@ impl VirtioWl {
         let mut batch = Batch::default();
         let read = match self.vfds.get_mut(id) {
             Some(Vfd::Context(context)) => context.read(MAX_RECV, &mut batch),
-            Some(Vfd::Pipe(pipe)) => Ok(pipe.read()),
+            Some(Vfd::Pipe(pipe)) => Ok(pipe.read(MAX_RECV)),
             Some(Vfd::Allocation(_) | Vfd::Reports(_)) | None => return,
         };
         let end = match read {

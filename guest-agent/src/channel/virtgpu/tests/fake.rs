@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 use wlproxy_protocol::cross_domain::{
-    CHANNEL_WAYLAND, GetImageRequirements, HEARS_ENDS, Identifier, ImageRequirements, Init,
+    CHANNEL_WAYLAND, GetImageRequirements, HEARS_ENDS, Hold, Identifier, ImageRequirements, Init,
     PipeTransfer, RING_CHANNEL, STREAM, Transfer, command, identifier, image_size, receive_room,
 };
 use wlproxy_protocol::limits::{MAX_FDS, MAX_SEND};
@@ -33,6 +33,8 @@ pub(super) struct Pipe {
     pub(super) bytes: Vec<u8>,
     /// The VM is done with it.
     pub(super) closed: bool,
+    /// The VM wants no more for now.
+    pub(super) held: bool,
 }
 
 /// A file, from the device's side.
@@ -241,6 +243,9 @@ impl State {
             command::SEND => self.send(file, &Transfer::parse(bytes).unwrap()),
             command::WRITE => {
                 let part = PipeTransfer::parse(bytes).unwrap();
+                if let Some(hold) = Hold::parse(bytes) {
+                    return open.pipes.get_mut(&hold.id).unwrap().held = hold.held;
+                }
                 if part.id == STREAM {
                     assert!(part.hang_up && part.bytes.is_empty());
                     open.hung_up = true;
