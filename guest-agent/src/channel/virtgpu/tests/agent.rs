@@ -5,12 +5,14 @@ use super::*;
 use crate::agent::Agent;
 use crate::channel::scenarios::PATIENCE;
 use crate::connection::Link;
+use crate::lend::tests::App;
 use crate::outbox::Outbox;
 use crate::passage::Passage;
 use nix::poll::{PollFd, PollFlags, poll};
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use wlproxy_protocol::lend::{Answer, MIN_LENT, Request};
 use wlproxy_unix::{Read, Stream, memory};
 
 /// What a kernel keeps of a Unix stream at most, in bytes, with room to spare.
@@ -127,6 +129,29 @@ fn memory_and_pipes_reach_a_compositor_and_come_back() {
     got.clear();
     read.read_to_end(&mut got).unwrap();
     assert_eq!(got, b"copied");
+}
+
+#[test]
+fn what_is_lent_is_known_again_and_goes_when_nobody_uses_it() {
+    let mut desk = Desk::new();
+    let app = App::join(&mut desk.agent);
+    let early = app.ask(&mut desk.agent, Request::Lend { size: MIN_LENT });
+    assert!(matches!(early, Some((Answer::Refused, None))), "there is no context to ask over");
+    let (_local, file) = desk.passage();
+    let (id, fd) = app.borrow(&mut desk.agent, MIN_LENT);
+    // What comes over the Wayland socket is another fd of the same open file.
+    let lent = desk.agent.world.lender.arrived(fd.try_clone().unwrap()).unwrap();
+    let context = desk.agent.world.channel.connect().unwrap();
+    let sent = desk.agent.world.channel.send(context, b"create_pool", &[lent.vfd()]);
+    assert!(matches!(sent, Ok(Sent::Accepted)));
+    let resource = desk.fake.file(desk.fake.newest()).resources[0];
+    drop(lent);
+    app.close(&mut desk.agent, id, 1);
+    // The next one to have something to do closes what was given back.
+    let (next, _) = app.borrow(&mut desk.agent, MIN_LENT);
+    assert!(desk.fake.is_open(file) && !desk.fake.has(resource));
+    app.close(&mut desk.agent, next, 0);
+    assert_eq!(desk.agent.world.stats.lent, 0);
 }
 
 #[test]
