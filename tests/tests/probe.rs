@@ -61,7 +61,7 @@ fn without_a_path_all_is_as_it_is_expected() {
 #[test]
 fn through_the_path_all_arrives_and_what_is_stale_is_copied() {
     let mut desk = desk(&["work"], &[]);
-    for scenario in ANYWHERE {
+    for scenario in ANYWHERE.into_iter().chain(["unread-pastes"]) {
         let said = play(&mut desk, scenario, &[scenario], Some("work"));
         assert!(said.contains(&format!("{scenario}: ")), "{said}");
         assert!(scenario != "frames" || said.contains("1280x720, shadow: "), "{said}");

@@ -7,7 +7,8 @@ use crate::recorder::{answer_to_title, keymap as recorders_keymap};
 use crate::scenes::pattern;
 use crate::transfer::{self, Transfer};
 use crate::{
-    Buffer, Client, Dice, Display, Model, Pool, Raw, Rect, Selection, keymap, memfd, show, until,
+    Buffer, Client, Dice, Display, Flood, Model, Party, Pool, Raw, Rect, Selection, keymap, memfd,
+    show, until,
 };
 use anyhow::{Context, Result, ensure};
 use guest_agent::stats::Stats;
@@ -48,6 +49,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("keymap", same_keymap),
     ("damage", damage),
     ("pipes", pipes),
+    ("unread-pastes", unread_pastes),
     ("lent", lent),
     ("demoted", demoted),
     ("frames", frames),
@@ -270,6 +272,39 @@ fn pipes(stage: &Stage<'_>) -> Result<()> {
             .and_then(|transfer| scenario(&others, transfer))
             .with_context(|| (*name).to_owned())?;
     }
+    let Some(agent) = stage.agent else { return Ok(()) };
+    until("the end of all pipes", || (agent.stats().ok()?.pipes == 0).then_some(()));
+    Ok(())
+}
+
+/// More pastes than an agent carries at once, of which nobody reads any: the oldest ends, and the two clients go on.
+fn unread_pastes(stage: &Stage<'_>) -> Result<()> {
+    const PASTES: usize = 70;
+    const KIND: &str = "application/x-probe";
+    // Round trips in which nothing more goes into any pipe.
+    const ROUNDS: u32 = 20;
+    let selection = Selection::Clipboard;
+    let (mut source, mut destination) =
+        (Party::connect(stage.display)?, Party::connect(stage.display)?);
+    source.copy(selection, KIND)?;
+    let mut pastes = Vec::new();
+    for _ in 0..PASTES {
+        let reader = destination.paste(selection, KIND)?;
+        pastes.push((source.asked(KIND)?, reader));
+    }
+    let (piece, mut patience) = (vec![5; 1 << 16], ROUNDS);
+    while patience > 0 {
+        // Those that end take nothing.
+        let written: usize =
+            pastes.iter().map(|(writer, _)| writer.write_now(&piece).unwrap_or(0)).sum();
+        patience = if written > 0 { ROUNDS } else { patience - 1 };
+        source.client.roundtrip()?;
+        destination.client.roundtrip().context("the destination")?;
+    }
+    pastes[0].0.unread().context("the oldest")?;
+    let reader = destination.paste(selection, KIND)?;
+    transfer::cross(source.asked(KIND)?, &reader, &Flood::new(1).take(300_000))?;
+    drop(pastes);
     let Some(agent) = stage.agent else { return Ok(()) };
     until("the end of all pipes", || (agent.stats().ok()?.pipes == 0).then_some(()));
     Ok(())
