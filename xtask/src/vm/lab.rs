@@ -281,19 +281,24 @@ impl Lab {
 
     /// Starts the usual parts of a VM that has booted, and waits until they serve clients as far as they can.
     pub(super) fn furnish(&mut self, vm: Vm) -> Result<()> {
-        for &part in vm.parts() {
-            let script = format!("exec vm-{part}");
-            self.with(vm, |machine, supervisor| {
-                machine.background(supervisor, USER, part, &script)
-            })?;
+        for part in vm.parts() {
+            self.start_part(vm, part)?;
         }
         self.wait_for(vm, DISPLAY, vm.parts()[0])?;
-        if vm == Vm::Gui {
-            self.until("compositor that takes clients", |lab| {
-                Ok((lab.status()?["compositor"]["ready"] == true).then_some(()))
-            })?;
-        }
-        Ok(())
+        if vm == Vm::Gui { self.wait_until_ready(true) } else { Ok(()) }
+    }
+
+    /// Starts one of the usual parts of a VM.
+    pub(super) fn start_part(&mut self, vm: Vm, part: &str) -> Result<()> {
+        let script = format!("exec vm-{part}");
+        self.with(vm, |machine, supervisor| machine.background(supervisor, USER, part, &script))
+    }
+
+    /// Waits until the compositor VM takes clients, or takes none any more.
+    pub(super) fn wait_until_ready(&mut self, ready: bool) -> Result<()> {
+        self.until(if ready { "compositor" } else { "end of the compositor" }, |lab| {
+            Ok((lab.status()?["compositor"]["ready"] == ready).then_some(()))
+        })
     }
 
     /// Kills a VM, as if its power were cut.

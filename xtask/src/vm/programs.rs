@@ -11,6 +11,7 @@ const INSIDE: &[(&str, &str)] = &[
     ("guest-agent", "guest-agent"),
     ("wlproxy-interposer", "wlproxy_interposer"),
     ("wlproxy-runner", "wlproxy-runner"),
+    ("wlproxy-tests", "wlproxy-probe"),
 ];
 
 /// A program or library of ours.

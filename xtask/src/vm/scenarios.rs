@@ -6,7 +6,9 @@
 mod death;
 mod early;
 mod itself;
+mod lending;
 mod pixels;
+mod probe;
 mod shell;
 mod windows;
 
@@ -32,6 +34,11 @@ const GENTLE: &[Scenario] = &[
     Scenario { name: "ending", run: itself::ending },
     Scenario { name: "windows-of-vms", run: windows::of_vms },
     Scenario { name: "same-pixels", run: pixels::same },
+    Scenario { name: "suite", run: probe::suite },
+    Scenario { name: "clipboard", run: probe::clipboard },
+    Scenario { name: "zero-copy", run: probe::zero_copy },
+    Scenario { name: "zero-copy-of-applications", run: lending::to_applications },
+    Scenario { name: "figures", run: probe::figures },
 ];
 
 /// Those that end VMs, and start them again.
