@@ -209,6 +209,13 @@ fn what_arrives_for_a_closed_vfd_is_closed() {
 /// Bytes may be on their way while their vfd is closed. Nobody is to blame for that, and nobody is blamed.
 #[test]
 fn what_the_device_sent_before_it_heard_of_a_close_is_no_reason_to_warn() {
+    crate::alone::run("channel::process::tests::warnings_are_for_orphans");
+}
+
+/// [`what_the_device_sent_before_it_heard_of_a_close_is_no_reason_to_warn`] runs it.
+#[test]
+#[ignore = "reads what is logged, and what is shown of that other threads have a say in: it needs a process of its own"]
+fn warnings_are_for_orphans() {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
