@@ -1,4 +1,5 @@
 mod driver;
+mod garbage;
 mod hostile;
 mod reports;
 
