@@ -11,6 +11,9 @@
 //! token    first on the stream  token [16]
 //! ```
 //!
+//! Where the compositor VM's device can only dial one path, the first bytes tell a main context from a stream: no token
+//! begins as a hello does ([`Opening`]).
+//!
 //! The zero after the version stands where a Wayland message has its size, so no Wayland peer can be mistaken for one
 //! of ours. Everything is refused that isn't exactly as above: unknown kinds, lengths, reasons, ways of a record, and
 //! zeros that aren't. Only a hello may name ways that this version doesn't know: a newer peer's, which are left out.
@@ -77,6 +80,11 @@ impl Token {
         Self(bits)
     }
 
+    /// Whether no hello begins so. Those that aren't, one of 2^32, are no good where a stream is dialled back.
+    pub fn is_distinct(self) -> bool {
+        !self.0.starts_with(&MAGIC.to_le_bytes())
+    }
+
     /// The bits, as they are sent.
     pub fn as_bytes(&self) -> &[u8; Self::LEN] {
         &self.0
@@ -132,11 +140,19 @@ impl Ways {
     pub const NAME: Self = Self(1);
     /// [`Way::ChannelType`] only.
     pub const CHANNEL_TYPE: Self = Self(1 << 1);
+    /// [`Way::DialBack`] only.
+    pub const DIAL_BACK: Self = Self(1 << 2);
     const ALL: u32 = 0b111;
 
     /// Whether `way` is in the set.
     pub fn contains(self, way: Way) -> bool {
         self.0 & 1 << way.code() != 0
+    }
+
+    /// What either set holds.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 
     /// What both sets hold.
@@ -195,6 +211,25 @@ impl Hello {
         }
         *bytes = rest;
         Ok(Some(Self { ways: Ways(u32_at(hello, 8) & Ways::ALL) }))
+    }
+}
+
+/// What a connection is to be that somebody else's device has dialled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opening {
+    /// A main context: a hello comes.
+    Main,
+    /// The stream of this token, if it is one.
+    Accepted(Token),
+}
+
+impl Opening {
+    /// What these first bytes say; `None` if that takes more of them, of which [`Token::LEN`] are always enough.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        if bytes.starts_with(&MAGIC.to_le_bytes()) {
+            return Some(Self::Main);
+        }
+        bytes.first_chunk().map(|&bits| Self::Accepted(Token(bits)))
     }
 }
 
@@ -363,6 +398,23 @@ mod tests {
         let mut bytes = Hello { ways: Ways::NAME }.encode();
         bytes[4] = 9;
         assert_eq!(Hello::decode(&mut &bytes[..]), Err(Malformed::Version(9)));
+    }
+
+    #[test]
+    fn the_first_bytes_tell_a_hello_from_a_token() {
+        let hello = Hello { ways: Ways::DIAL_BACK }.encode();
+        assert!(TOKEN.is_distinct());
+        for (bytes, opening, enough) in
+            [(&hello[..], Opening::Main, 4), (&TOKEN.0[..], Opening::Accepted(TOKEN), Token::LEN)]
+        {
+            for len in 0..bytes.len() {
+                let expected = (len >= enough).then_some(opening);
+                assert_eq!(Opening::decode(&bytes[..len]), expected, "{len} bytes");
+            }
+        }
+        let mut bits = [7; Token::LEN];
+        bits[..4].copy_from_slice(&hello[..4]);
+        assert!(!Token(bits).is_distinct());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Clients wait here until the compositor VM takes them. It opens one *main context*; over that it gets a record with
 //! a token for each client, and whoever asks with that token pulls the client's stream, once.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 use wlproxy_protocol::accept::{
     Answer, CHANNEL_TYPES, Hello, Malformed, Record, Refusal, Token, Way, Ways,
@@ -126,6 +126,9 @@ struct Main {
     input: Vec<u8>,
     /// Tokens of streams that were pulled and not answered yet.
     opened: HashMap<Token, u64>,
+    /// Tokens that were answered and not pulled yet: a stream that is dialled back may be overtaken by its answer. At
+    /// most those of records that are out.
+    early: HashSet<Token>,
 }
 
 /// Becomes the main context when its hello has come. Until then anybody may have opened it.
@@ -245,7 +248,9 @@ impl<S> Accept<S> {
             return None;
         }
         let connection = self.tokens.remove(&token)?;
-        main.opened.insert(token, connection);
+        if !main.early.remove(&token) {
+            main.opened.insert(token, connection);
+        }
         let client = self.clients.remove(&connection)?;
         self.forget_channel(client.out);
         Some(Pulled { vm: client.vm, connection, stream: client.stream })
@@ -287,6 +292,8 @@ impl<S> Accept<S> {
         let token = fresh();
         let way = if self.ways.contains(Way::Name) {
             Way::Name
+        } else if self.ways.contains(Way::DialBack) {
+            Way::DialBack
         } else {
             // Fresh: there are far more than clients that can wait.
             let channel = self.next_channel;
@@ -332,7 +339,7 @@ impl<S> Accept<S> {
         }
         self.end_main(MainEnding::Superseded);
         let (id, input) = (newcomer.id, rest.to_vec());
-        self.main = Some(Main { id, input, opened: HashMap::new() });
+        self.main = Some(Main { id, input, opened: HashMap::new(), early: HashSet::new() });
         self.read_answers();
     }
 
@@ -363,6 +370,9 @@ impl<S> Accept<S> {
         let opened = self.main.as_mut().and_then(|main| main.opened.remove(&answer.token));
         match (answer.outcome, opened) {
             (Ok(()), Some(_)) => {}
+            (Ok(()), None) if self.ways.contains(Way::DialBack) => {
+                return self.answered_early(answer.token);
+            }
             (Ok(()), None) => return Err(MainEnding::NotOpened),
             (Err(why), Some(connection)) => {
                 self.actions.push_back(Action::Dropped { connection, why });
@@ -377,11 +387,25 @@ impl<S> Accept<S> {
         Ok(())
     }
 
+    /// The answer to a stream that was dialled back came before that. If its client has left meanwhile, who dialled
+    /// couldn't know.
+    fn answered_early(&mut self, token: Token) -> Result<(), MainEnding> {
+        if self.has_left(token) {
+            return Ok(());
+        }
+        let is_out = self.tokens.contains_key(&token);
+        let is_first = self.main.as_mut().is_some_and(|main| is_out && main.early.insert(token));
+        is_first.then_some(()).ok_or(MainEnding::NotOpened)
+    }
+
     fn close(&mut self, connection: u64, why: Ending) {
         let Some(client) = self.clients.remove(&connection) else { return };
         self.forget_channel(client.out);
         if let Some((token, way)) = client.out {
             self.tokens.remove(&token);
+            if let Some(main) = &mut self.main {
+                main.early.remove(&token);
+            }
             if self.left.len() == MAX_PENDING {
                 self.left.pop_front();
             }

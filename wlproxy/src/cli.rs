@@ -2,7 +2,7 @@
 
 use crate::ask::Ask;
 use crate::config::{Compositor, Config};
-use crate::device::{Dialect, Side};
+use crate::device::{Kind, Side};
 use crate::status::{self, Connections};
 use crate::worker::Settings;
 use crate::{launch, supervisor, top, trace};
@@ -128,8 +128,8 @@ pub struct Worker {
     compositor: bool,
     #[arg(long)]
     window: u64,
-    #[arg(long, value_parser = dialect)]
-    device: Dialect,
+    #[arg(long, value_parser = device)]
+    device: Kind,
     #[arg(long)]
     listener_fd: RawFd,
     #[arg(long)]
@@ -174,6 +174,6 @@ impl Cli {
     }
 }
 
-fn dialect(name: &str) -> Result<Dialect> {
-    Dialect::from_name(name).with_context(|| format!("there is no device {name:?}"))
+fn device(name: &str) -> Result<Kind> {
+    Kind::from_name(name).with_context(|| format!("there is no device {name:?}"))
 }

@@ -14,7 +14,7 @@
 //! [vm.work]
 //! socket = "/path/work.sock"               # its vhost-user socket; default: NAME.sock in runtime_dir
 //! window = "8 GiB"                         # address space for allocations: a power of two
-//! device = "virtio_wl"                     # or "virtgpu": which device the VM has
+//! device = "virtio_wl"                     # or "virtgpu", "socket": which device the VM has
 //! ```
 
 mod check;
@@ -25,7 +25,7 @@ mod window;
 pub use error::Error;
 pub use keys::{KEYS, Key, Kind};
 
-use crate::device::{Dialect, Side};
+use crate::device::{self, Side};
 use error::Place;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -71,7 +71,7 @@ pub struct Vm {
     /// Size of its window, in bytes.
     pub window: u64,
     /// Which device it has.
-    pub device: Dialect,
+    pub device: device::Kind,
 }
 
 /// A configuration that was checked.
@@ -144,9 +144,9 @@ impl Config {
     }
 
     /// The compositor VM's device. One on the host has none, and it doesn't matter.
-    pub fn compositor_device(&self) -> Dialect {
+    pub fn compositor_device(&self) -> device::Kind {
         let compositor = self.vms.iter().find(|vm| vm.side == Side::Compositor);
-        compositor.map_or_else(Dialect::default, |vm| vm.device)
+        compositor.map_or_else(device::Kind::default, |vm| vm.device)
     }
 
     /// Where `wlproxy status` asks.
@@ -335,10 +335,10 @@ fn vm(
             .map_err(|why| place.error(given.span(), format!("vm.{name}.window: {why}")))?,
     };
     let device = match &table.device {
-        None => Dialect::default(),
-        Some(given) => Dialect::from_name(given.get_ref()).ok_or_else(|| {
-            let other = given.get_ref();
-            let why = format!("there is no {other:?}; write \"virtio_wl\" or \"virtgpu\"");
+        None => device::Kind::default(),
+        Some(given) => device::Kind::from_name(given.get_ref()).ok_or_else(|| {
+            let (other, names) = (given.get_ref(), device::Kind::NAMES);
+            let why = format!("there is no {other:?}; write {names}");
             place.error(given.span(), format!("vm.{name}.device: {why}"))
         })?,
     };

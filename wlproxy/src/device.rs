@@ -6,7 +6,9 @@
 //! |---|---|
 //! | [`serve`] | one frontend connection from its start to its end |
 //! | `backend` | the vhost-user backend: features, configuration, when the rings run |
-//! | `dialect` | the kinds of devices: what each is to a driver, and how it starts |
+//! | `kind` | what a VM has to do with us: one of the dialects, or a socket that somebody else's device dials |
+//! | `socket` | the latter, whole: no rings, no window, no vfds |
+//! | `dialect` | the kinds of devices of ours: what each is to a driver, and how it starts |
 //! | `virtio_wl`, `virtgpu` | the dialects: commands of such a device to calls of the model, and back |
 //! | `vfds` | the model: the table of vfds; `vfd_error` is why there is none |
 //! | `context`, `allocation`, `pipe` | the kinds of vfds; `flow` is what contexts and pipes have in common |
@@ -30,6 +32,7 @@
 
 use crate::counters::Counters;
 pub use dialect::Dialect;
+pub use kind::Kind;
 pub use neighbours::Neighbours;
 use opener::Opener;
 use std::fmt;
@@ -43,6 +46,7 @@ mod dialect;
 mod flow;
 mod frontend;
 mod in_ring;
+mod kind;
 mod neighbours;
 pub mod opener;
 mod pipe;
@@ -50,6 +54,7 @@ mod poller;
 mod ranges;
 mod ring;
 pub mod serve;
+pub(crate) mod socket;
 pub mod trace;
 mod turns;
 mod vfd_error;

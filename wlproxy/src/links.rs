@@ -6,7 +6,7 @@
 use crate::accept::{Accept, Action, MAX_PENDING, MainId, Pulled};
 use crate::config::Compositor;
 use crate::device::opener::{OpenError, Opened, Role, Target};
-use crate::device::{Dialect, Side};
+use crate::device::{Kind, Side};
 use calloop::generic::Generic;
 use calloop::{Interest, LoopHandle, Mode, PostAction, RegistrationToken};
 use std::io::{self, Read as _, Write as _};
@@ -64,7 +64,7 @@ pub struct Links<D: 'static> {
 
 impl<D: HasLinks + 'static> Links<D> {
     /// No links yet. `device` is the compositor VM's.
-    pub fn new(compositor: Compositor, device: Dialect, handle: LoopHandle<'static, D>) -> Self {
+    pub fn new(compositor: Compositor, device: Kind, handle: LoopHandle<'static, D>) -> Self {
         let accept = Accept::new(device.ways());
         Self { compositor, handle, accept, mains: Vec::new(), connections: 0 }
     }
@@ -299,10 +299,15 @@ fn pair(vm: &str) -> Result<(UnixStream, UnixStream), OpenError> {
 }
 
 fn fresh_token() -> Token {
-    let mut bits = [0; Token::LEN];
-    getrandom::fill(&mut bits)
-        .expect("Linux has random bits for every process, once it has booted");
-    Token::new(bits)
+    loop {
+        let mut bits = [0; Token::LEN];
+        getrandom::fill(&mut bits)
+            .expect("Linux has random bits for every process, once it has booted");
+        let token = Token::new(bits);
+        if token.is_distinct() {
+            return token;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::ask::Refusal;
 use crate::control::{Order, Received, Request, WorkerControl};
 use crate::counters::{Counters, Snapshot};
 use crate::device::serve::{Ended, Stop, serve};
-use crate::device::{self, Dialect, Neighbours, Side, trace};
+use crate::device::{self, Dialect, Kind, Neighbours, Side, socket, trace};
 use anyhow::{Context as _, Result, bail};
 use broker::Broker;
 use nix::errno::Errno;
@@ -42,7 +42,7 @@ pub struct Settings {
     /// Size of its window, in bytes.
     pub window: u64,
     /// Which device it has.
-    pub device: Dialect,
+    pub device: Kind,
 }
 
 /// Serves one VM until wlproxy says to end, or is gone. An error is the worker's own, or wlproxy talks nonsense.
@@ -62,7 +62,7 @@ pub fn run(
     let stop = Stop::new().context("can't make the device's stop signal")?;
     let lost = Arc::new(AtomicBool::new(false));
     let device = Device {
-        listener: listener.into(),
+        listener,
         settings,
         broker: broker.clone(),
         counters: counters.clone(),
@@ -169,7 +169,8 @@ fn listen(
 fn start_trace(traces: &trace::Requests, connection: u64, reader: UnixStream) {
     if let Err(mut reader) = traces.push(connection, reader) {
         // Who can't be told now sees the end.
-        let _ = reader.write_all(&Refusal::line("the VM isn't connected, or too many ask"));
+        let why = "the VM isn't connected, it has no device of wlproxy's, or too many ask";
+        let _ = reader.write_all(&Refusal::line(why));
     }
 }
 
@@ -223,7 +224,7 @@ impl Teller<'_> {
 
 /// What the device's thread owns.
 struct Device {
-    listener: Listener,
+    listener: UnixListener,
     settings: Settings,
     broker: Arc<Broker>,
     counters: Arc<Counters>,
@@ -235,7 +236,12 @@ struct Device {
 
 impl Device {
     /// Serves one frontend after the other until it is stopped: a VM may come, go, and come again.
-    fn serve(mut self) {
+    fn serve(self) {
+        let (dialect, is_socket) = match self.settings.device {
+            Kind::Virtio(dialect) => (dialect, false),
+            // Nobody looks at it.
+            Kind::Socket => (Dialect::default(), true),
+        };
         let options = device::Options {
             vm: self.settings.vm,
             opener: self.broker,
@@ -244,17 +250,25 @@ impl Device {
             neighbours: self.neighbours,
             window_size: self.settings.window,
             side: self.settings.side,
-            dialect: self.settings.device,
+            dialect,
             on_panic: Arc::new(move || self.alarm.raise()),
         };
+        let failed = |error: io::Error| {
+            warn!(vm = options.vm, %error, "the VM's frontend could not be served");
+            thread::sleep(RETRY_PAUSE);
+        };
+        if is_socket {
+            while let Err(error) = socket::serve(&self.listener, &options, &self.stop) {
+                failed(error);
+            }
+            return;
+        }
+        let mut listener = Listener::from(self.listener);
         loop {
-            match serve(&mut self.listener, &options, &self.stop) {
+            match serve(&mut listener, &options, &self.stop) {
                 Ok(Ended::Disconnected) => {}
                 Ok(Ended::Stopped) => return,
-                Err(error) => {
-                    warn!(vm = options.vm, %error, "the VM's frontend could not be served");
-                    thread::sleep(RETRY_PAUSE);
-                }
+                Err(error) => failed(error),
             }
         }
     }

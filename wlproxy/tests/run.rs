@@ -12,6 +12,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use wlproxy::status::{Status, VmStatus};
+use wlproxy_protocol::accept::{Answer, HELLO, Hello, Record, Way, Ways};
 
 /// Longest that anything here may take, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -81,12 +82,20 @@ impl Drop for Rig {
 
 impl Rig {
     fn new(isolation: &str) -> Self {
+        Self::with_device(isolation, "virtio_wl")
+    }
+
+    /// One whose VMs have this device.
+    fn with_device(isolation: &str, device: &str) -> Self {
         let temp = tempfile::tempdir().unwrap();
         let rig = Self { temp, running: None };
-        let text = format!(
-            "runtime_dir = {:?}\nisolation = {isolation:?}\n[compositor]\nvm = \"gui\"\n[vm.gui]\n[vm.work]\n",
+        let mut text = format!(
+            "runtime_dir = {:?}\nisolation = {isolation:?}\n[compositor]\nvm = \"gui\"\n",
             rig.runtime_dir()
         );
+        for vm in ["gui", "work"] {
+            text.push_str(&format!("[vm.{vm}]\ndevice = {device:?}\n"));
+        }
         fs::write(rig.config(), text).unwrap();
         rig
     }
@@ -169,6 +178,59 @@ fn status_shows_who_is_connected() {
     assert!(line.contains("client") && line.contains("yes"), "{table}");
     drop(frontend);
     until("the frontend is gone", || (!rig.vm("work").connected).then_some(()));
+}
+
+#[test]
+fn a_compositor_vm_whose_device_knows_one_path_dials_back() {
+    for isolation in ["process", "none"] {
+        let mut rig = Rig::with_device(isolation, "socket");
+        rig.start();
+        // What the VMs' monitors do, of whatever kind: dial one path for each context.
+        let dial = |vm: &str| {
+            let stream = UnixStream::connect(rig.runtime_dir().join(format!("{vm}.sock"))).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream
+        };
+        let mut main = dial("gui");
+        let hello = Hello { ways: Ways::DIAL_BACK }.encode();
+        main.write_all(&hello).unwrap();
+        let mut answered = [0; HELLO];
+        main.read_exact(&mut answered).unwrap();
+        assert_eq!(answered, hello);
+        let mut client = dial("work");
+        // wl_display.get_registry, and as it may be answered: wl_registry.global of wl_shm.
+        let request = [1, 12 << 16 | 1, 2].map(u32::to_ne_bytes).concat();
+        client.write_all(&request).unwrap();
+        let mut record = vec![0; 36 + "work".len()];
+        main.read_exact(&mut record).unwrap();
+        let record = Record::decode(&mut &record[..]).unwrap().unwrap();
+        assert_eq!((&record.vm[..], record.way), ("work", Way::DialBack));
+        let mut stream = dial("gui");
+        stream.write_all(record.token.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        Answer { token: record.token, outcome: Ok(()) }.encode(&mut answer);
+        main.write_all(&answer).unwrap();
+        let mut got = vec![0; request.len()];
+        stream.read_exact(&mut got).unwrap();
+        assert_eq!(got, request, "{isolation}");
+        let event = [&[2, 28 << 16, 1, 7][..], &[u32::from_ne_bytes(*b"wl_s")]].concat();
+        let event = [event, vec![u32::from_ne_bytes(*b"hm\0\0"), 1]].concat();
+        let event: Vec<u8> = event.into_iter().flat_map(u32::to_ne_bytes).collect();
+        stream.write_all(&event).unwrap();
+        let mut got = vec![0; event.len()];
+        client.read_exact(&mut got).unwrap();
+        assert_eq!(got, event, "{isolation}");
+        // The token was good for once.
+        let mut again = dial("gui");
+        again.write_all(record.token.as_bytes()).unwrap();
+        assert_eq!(again.read(&mut [0]).unwrap(), 0, "{isolation}");
+        until("the client shows", || {
+            (rig.vm("work").connected && rig.vm("gui").connected).then_some(())
+        });
+        drop(client);
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0, "{isolation}");
+        until("the client is gone", || (!rig.vm("work").connected).then_some(()));
+    }
 }
 
 #[test]

@@ -373,7 +373,7 @@ impl Channel for VirtgpuChannel {
     }
 
     fn ways(&self) -> Ways {
-        Ways::CHANNEL_TYPE
+        Ways::CHANNEL_TYPE.or(Ways::DIAL_BACK)
     }
 
     fn connect(&mut self) -> Result<VfdId, Error> {
@@ -385,6 +385,8 @@ impl Channel for VirtgpuChannel {
             Way::ChannelType(channel) if CHANNEL_TYPES.contains(&channel) => {
                 self.connect_to(channel)
             }
+            // Somebody else's device: all of its streams are the default one.
+            Way::DialBack => self.connect(),
             way => Err(Error::Refused(format!("a virtio-gpu doesn't open streams by {way:?}"))),
         }
     }

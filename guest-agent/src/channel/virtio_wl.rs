@@ -270,7 +270,7 @@ impl Channel for VirtioWlChannel {
     }
 
     fn ways(&self) -> Ways {
-        Ways::NAME
+        Ways::NAME.or(Ways::DIAL_BACK)
     }
 
     fn connect(&mut self) -> Result<VfdId, Error> {
@@ -278,12 +278,14 @@ impl Channel for VirtioWlChannel {
     }
 
     fn open(&mut self, way: Way, token: Token) -> Result<VfdId, Error> {
-        if way != Way::Name {
-            return Err(Error::Refused(format!(
-                "a virtio_wl device doesn't open streams by {way:?}"
-            )));
+        match way {
+            Way::Name => self.create(NewIoctl::named(token.to_name()), Kind::Context),
+            // Somebody else's device: it knows no names but those it was started with.
+            Way::DialBack => self.connect(),
+            way => {
+                Err(Error::Refused(format!("a virtio_wl device doesn't open streams by {way:?}")))
+            }
         }
-        self.create(NewIoctl::named(token.to_name()), Kind::Context)
     }
 
     fn open_reports(&mut self) -> Result<VfdId, Error> {

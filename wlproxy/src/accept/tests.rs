@@ -183,6 +183,30 @@ fn channel_types_start_again_after_the_last() {
 }
 
 #[test]
+fn a_stream_that_is_dialled_back_may_be_overtaken_by_its_answer() {
+    let mut rig = Rig::by(Ways::DIAL_BACK);
+    let main = rig.ready();
+    for connection in 1..=3 {
+        rig.client("work", connection).unwrap();
+    }
+    let tokens: Vec<Token> = rig.records.drain(..).map(|(_, record)| record.token).collect();
+    rig.bytes(main, &answer(tokens[0], Ok(())));
+    assert_eq!(rig.pull(tokens[0]), Some(1));
+    assert_eq!(rig.pull(tokens[1]), Some(2));
+    rig.bytes(main, &answer(tokens[1], Ok(())));
+    // Whose client has left meanwhile is nobody's fault, and a token isn't answered twice.
+    rig.accept.handle_hangup(3);
+    rig.settle();
+    rig.bytes(main, &answer(tokens[2], Ok(())));
+    assert!(rig.ended.is_empty());
+    rig.client("work", 4).unwrap();
+    let (_, record) = rig.records.pop().unwrap();
+    rig.bytes(main, &answer(record.token, Ok(())));
+    rig.bytes(main, &answer(record.token, Ok(())));
+    assert_eq!(rig.ended, [(main, MainEnding::NotOpened)]);
+}
+
+#[test]
 fn a_client_is_announced_and_pulled() {
     let mut rig = Rig::new();
     let main = rig.ready();

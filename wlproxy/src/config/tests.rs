@@ -1,4 +1,5 @@
 use super::*;
+use crate::device::Dialect;
 
 fn parse(text: &str) -> Result<Config, Error> {
     Config::parse(text, Path::new("/etc/wlproxy.toml"), Some(Path::new("/run/user/7")))
@@ -30,14 +31,14 @@ fn a_full_configuration() {
         side: Side::Compositor,
         socket: "/run/wlproxy/gui.sock".into(),
         window: 8 << 30,
-        device: Dialect::VirtioWl,
+        device: Dialect::VirtioWl.into(),
     };
     let work = Vm {
         name: "work".into(),
         side: Side::Client,
         socket: "/srv/work.sock".into(),
         window: 512 << 20,
-        device: Dialect::Virtgpu,
+        device: Dialect::Virtgpu.into(),
     };
     assert_eq!(config.vms, [gui, work]);
 }
@@ -56,7 +57,7 @@ const WRONG: &[(&str, usize, &[&str])] = &[
     (
         "[compositor]\nvm = \"a\"\n[vm.a]\ndevice = \"gpu\"",
         4,
-        &["vm.a.device: there is no \"gpu\"", "\"virtio_wl\" or \"virtgpu\""],
+        &["vm.a.device: there is no \"gpu\"", "\"virtgpu\" or \"socket\""],
     ),
     // Unknown keys.
     (

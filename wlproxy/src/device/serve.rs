@@ -43,6 +43,11 @@ impl Stop {
         }
     }
 
+    /// Readable once it was called.
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.event.as_fd()
+    }
+
     /// Says which connection is served. `false` if it isn't to be.
     fn serves(&self, connection: Option<ShutdownHandle>) -> bool {
         let mut guard = self.connection();
@@ -134,7 +139,7 @@ fn wait_for_frontend(listener: &Listener, stop: &Stop) -> io::Result<bool> {
     let listener = unsafe { BorrowedFd::borrow_raw(listener.as_raw_fd()) };
     loop {
         let mut fds = [
-            PollFd::new(stop.0.event.as_fd(), PollFlags::POLLIN),
+            PollFd::new(stop.as_fd(), PollFlags::POLLIN),
             PollFd::new(listener, PollFlags::POLLIN),
         ];
         match poll(&mut fds, PollTimeout::NONE) {

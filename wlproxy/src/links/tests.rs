@@ -1,4 +1,5 @@
 use super::*;
+use crate::device::Dialect;
 use calloop::EventLoop;
 use nix::sys::socket::{setsockopt, sockopt};
 use std::os::unix::net::UnixListener;
@@ -27,10 +28,10 @@ struct Rig {
 
 impl Rig {
     fn new(compositor: Compositor) -> Self {
-        Self::of(compositor, Dialect::VirtioWl)
+        Self::of(compositor, Kind::Virtio(Dialect::VirtioWl))
     }
 
-    fn of(compositor: Compositor, device: Dialect) -> Self {
+    fn of(compositor: Compositor, device: Kind) -> Self {
         let events = EventLoop::try_new().unwrap();
         let host = Host { links: Links::new(compositor, device, events.handle()) };
         Self { events, host, ways: device.ways() }
@@ -117,7 +118,7 @@ fn a_client_reaches_the_compositor_vm() {
 
 #[test]
 fn a_channel_type_reaches_the_client_of_its_record() {
-    let mut rig = Rig::of(Compositor::Vm("gui".into()), Dialect::Virtgpu);
+    let mut rig = Rig::of(Compositor::Vm("gui".into()), Kind::Virtio(Dialect::Virtgpu));
     let main = rig.main();
     let (mut client, connection) = rig.client().unwrap();
     let record = record(&main);
@@ -135,6 +136,17 @@ fn a_channel_type_reaches_the_client_of_its_record() {
     client.read_exact(&mut [0; 7]).unwrap();
     let again = links.open("gui", Side::Compositor, Target::Channel(channel));
     assert_eq!(again.unwrap_err(), OpenError::Unknown);
+}
+
+#[test]
+fn a_compositor_vm_with_somebody_elses_device_dials_back() {
+    let mut rig = Rig::of(Compositor::Vm("gui".into()), Kind::Socket);
+    let main = rig.main();
+    let (mut client, connection) = rig.client().unwrap();
+    let record = record(&main);
+    assert_eq!((record.connection, record.way), (connection, Way::DialBack));
+    rig.pull(record.token).unwrap().write_all(b"globals").unwrap();
+    client.read_exact(&mut [0; 7]).unwrap();
 }
 
 #[test]

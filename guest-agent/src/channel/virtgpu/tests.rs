@@ -74,12 +74,19 @@ test_scenarios!(
 #[test]
 fn a_record_is_opened_by_its_channel_type() {
     let mut lab = Lab::obedient();
-    assert_eq!(lab.channel.ways(), Ways::CHANNEL_TYPE);
+    assert_eq!(lab.channel.ways(), Ways::CHANNEL_TYPE.or(Ways::DIAL_BACK));
     let stream = lab.channel.open(Way::ChannelType(ANNOUNCED), token()).unwrap();
     lab.echo(stream);
-    for way in [Way::Name, Way::DialBack, Way::ChannelType(CHANNEL_WAYLAND)] {
+    for way in [Way::Name, Way::ChannelType(CHANNEL_WAYLAND)] {
         assert!(matches!(lab.channel.open(way, token()), Err(Error::Refused(_))), "{way:?}");
     }
+}
+
+#[test]
+fn a_stream_that_is_dialled_back_is_the_default_one() {
+    let mut lab = Lab::obedient();
+    let stream = lab.channel.open(Way::DialBack, token()).unwrap();
+    lab.echo(stream);
 }
 
 #[test]
