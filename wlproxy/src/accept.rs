@@ -54,7 +54,7 @@ pub enum MainEnding {
     /// The peer doesn't speak the protocol.
     #[error("{0}")]
     Malformed(#[from] Malformed),
-    /// It says `opened` for a stream that it didn't open.
+    /// It says `opened` for a stream that it didn't open, and it was told.
     #[error("the compositor VM says it opened a stream that it didn't open")]
     NotOpened,
     /// It opens streams and never answers their records.
@@ -119,6 +119,16 @@ struct Client<S> {
     out: Option<(Token, Way)>,
 }
 
+/// A record that is out, and whose client has left.
+#[derive(Debug)]
+struct Left {
+    vm: String,
+    token: Token,
+    way: Way,
+    /// When it is forgotten, though it isn't answered: the compositor VM has forgotten it too, then.
+    until: Instant,
+}
+
 #[derive(Debug)]
 struct Main {
     id: MainId,
@@ -126,8 +136,8 @@ struct Main {
     input: Vec<u8>,
     /// Tokens of streams that were pulled and not answered yet.
     opened: HashMap<Token, u64>,
-    /// Tokens that were answered and not pulled yet: a stream that is dialled back may be overtaken by its answer. At
-    /// most those of records that are out.
+    /// Tokens that were answered and not pulled yet: where who opens isn't told how that went, a stream may be overtaken
+    /// by its answer. At most those of records that are out.
     early: HashSet<Token>,
 }
 
@@ -159,8 +169,9 @@ pub struct Accept<S> {
     tokens: HashMap<Token, u64>,
     /// Their channel types, where records have such.
     channels: HashMap<u32, Token>,
-    /// Records whose client left while they were out on the current main context: the last [`MAX_PENDING`].
-    left: VecDeque<(Token, Way)>,
+    /// Records whose client left while they were out on the current main context, until they are answered. They count
+    /// as clients that wait: or a VM whose clients come and go could have more records sent than are read.
+    left: VecDeque<Left>,
     main: Option<Main>,
     newcomer: Option<Newcomer>,
     next_main: u64,
@@ -193,8 +204,10 @@ impl<S> Accept<S> {
         stream: S,
         now: Instant,
     ) -> Result<(), TooMany> {
-        let of_vm = self.clients.values().filter(|client| client.vm == vm).count();
-        if of_vm >= MAX_PENDING_PER_VM || self.clients.len() >= MAX_PENDING {
+        self.left.retain(|left| left.until > now);
+        let of_vm = self.clients.values().filter(|client| client.vm == vm).count()
+            + self.left.iter().filter(|left| left.vm == vm).count();
+        if of_vm >= MAX_PENDING_PER_VM || self.clients.len() + self.left.len() >= MAX_PENDING {
             return Err(TooMany);
         }
         let client = Client { vm: vm.to_owned(), stream, expires: now + EXPIRY, out: None };
@@ -264,12 +277,12 @@ impl<S> Accept<S> {
     /// Whether that is the token of a client that left a moment ago. Nobody is to blame for asking with it: its record was
     /// on the way.
     pub fn has_left(&self, token: Token) -> bool {
-        self.left.iter().any(|&(left, _)| left == token)
+        self.left.iter().any(|left| left.token == token)
     }
 
     /// The same of a channel type.
     pub fn channel_has_left(&self, channel: u32) -> bool {
-        self.left.iter().any(|&(_, left)| left == Way::ChannelType(channel))
+        self.left.iter().any(|left| left.way == Way::ChannelType(channel))
     }
 
     /// Time passed.
@@ -367,13 +380,12 @@ impl<S> Accept<S> {
     }
 
     fn answer(&mut self, answer: Answer) -> Result<(), MainEnding> {
+        self.left.retain(|left| left.token != answer.token);
         let opened = self.main.as_mut().and_then(|main| main.opened.remove(&answer.token));
         match (answer.outcome, opened) {
             (Ok(()), Some(_)) => {}
-            (Ok(()), None) if self.ways.contains(Way::DialBack) => {
-                return self.answered_early(answer.token);
-            }
-            (Ok(()), None) => return Err(MainEnding::NotOpened),
+            (Ok(()), None) if self.ways.contains(Way::Name) => return Err(MainEnding::NotOpened),
+            (Ok(()), None) => self.answered_early(answer.token),
             (Err(why), Some(connection)) => {
                 self.actions.push_back(Action::Dropped { connection, why });
             }
@@ -387,15 +399,13 @@ impl<S> Accept<S> {
         Ok(())
     }
 
-    /// The answer to a stream that was dialled back came before that. If its client has left meanwhile, who dialled
-    /// couldn't know.
-    fn answered_early(&mut self, token: Token) -> Result<(), MainEnding> {
-        if self.has_left(token) {
-            return Ok(());
+    /// Who isn't told how opening went says that it is opened: before it is, or though its client has left meanwhile.
+    fn answered_early(&mut self, token: Token) {
+        if let Some(main) = &mut self.main
+            && self.tokens.contains_key(&token)
+        {
+            main.early.insert(token);
         }
-        let is_out = self.tokens.contains_key(&token);
-        let is_first = self.main.as_mut().is_some_and(|main| is_out && main.early.insert(token));
-        is_first.then_some(()).ok_or(MainEnding::NotOpened)
     }
 
     fn close(&mut self, connection: u64, why: Ending) {
@@ -403,13 +413,11 @@ impl<S> Accept<S> {
         self.forget_channel(client.out);
         if let Some((token, way)) = client.out {
             self.tokens.remove(&token);
-            if let Some(main) = &mut self.main {
-                main.early.remove(&token);
+            let was_answered = self.main.as_mut().is_some_and(|main| main.early.remove(&token));
+            if !was_answered {
+                let (vm, until) = (client.vm.clone(), client.expires + EXPIRY);
+                self.left.push_back(Left { vm, token, way, until });
             }
-            if self.left.len() == MAX_PENDING {
-                self.left.pop_front();
-            }
-            self.left.push_back((token, way));
         }
         let Client { vm, stream, .. } = client;
         self.actions.push_back(Action::Close { vm, connection, stream, why });
