@@ -14,8 +14,9 @@ fn main() -> Result<()> {
     cli.run()
 }
 
-/// calloop warns when one source is removed by another that was ready at the same time, which is no fault.
-const QUIET: &str = "calloop=error";
+/// calloop warns when one source is removed by another that was ready at the same time, which is no fault. And
+/// virtio_queue tells of whatever a VM's driver does wrong, each time: a VM could fill the log.
+const QUIET: &str = "calloop=error,virtio_queue=off";
 
 fn start_log(filter: &str) -> Result<()> {
     let filter = EnvFilter::try_new(format!("{QUIET},{filter}"))
