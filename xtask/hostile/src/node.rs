@@ -29,6 +29,9 @@ const MAX_POLLS: usize = 8;
 /// Most blobs of one file.
 const MAX_BLOBS: usize = 24;
 
+/// How often it is told how far it is, in commands.
+const TOLD: u64 = 2_000;
+
 /// `WAIT` returns at once (`VIRTGPU_WAIT_NOWAIT`).
 const NO_WAIT: u32 = 1;
 
@@ -39,8 +42,12 @@ pub(crate) fn run(random: &mut Random, commands: u64) -> Result<()> {
     for _ in 0..FILES {
         files.push(Node::open(&path, random)?);
     }
-    let mut tally = Tally::default();
+    let (mut tally, mut told) = (Tally::default(), 0);
     while tally.taken < commands {
+        if tally.taken / TOLD > told {
+            told = tally.taken / TOLD;
+            println!("{} commands", told * TOLD);
+        }
         let at = random.index(FILES);
         if files[at].polls >= MAX_POLLS || random.one_in(200) {
             // The old one is closed first.

@@ -79,6 +79,7 @@ pub(crate) fn run(random: &mut Random, commands: u64, reset_at_any_time: bool) -
         }
         driver.restart()?;
         driver.is_well()?;
+        println!("{said} commands");
     }
     let mut answers: Vec<String> =
         driver.codes.iter().map(|(code, count)| format!("{code:#x}: {count}")).collect();

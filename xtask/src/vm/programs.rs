@@ -9,6 +9,7 @@ use std::path::PathBuf;
 /// `guest-agent` finds the library beside itself. Whatever else is to be in VMs is a line here.
 const INSIDE: &[(&str, &str)] = &[
     ("guest-agent", "guest-agent"),
+    ("wlproxy-hostile", "wlproxy-hostile"),
     ("wlproxy-interposer", "wlproxy_interposer"),
     ("wlproxy-runner", "wlproxy-runner"),
     ("wlproxy-tests", "wlproxy-probe"),

@@ -5,6 +5,8 @@
 
 mod death;
 mod early;
+mod holdings;
+mod hostile;
 mod itself;
 mod lending;
 mod pixels;
@@ -39,6 +41,8 @@ const GENTLE: &[Scenario] = &[
     Scenario { name: "zero-copy", run: probe::zero_copy },
     Scenario { name: "zero-copy-of-applications", run: lending::to_applications },
     Scenario { name: "figures", run: probe::figures },
+    Scenario { name: "hostile-program", run: hostile::program },
+    Scenario { name: "hostile-kernel", run: hostile::kernel },
 ];
 
 /// Those that end VMs, and start them again.
