@@ -7,8 +7,9 @@ use wlproxy_tests::{Client, Desk, Display, Kind, Plan, show, until};
 const PROBE: &str = env!("CARGO_BIN_EXE_wlproxy-probe");
 
 /// What needs no agent.
-const ANYWHERE: [&str; 8] = [
+const ANYWHERE: [&str; 9] = [
     "pool-grows",
+    "pool-cycles",
     "many-fds",
     "long-messages",
     "keymap",

@@ -18,6 +18,9 @@ use wayland_client::protocol::wl_shm::Format;
 
 const MIB: i32 = 1 << 20;
 
+/// Bytes of a pixel.
+const PIXEL: usize = 4;
+
 /// The window whose frames are timed, in pixels.
 const WINDOW: (usize, usize) = (1280, 720);
 
@@ -44,6 +47,7 @@ type Scenario = fn(&Stage<'_>) -> Result<()>;
 /// All of them.
 const SCENARIOS: &[(&str, Scenario)] = &[
     ("pool-grows", pool_grows),
+    ("pool-cycles", pool_cycles),
     ("many-fds", many_fds),
     ("long-messages", long_messages),
     ("keymap", same_keymap),
@@ -116,6 +120,33 @@ fn pool_grows(stage: &Stage<'_>) -> Result<()> {
     pool.pool.destroy();
     let last = last.context("there were several")?;
     client.check(&surface, &last).context("without its pool")
+}
+
+/// Pools of 1 MiB are made, drawn into, shown and destroyed, one after the other, so many times.
+fn pool_cycles(stage: &Stage<'_>) -> Result<()> {
+    const CYCLES: usize = 500;
+    // Who waits for the program wants to hear of it now and then.
+    const TOLD: usize = 50;
+    const SIDE: i32 = 512;
+    let mut client = stage.client()?;
+    let surface = client.surface();
+    // Each time from another place on: no two pools have the same content.
+    let noise = Flood::new(7).take(MIB as usize + CYCLES * PIXEL);
+    for cycle in 0..CYCLES {
+        let pool = client.pool(memfd(MIB as u64), MIB);
+        let format = Format::Xrgb8888;
+        let buffer = pool.buffer(&client.handle(), 0, SIDE, SIDE, SIDE * PIXEL as i32, format);
+        buffer.write(0, &noise[cycle * PIXEL..][..MIB as usize]);
+        show(&surface, &buffer);
+        client.check(&surface, &buffer).with_context(|| format!("cycle {cycle}"))?;
+        buffer.buffer.destroy();
+        pool.pool.destroy();
+        if cycle % TOLD == TOLD - 1 {
+            println!("{} pools", cycle + 1);
+        }
+    }
+    println!("figure: {CYCLES} pools of 1 MiB were seen as they were drawn");
+    Ok(())
 }
 
 /// 28 pools are made by one sendmsg with 28 fds; each has its own content.
