@@ -3,6 +3,7 @@
 //! A scenario gets VMs in which the usual parts run and nothing else, with an empty screen. It leaves them so: what it has
 //! started with [`Lab::start`] is ended for it. If it fails, all VMs are started again for the next one.
 
+mod cycles;
 mod death;
 mod early;
 mod holdings;
@@ -41,6 +42,7 @@ const GENTLE: &[Scenario] = &[
     Scenario { name: "zero-copy", run: probe::zero_copy },
     Scenario { name: "zero-copy-of-applications", run: lending::to_applications },
     Scenario { name: "figures", run: probe::figures },
+    Scenario { name: "pool-cycles", run: cycles::of_pools },
     Scenario { name: "hostile-program", run: hostile::program },
     Scenario { name: "hostile-kernel", run: hostile::kernel },
 ];

@@ -54,6 +54,12 @@ impl Holdings {
             .map(Self)
     }
 
+    /// How many more pieces of memory the monitor of any VM has mapped than before.
+    pub(super) fn more_mappings(&self, before: &Self) -> usize {
+        let pairs = self.0.iter().zip(&before.0);
+        pairs.map(|(now, before)| now.monitor.1.saturating_sub(before.monitor.1)).max().unwrap_or(0)
+    }
+
     /// Whether that is what was held before for these VMs.
     fn is_as(&self, before: &Self, vms: &[Vm]) -> bool {
         self.0.iter().zip(&before.0).filter(|(now, _)| vms.contains(&now.vm)).all(

@@ -93,7 +93,10 @@ pub(super) fn figures(lab: &mut Lab) -> Result<()> {
 
 /// Does something while the compositor of the compositor VM is the one that tells what it sees. The usual one is back
 /// afterwards.
-fn before_recorder(lab: &mut Lab, test: impl FnOnce(&mut Lab) -> Result<()>) -> Result<()> {
+pub(super) fn before_recorder(
+    lab: &mut Lab,
+    test: impl FnOnce(&mut Lab) -> Result<()>,
+) -> Result<()> {
     lab.end(Vm::Gui, "serve")?;
     let recorder = format!("exec wlproxy-probe compositor {RECORDER}");
     lab.start(Vm::Gui, USER, "recorder", &recorder)?;
@@ -110,14 +113,14 @@ fn before_recorder(lab: &mut Lab, test: impl FnOnce(&mut Lab) -> Result<()>) -> 
 }
 
 /// Starts an agent beside the usual one.
-fn start_agent(lab: &mut Lab, vm: Vm) -> Result<()> {
+pub(super) fn start_agent(lab: &mut Lab, vm: Vm) -> Result<()> {
     let agent = format!("exec guest-agent run --no-export --socket {AGENT} --stats {STATS}");
     lab.start(vm, USER, "probe-run", &agent)?;
     lab.wait_for(vm, AGENT, "probe-run")
 }
 
 /// Plays scenarios as a client of that agent.
-fn client(lab: &mut Lab, vm: Vm, scenarios: &str) -> Result<()> {
+pub(super) fn client(lab: &mut Lab, vm: Vm, scenarios: &str) -> Result<()> {
     let script = format!("WAYLAND_DISPLAY={AGENT} exec wlproxy-probe client {STATS} {scenarios}");
     play(lab, vm, &script)
 }
