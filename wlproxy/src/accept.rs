@@ -380,7 +380,6 @@ impl<S> Accept<S> {
     }
 
     fn answer(&mut self, answer: Answer) -> Result<(), MainEnding> {
-        self.left.retain(|left| left.token != answer.token);
         let opened = self.main.as_mut().and_then(|main| main.opened.remove(&answer.token));
         match (answer.outcome, opened) {
             (Ok(()), Some(_)) => {}
@@ -396,6 +395,8 @@ impl<S> Accept<S> {
                 }
             }
         }
+        // Also if it has left by this answer.
+        self.left.retain(|left| left.token != answer.token);
         Ok(())
     }
 

@@ -376,6 +376,13 @@ fn a_refusal_ends_the_client_at_once() {
     rig.bytes(main, &answer(token, Err(Refusal::Limit)));
     rig.bytes(main, &answer(super::tests::token(77), Err(Refusal::Limit)));
     assert_eq!((rig.closed.len(), rig.ended.len()), (1, 0));
+    // However many are refused, none of them counts any more.
+    for connection in 2..=MAX_PENDING_PER_VM as u64 + 1 {
+        rig.client("work", connection).unwrap();
+        let token = rig.last_token();
+        rig.bytes(main, &answer(token, Err(Refusal::Limit)));
+    }
+    rig.client("work", 1000).unwrap();
 }
 
 #[test]
