@@ -476,11 +476,15 @@ impl Channel for VirtgpuChannel {
             let (carrier, read) = (pipe.carrier, before - pipe.cost());
             bytes.extend(&part);
             if let Some(carrier) = carrier {
-                if let (Some(hold), Some(context)) = (hold, self.contexts.get(&carrier.context)) {
-                    let told = context.file.submit(&hold.encode(), device::RING_SEND, None);
-                    told.map_err(|errno| self.failure(errno))?;
-                }
+                let told = match (hold, self.contexts.get(&carrier.context)) {
+                    (Some(hold), Some(context)) => {
+                        context.file.submit(&hold.encode(), device::RING_SEND, None).map(drop)
+                    }
+                    _ => Ok(()),
+                };
                 self.read(carrier.context, read);
+                // The host would let it wait for ever.
+                told.map_err(|errno| self.failure(errno))?;
             }
             return Ok(Received::Message(Vec::new()));
         }

@@ -177,11 +177,15 @@ impl VirtgpuChannel {
 
     /// From now on things are told of a pipe.
     fn show_pipe(&mut self, vfd: VfdId) {
-        if let Some(pipe) = self.pipes.get_mut(&vfd) {
-            pipe.hidden = false;
-            if pipe.is_readable() {
-                self.tell(Event::Readable(vfd));
-            }
+        let Some(pipe) = self.pipes.get_mut(&vfd) else { return };
+        let before = pipe.cost();
+        pipe.hidden = false;
+        let (carrier, freed) = (pipe.carrier, before - pipe.cost());
+        if pipe.is_readable() {
+            self.tell(Event::Readable(vfd));
+        }
+        if let Some(carrier) = carrier {
+            self.read(carrier.context, freed);
         }
     }
 

@@ -7,12 +7,14 @@ use std::collections::VecDeque;
 use wlproxy_protocol::cross_domain::Hold;
 use wlproxy_protocol::render_node::MAX_RINGS;
 
-/// So much waits of one pipe, in bytes, before the host is told to let it wait: as much as one event brings.
+/// So much waits of one pipe, in bytes, before the host is told to let it wait: a little more than one event brings
+/// (a ring of 64 KiB, without the event's header).
 const HOLD: usize = 64 * 1024;
 
-/// More than that only waits, in bytes, if the host doesn't do so: one event is on its way when it is told. An agent
-/// leaves few pipes unread (`guest-agent/src/world.rs`), so that much of each needs no bound of its own.
-const ROOM: usize = 2 * HOLD;
+/// More than that only waits, in bytes, if the host doesn't do so: less than [`HOLD`] before an event, that event, and one
+/// more that is on its way when the host is told. An agent leaves few pipes unread (`guest-agent/src/world.rs`), so that
+/// much of each needs no bound of its own.
+const ROOM: usize = 3 * HOLD;
 
 /// The context that carries a pipe, and what it is called there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +73,11 @@ impl Pipe {
     /// Something came. What the host is to be told of that, if anything.
     pub(super) fn push(&mut self, bytes: Vec<u8>) -> Option<Hold> {
         self.queued += bytes.len();
-        self.queue.push_back(bytes);
+        match self.queue.back_mut() {
+            // Or a byte at a time would cost many times its size.
+            Some(last) if last.len() + bytes.len() <= HOLD => last.extend(bytes),
+            _ => self.queue.push_back(bytes),
+        }
         let is_much = self.queued >= HOLD && !self.held && !self.ended;
         is_much.then(|| self.hold(true)).flatten()
     }
@@ -90,9 +96,10 @@ impl Pipe {
         self.queued = 0;
     }
 
-    /// Bytes that count against its context: none as long as the host lets it wait.
+    /// Bytes that count against its context: none as long as the host lets it wait, but all while nobody has been told of
+    /// it. So many such pipes may come with a message, and of these an agent's bound knows nothing.
     pub(super) fn cost(&self) -> usize {
-        self.queued.saturating_sub(ROOM)
+        self.queued.saturating_sub(if self.hidden { 0 } else { ROOM })
     }
 
     fn hold(&mut self, held: bool) -> Option<Hold> {
