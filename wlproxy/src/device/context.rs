@@ -31,6 +31,9 @@ pub(super) enum End {
     /// An accepted stream didn't prove itself.
     #[error("its first bytes are not the token that was announced")]
     Token,
+    /// Somebody else's device has dialled, and it isn't known yet for what.
+    #[error("file descriptors come before it has said what it is")]
+    Early,
     /// The peer of an accepted stream doesn't read.
     #[error(
         "its peer does not read: more than {MAX_QUEUED} bytes or {MAX_QUEUED_FDS} file descriptors wait"

@@ -10,6 +10,7 @@ use super::flow::{Incoming, Sent};
 use super::opener::{Answers, OpenError, Opened, Opener, Target};
 use super::poller::{Poller, RETRY, Watched};
 use super::serve::Stop;
+use super::vfds::MAX_LINGERING;
 use super::{MAX_CONTEXTS, Options, Side};
 use crate::counters::Counters;
 use nix::errno::Errno;
@@ -123,6 +124,8 @@ struct Connections {
     poller: Poller,
     next: u32,
     all: BTreeMap<u32, Connection>,
+    /// How many of them linger.
+    lingering: usize,
 }
 
 /// What the poller calls the two ends of a connection.
@@ -145,16 +148,17 @@ impl Connections {
             poller,
             next: 0,
             all: BTreeMap::new(),
+            lingering: 0,
         }
     }
 
-    /// Whether there are as many as there may be.
+    /// Whether there are as many as there may be, beside those that are over for the VM.
     fn is_full(&self) -> bool {
         let most = match self.side {
             Side::Client => MAX_CONTEXTS,
             Side::Compositor => MAX_ACCEPTED,
         };
-        self.all.len() >= most
+        self.all.len() - self.lingering >= most
     }
 
     /// Takes a new one in.
@@ -186,6 +190,16 @@ impl Connections {
             && let Some((&id, _)) = self.all.iter().find(silent)
         {
             tracing::warn!(vm = self.vm, "a connection ends: it doesn't say what it is");
+            self.remove(id);
+        }
+    }
+
+    /// Cuts off the oldest one that lingers, if there are too many: who doesn't read must not keep others away.
+    fn end_lingering(&mut self) {
+        let lingers = |(_, of): &(&u32, &Connection)| matches!(of.state, State::Lingering(_));
+        if self.lingering > MAX_LINGERING
+            && let Some((&id, _)) = self.all.iter().find(lingers)
+        {
             self.remove(id);
         }
     }
@@ -283,9 +297,10 @@ impl Connections {
             Err(error) => return self.end(id, &End::Io(error)),
         }
         match &mut connection.state {
+            // Each of few bytes may bring hundreds.
+            State::Silent(_) if !fds.is_empty() => self.end(id, &End::Early),
             State::Silent(said) => {
                 said.bytes.extend(bytes);
-                said.fds.extend(fds);
                 match Opening::decode(&said.bytes) {
                     Some(Opening::Main) => self.ask(id, Target::Default),
                     Some(Opening::Accepted(token)) => self.ask(id, Target::Accepted(token)),
@@ -320,6 +335,8 @@ impl Connections {
             Some(stream) => {
                 self.counters.contexts.sub(1);
                 connection.state = State::Lingering(stream);
+                self.lingering += 1;
+                self.end_lingering();
             }
             None => self.remove(id),
         }
@@ -437,8 +454,10 @@ impl Connections {
 
     fn remove(&mut self, id: u32) {
         let Some(connection) = self.all.remove(&id) else { return };
-        if let State::Open(_) = connection.state {
-            self.counters.contexts.sub(1);
+        match connection.state {
+            State::Open(_) => self.counters.contexts.sub(1),
+            State::Lingering(_) => self.lingering -= 1,
+            State::Silent(_) | State::Opening(_) | State::Over => {}
         }
         if self.all.is_empty() {
             self.counters.frontends.sub(1);

@@ -38,7 +38,7 @@ const MAX_REPORTERS: usize = 64;
 
 /// Most streams that are closed and still have something to write. Each holds at most
 /// [`wlproxy_protocol::limits::MAX_QUEUED`] bytes; beyond this the oldest is cut off.
-const MAX_LINGERING: usize = 64;
+pub(super) const MAX_LINGERING: usize = 64;
 
 /// Where the poller's keys of lingering streams start: above every id.
 const LINGERING: u64 = 1 << 32;
@@ -309,11 +309,17 @@ impl Vfds {
         self.table.iter().filter(|(_, vfd)| stuck(vfd)).map(|(&id, _)| id).collect()
     }
 
-    /// There may be something to read from vfd `id`. Whether it may be read, whoever reads it.
-    pub(super) fn is_told(&mut self, id: u32) -> bool {
+    /// There may be something to read from vfd `id`, as `flags` have it. Whether it may be read, whoever reads it.
+    pub(super) fn is_told(&mut self, id: u32, flags: EpollFlags) -> bool {
         match self.table.get_mut(&id) {
             Some(Vfd::Context(context)) => context.is_told(),
-            Some(Vfd::Pipe(_) | Vfd::Allocation(_) | Vfd::Reports(_)) | None => true,
+            // That there is something, a call may say that was for a context of this number; and to read a pipe that is
+            // written is to end it.
+            Some(Vfd::Pipe(pipe)) => {
+                pipe.direction() == Direction::Read
+                    || flags.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP)
+            }
+            Some(Vfd::Allocation(_) | Vfd::Reports(_)) | None => true,
         }
     }
 

@@ -99,11 +99,45 @@ impl Rig {
         (guest, peer)
     }
 
+    /// The compositor VM says [`SAID`] bytes to a client that doesn't read, and leaves. The client's end.
+    fn linger(&mut self) -> UnixStream {
+        let mut stream = self.dial();
+        stream.write_all(token().as_bytes()).unwrap();
+        self.turn();
+        let (_, peer) = self.open(Role::Accepted { connection: 7, token: token() });
+        let said = vec![3; SAID];
+        let mut rest = &said[..];
+        while !rest.is_empty() {
+            let length = stream.write(rest).unwrap();
+            rest = &rest[length..];
+            self.turn();
+        }
+        drop(stream);
+        self.turn();
+        peer
+    }
+
+    /// How many bytes there are until nothing more comes.
+    fn rest(&mut self, peer: &UnixStream) -> usize {
+        let mut got = 0;
+        loop {
+            let length = take(peer).0.len();
+            self.turn();
+            if length == 0 {
+                return got;
+            }
+            got += length;
+        }
+    }
+
     fn assert_empty(&self) {
         let Counters { frontends, contexts, .. } = &*self.counters;
         assert_eq!((frontends.get(), contexts.get(), self.connections.all.len()), (0, 0, 0));
     }
 }
+
+/// More than a socket takes, and less than is queued at most.
+const SAID: usize = MAX_QUEUED / 2;
 
 /// Whether the other side has closed it, and nothing is left to read.
 fn is_closed(mut stream: &UnixStream) -> bool {
@@ -312,29 +346,31 @@ fn a_client_that_does_not_read_is_given_up_by_the_compositor_vm() {
 #[test]
 fn what_a_vm_said_before_it_left_is_written() {
     let mut rig = Rig::new(Side::Compositor);
-    let mut stream = rig.dial();
-    stream.write_all(token().as_bytes()).unwrap();
-    rig.turn();
-    let (_, peer) = rig.open(Role::Accepted { connection: 7, token: token() });
-    let said = vec![3; MAX_QUEUED / 2];
-    let mut rest = &said[..];
-    while !rest.is_empty() {
-        let length = stream.write(rest).unwrap();
-        rest = &rest[length..];
-        rig.turn();
-    }
-    drop(stream);
-    rig.turn();
+    let peer = rig.linger();
     assert_eq!(rig.counters.contexts.get(), 0);
-    let mut got = 0;
-    loop {
-        let length = take(&peer).0.len();
-        rig.turn();
-        if length == 0 {
-            break;
-        }
-        got += length;
-    }
-    assert_eq!(got, said.len());
+    assert_eq!(rig.rest(&peer), SAID);
+    rig.assert_empty();
+}
+
+/// Whose other side doesn't read keeps nobody else away, and no more of them are kept than of other devices'.
+#[test]
+fn those_that_linger_do_not_count_and_the_oldest_is_cut_off() {
+    let mut rig = Rig::new(Side::Compositor);
+    let peers: Vec<_> = (0..=MAX_LINGERING).map(|_| rig.linger()).collect();
+    let Connections { all, lingering, .. } = &rig.connections;
+    assert_eq!((all.len(), *lingering), (MAX_LINGERING, MAX_LINGERING));
+    let rests: Vec<_> = peers.iter().map(|peer| rig.rest(peer)).collect();
+    assert!(rests[0] < SAID && rests[1..].iter().all(|&rest| rest == SAID), "{rests:?}");
+    rig.assert_empty();
+}
+
+#[test]
+fn fds_before_it_is_known_what_a_connection_is_end_it() {
+    let mut rig = Rig::new(Side::Compositor);
+    let stream = rig.dial();
+    let memory = memory::allocate("test", 4096).unwrap();
+    give(&stream, &token().as_bytes()[..1], [memory]);
+    rig.turn();
+    assert!(is_closed(&stream));
     rig.assert_empty();
 }

@@ -47,7 +47,7 @@ impl Virtgpu {
             }
         }
         if flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP)
-            && self.vfds.is_told(id)
+            && self.vfds.is_told(id, flags)
             && self.may_read(id)
         {
             self.receive(id);

@@ -81,3 +81,14 @@ fn a_fault_is_left_with_what_came_before_it() {
         "{events:?}"
     );
 }
+
+/// A call may be for a context that had a pipe's number before; and to read a pipe that is written is to end it.
+#[test]
+fn a_stale_call_ends_no_pipe() {
+    let mut driver = Driver::new(Side::Client);
+    super::pipe(&mut driver, 3, flags::WRITE);
+    driver.turn_for(3);
+    driver.visit(3);
+    driver.turn();
+    assert!(driver.events().is_empty());
+}
