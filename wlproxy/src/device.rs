@@ -100,7 +100,7 @@ pub struct Options {
     pub neighbours: Option<Arc<Neighbours>>,
     /// Size of the window in bytes, a power of two: [`DEFAULT_WINDOW`].
     pub window_size: u64,
-    /// Called when the vring worker panics: nobody answers the VM any more.
+    /// Called when the vring worker panics or fails: nobody answers the VM any more.
     pub on_panic: Arc<dyn Fn() + Send + Sync>,
 }
 

@@ -8,6 +8,8 @@ use super::poller::Poller;
 use super::ring::{Memory, Ring, Run, Runs, Vring};
 use super::turns::{Notes, Turns};
 use nix::sys::epoll::{Epoll, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -32,6 +34,8 @@ pub(super) struct Backend {
     requests: Arc<Requests>,
     /// Known once there is a vring worker, which is before anything can happen.
     poller: OnceLock<Poller>,
+    /// Readable once it has ended. The vring worker also waits for it where there are no fds for a poller.
+    ending: EventFd,
     device: Turns<Option<Started>>,
     /// This backend, for its neighbours.
     itself: Weak<Self>,
@@ -39,8 +43,9 @@ pub(super) struct Backend {
 
 impl Backend {
     /// A backend that nothing is known to yet. `memory` is what the frontend's announcements are kept in.
-    pub(super) fn new(options: Options, memory: Memory) -> Arc<Self> {
-        Arc::new_cyclic(|itself| Self {
+    pub(super) fn new(options: Options, memory: Memory) -> io::Result<Arc<Self>> {
+        let ending = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        Ok(Arc::new_cyclic(|itself| Self {
             requests: Arc::new(Requests::new(&options.vm, memory.clone())),
             options,
             memory,
@@ -48,9 +53,15 @@ impl Backend {
             runs: Runs::default(),
             ended: AtomicBool::new(false),
             poller: OnceLock::new(),
+            ending,
             device: Turns::new(None),
             itself: itself.clone(),
-        })
+        }))
+    }
+
+    /// The fd that the vring worker has to wait for, as [`ENDING`](super::poller::ENDING).
+    pub(super) fn ending(&self) -> RawFd {
+        self.ending.as_fd().as_raw_fd()
     }
 
     /// `epoll` is what the vring worker waits for.
@@ -62,6 +73,8 @@ impl Backend {
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::SeqCst);
         self.stop();
+        // The only error is a counter at its maximum, and this is done once.
+        let _ = self.ending.write(1);
     }
 
     /// Ends the run. Takes no lock that anyone holds for long.
@@ -242,7 +255,31 @@ impl VhostUserBackend for Backend {
         _thread: usize,
     ) -> io::Result<()> {
         let _alarm = Alarm(&self.options);
-        let Some(poller) = self.poller.get() else { return Ok(()) };
+        let Some(poller) = self.poller.get() else {
+            let ended = self.ended.load(Ordering::SeqCst);
+            return if ended { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) };
+        };
+        let served = self.serve(poller, vrings);
+        if let Err(error) = &served
+            && !self.ended.load(Ordering::SeqCst)
+        {
+            tracing::error!(vm = self.options.vm, "its device can't go on: {error}");
+            (self.options.on_panic)();
+        }
+        served
+    }
+
+    fn get_shmem_config(&self) -> io::Result<VhostUserShMemConfig> {
+        // Regions that aren't there have no size.
+        let mut sizes = vec![0; self.options.dialect.shmid().into()];
+        sizes.push(self.options.window_size);
+        Ok(VhostUserShMemConfig::new(1, &sizes))
+    }
+}
+
+impl Backend {
+    /// Has turns until the crate has something to do. Fails once the backend has ended, or if nothing can be waited for.
+    fn serve(&self, poller: &Poller, vrings: &[Vring]) -> io::Result<()> {
         let mut events = Vec::new();
         // The crate may have taken more events together with this one. Kicks among them it has to read itself, and fails
         // if they were. Those aren't read yet, so they are seen here.
@@ -263,13 +300,6 @@ impl VhostUserBackend for Backend {
             }
             stays = !woken.theirs;
         }
-    }
-
-    fn get_shmem_config(&self) -> io::Result<VhostUserShMemConfig> {
-        // Regions that aren't there have no size.
-        let mut sizes = vec![0; self.options.dialect.shmid().into()];
-        sizes.push(self.options.window_size);
-        Ok(VhostUserShMemConfig::new(1, &sizes))
     }
 }
 

@@ -33,6 +33,9 @@ const WAKE: u64 = u64::MAX >> NUMBER_BITS;
 /// The key that no vfd has either: [`Poller::retry_later`] is due.
 pub(super) const RETRY: u64 = WAKE - 1;
 
+/// What an fd carries that is only to wake the vring worker: as [`WAKE`].
+pub(super) const ENDING: u64 = WAKE << NUMBER_BITS | OURS;
+
 /// How long it takes to be due. Short beside a person's patience, long beside the cost of a look at all contexts.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 

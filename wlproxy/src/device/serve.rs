@@ -2,6 +2,7 @@
 
 use super::Options;
 use super::backend::Backend;
+use super::poller::ENDING;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::Epoll;
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use vhost::vhost_user::{Error as VhostUserError, Listener};
 use vhost_user_backend::{Error as DaemonError, ShutdownHandle, VhostUserDaemon};
 use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
+use vmm_sys_util::epoll::EventSet;
 
 /// Ends [`serve`] from another thread, now and for ever. Clones stop the same.
 #[derive(Clone)]
@@ -80,12 +82,14 @@ pub fn serve(listener: &mut Listener, options: &Options, stop: &Stop) -> io::Res
     }
     // Everything is new for each connection: the crate never forgets who owned a device.
     let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
-    let backend = Backend::new(options.clone(), memory.clone());
+    let backend = Backend::new(options.clone(), memory.clone())?;
     let mut daemon = VhostUserDaemon::new(format!("vhost-{}", options.vm), backend.clone(), memory)
         .map_err(broken)?;
     // Dropped before the daemon, which waits for the vring worker.
     let worker = EndWorker(backend);
     for handler in daemon.get_epoll_handlers() {
+        // Takes no fd. Without it, and if there are none for what follows, the vring worker would wait for ever.
+        handler.register_listener(worker.0.ending(), EventSet::IN, ENDING)?;
         worker.0.join(epoll_of(&*handler)?)?;
     }
     daemon.start(listener).map_err(broken)?;
