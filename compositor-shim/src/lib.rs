@@ -20,7 +20,8 @@
 //! # }
 //! ```
 //!
-//! Nothing here has a thread, a signal handler or a global. What a client sends and gets passes through a socket pair, of
+//! Nothing here has a thread, a signal handler or a global, but for two channels: `virtio_wl`, where a send may have to
+//! wait, and `process`, which plays a whole VM. What a client sends and gets passes through a socket pair, of
 //! which the compositor has one end: both wayland-server and libwayland want a real socket. So the socket's credentials
 //! are the compositor's own, and who the client is tells [`Peer`].
 

@@ -169,6 +169,8 @@ impl Listener {
 impl Open {
     fn new(channel: &ChannelSpec) -> Result<Self, Error> {
         let mut agent = Agent::new(channel.open()?).map_err(lost)?;
+        // Between two of them the compositor has its turn.
+        agent.set_rounds(1);
         let main = Main::new(&mut *agent.world.channel)?;
         Ok(Self { agent, main })
     }

@@ -20,8 +20,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 const EVENTS: usize = 64;
 
 /// Rounds in one [`Agent::dispatch`], each one step of all who have something to do: then the loop that it is called
-/// from gets its turn.
-const MAX_ROUNDS: usize = 16;
+/// from gets its turn. See [`Agent::set_rounds`].
+const ROUNDS: usize = 16;
 
 /// The key of [`Agent::wait_for`]: no other is so large.
 const OUTER: u64 = u64::MAX;
@@ -41,6 +41,7 @@ pub struct Agent {
     strange: Vec<u64>,
     /// Whether what is watched as [`OUTER`] is ready.
     outer: bool,
+    rounds: usize,
 }
 
 impl Agent {
@@ -58,7 +59,14 @@ impl Agent {
             again_key,
             strange: Vec::new(),
             outer: false,
+            rounds: ROUNDS,
         })
+    }
+
+    /// Lets one [`Agent::dispatch`] have so many rounds, each one step of all who have something to do. Where the loop that
+    /// it is called from has other things to do, it is to be 1.
+    pub fn set_rounds(&mut self, rounds: usize) {
+        self.rounds = rounds;
     }
 
     /// Becomes readable when [`Agent::dispatch`] has something to do.
@@ -133,15 +141,15 @@ impl Agent {
     pub fn wait(&mut self, others: &mut Vec<Event>, timeout: EpollTimeout) -> Result<(), Error> {
         self.outer = false;
         self.strange.clear();
-        for round in 0..MAX_ROUNDS {
-            if round > 0 && self.ready.is_empty() && self.world.fresh.is_empty() {
-                // If there is more already, the epoll set tells.
-                return Ok(());
-            }
+        for round in 0..self.rounds {
             self.collect(others, if round == 0 { timeout } else { EpollTimeout::ZERO })?;
             for _ in 0..self.ready.len() {
                 let Some(key) = self.ready.pop_front() else { break };
                 self.step(key)?;
+            }
+            if self.ready.is_empty() && self.world.fresh.is_empty() {
+                // If there is more already, the epoll set tells.
+                return Ok(());
             }
         }
         self.call_again().map_err(|error| Error::Lost(error.to_string()))
