@@ -82,6 +82,13 @@ pub(crate) struct Gpu {
     pub(crate) window: (u64, u64),
 }
 
+/// The device forgets its queues: what they were in is soon something else's.
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        self.common.write(common::STATUS, 0_u8);
+    }
+}
+
 impl Gpu {
     /// Takes the device away from the kernel.
     pub(crate) fn take() -> Result<Self> {

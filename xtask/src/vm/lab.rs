@@ -179,7 +179,7 @@ impl Lab {
             self.with(vm, |machine, supervisor| machine.end(supervisor, &name))?;
         }
         for vm in Vm::ALL {
-            self.text(vm, 0, "find /tmp -mindepth 1 -delete; busybox pidof guest-agent")
+            self.text(vm, 0, "rm -rf /tmp/* /tmp/.[!.]* && busybox pidof guest-agent")
                 .with_context(|| format!("the usual parts of {vm} aren't there any more"))?;
         }
         self.until("empty screen", |lab| Ok(lab.windows()?.is_empty().then_some(())))

@@ -29,6 +29,8 @@ fn client_vm(lab: &mut Lab, vm: Vm, how: End) -> Result<()> {
     load(lab)?;
     end(lab, vm, how)?;
     lab.wait_for_end_of_window(&loaded(vm))?;
+    // Its other window, too: when it goes, all others change.
+    lab.until("end of its windows", |lab| Ok((lab.windows()?.len() == 2).then_some(())))?;
     draws(lab, other)?;
     start_again(lab, vm, how)?;
     draws(lab, other)?;

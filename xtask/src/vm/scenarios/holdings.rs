@@ -60,12 +60,19 @@ impl Holdings {
         pairs.map(|(now, before)| now.monitor.1.saturating_sub(before.monitor.1)).max().unwrap_or(0)
     }
 
-    /// Whether that is what was held before for these VMs.
-    fn is_as(&self, before: &Self, vms: &[Vm]) -> bool {
+    /// Whether nothing more is held for these VMs than before. It may be less: agents keep memory for the next application.
+    fn is_within(&self, before: &Self, vms: &[Vm]) -> bool {
         self.0.iter().zip(&before.0).filter(|(now, _)| vms.contains(&now.vm)).all(
             |(now, before)| {
-                let slack = Of { free: before.free, ..now.clone() };
-                slack == *before && now.free >= before.free - SLACK
+                now.worker.0 == before.worker.0
+                    && now.worker.1 <= before.worker.1
+                    && now.worker.2 <= before.worker.2
+                    && now.monitor.0 <= before.monitor.0
+                    && now.monitor.1 <= before.monitor.1
+                    && now.bytes.0 <= before.bytes.0
+                    && now.bytes.1 <= before.bytes.1
+                    && now.agents <= before.agents
+                    && now.free >= before.free - SLACK
             },
         )
     }
@@ -86,7 +93,7 @@ impl fmt::Display for Holdings {
     }
 }
 
-/// Waits until nothing else is held for these VMs than before, and tells what is. All workers have to be the same.
+/// Waits until nothing more is held for these VMs than before, and tells what is. All workers have to be the same.
 pub(super) fn wait_for(lab: &mut Lab, before: &Holdings, vms: &[Vm]) -> Result<()> {
     let mut last = String::new();
     let back = lab.until("end of what is held", |lab| {
@@ -95,7 +102,7 @@ pub(super) fn wait_for(lab: &mut Lab, before: &Holdings, vms: &[Vm]) -> Result<(
         for (now, before) in now.0.iter().zip(&before.0) {
             ensure!(now.worker.0 == before.worker.0, "{} has another worker", now.vm);
         }
-        Ok(now.is_as(before, vms).then_some(()))
+        Ok(now.is_within(before, vms).then_some(()))
     });
     back.with_context(|| format!("before:\n{before}and now:\n{last}"))?;
     last.lines().for_each(|line| lab.note(line));

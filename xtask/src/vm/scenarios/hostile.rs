@@ -3,13 +3,17 @@
 use super::super::lab::{Lab, Vm};
 use super::super::machine::USER;
 use super::holdings::{self, Holdings};
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
+use std::time::{Duration, Instant};
 
 /// What all of it comes from: the same in each run, so that what fails, fails again.
 const SEED: u64 = 1;
 
 /// How many commands. By hand it may be more: `wlproxy-hostile --commands 100000`.
 const COMMANDS: u32 = 20_000;
+
+/// How long they may take. By themselves they take half a minute.
+const LONGEST: Duration = Duration::from_secs(240);
 
 /// Another client VM's application, whose window is another one with each frame.
 const BYSTANDER: &str = "simple-shm";
@@ -43,9 +47,14 @@ fn attack(lab: &mut Lab, uid: u32, way: &str) -> Result<()> {
         "wlproxy-hostile --seed {SEED} --commands {COMMANDS} {way}; status=$?; mkfifo /tmp/{way}; exit $status"
     );
     lab.start(Vm::Untrusted, uid, "hostile", &script)?;
+    let end = Instant::now() + LONGEST;
     let mut changes = 0;
     let mut is_over = false;
     while !is_over {
+        if Instant::now() > end {
+            let said = lab.text(Vm::Untrusted, 0, "tail -n 20 /run/log/hostile")?;
+            bail!("it isn't over after {} s; it said:\n{said}", LONGEST.as_secs());
+        }
         is_over = lab.run(Vm::Untrusted, 0, &format!("test -e /tmp/{way}"))?.status == 0;
         lab.wait_for_change(window)?;
         changes += 1;

@@ -36,7 +36,7 @@ pub(super) fn takes_its_place(lab: &mut Lab) -> Result<()> {
     let windows = lab.wait_for_windows(&["of a shell"])?;
     ensure!(windows[0].visible, "the window isn't shown");
     kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGTERM)?;
-    let status = child.wait()?;
+    let status = lab.until("end of the shell", |_| Ok(child.try_wait()?))?;
     let code = 128 + Signal::SIGTERM as i32;
     ensure!(status.code() == Some(code), "when it was told to stop, it ended with {status}");
     let left = family::descendants().len();
