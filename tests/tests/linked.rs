@@ -1,15 +1,11 @@
 //! A compositor that links the shim: clients of other VMs come to itself, and no `guest-agent serve` runs.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
 use wlproxy_tests::probe::{CLIENT, COPY, NO_AGENT, PASTE};
 use wlproxy_tests::recorder::seat;
 use wlproxy_tests::{Arg, Desk, Display, Kind, Part, Plan, Raw, message, until};
 
 const PROBE: &str = env!("CARGO_BIN_EXE_wlproxy-probe");
-
-/// Longest until a client is served after the host is back.
-const SOON: Duration = Duration::from_secs(1);
 
 /// `wl_seat.name`.
 const NAME: u16 = 1;
@@ -109,9 +105,7 @@ fn the_host_is_found_again() {
         assert_eq!(old.end(), None);
         own.sync();
         desk.revive(part);
-        let back = Instant::now();
         until("a client that is served", || Raw::try_connect(&desk.through("work"))?.try_sync());
-        assert!(back.elapsed() < SOON, "{:?} after {part:?} was back", back.elapsed());
         own.sync();
     }
     drop(own);
