@@ -191,7 +191,10 @@ impl Gpu {
     /// Gives the device back to the kernel.
     pub(crate) fn give(self) -> Result<()> {
         self.reset()?;
-        let name = self.path.file_name().context("a device without a name")?;
+        let path = self.path.clone();
+        // Its registers are out of reach as soon as the kernel has it.
+        drop(self);
+        let name = path.file_name().context("a device without a name")?;
         fs::write(Path::new(DRIVER).join("bind"), name.as_encoded_bytes())
             .context("the kernel doesn't take the device back")
     }
