@@ -56,9 +56,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 fn show(lab: &mut Lab) -> Result<()> {
     lab.stage("windows of both client VMs on one screen");
     for (vm, name, script) in WINDOWS {
+        let before = lab.picture("demo")?;
         lab.start(*vm, USER, name, script)?;
         // One after the other: each new one comes at the right.
-        lab.wait_for_windows(&[name])?;
+        let window = lab.wait_for_windows(&[name])?[0].content;
+        // sway tells where it is going to be, and shows that once the others have made room.
+        lab.until(&format!("picture of {name}"), |lab| {
+            Ok((lab.picture("demo")?.differing(&before, window) > 0).then_some(()))
+        })?;
     }
     let names: Vec<&str> = WINDOWS.iter().map(|(_, name, _)| *name).collect();
     let windows = lab.wait_for_windows(&names)?;
