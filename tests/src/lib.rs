@@ -37,6 +37,7 @@ mod process;
 mod puppet;
 mod raw;
 pub mod recorder;
+mod requests;
 pub mod scenes;
 mod seat;
 mod suite;

@@ -20,7 +20,8 @@ use wayland_server::protocol::{
     wl_shm_pool::{self, WlShmPool},
     wl_surface::{self, WlSurface},
 };
-use wayland_server::{Client, DataInit, Dispatch, DisplayHandle, GlobalDispatch, New, Resource};
+use wayland_server::{Client, DataInit, DisplayHandle, GlobalDispatch, New, Resource};
+use wlproxy_tests::requests;
 
 /// What was copied, and by whom.
 #[derive(Debug)]
@@ -131,25 +132,6 @@ impl GlobalDispatch<WlSeat, ()> for State {
     ) {
         init.init(resource, ()).capabilities(Capability::Pointer);
     }
-}
-
-/// `Dispatch` without what every implementation says alike.
-macro_rules! requests {
-    ($interface:ty, $data:ty, |$state:ident, $resource:ident, $request:ident, $user:ident, $handle:ident, $init:ident| $body:expr) => {
-        impl Dispatch<$interface, $data> for State {
-            fn request(
-                $state: &mut Self,
-                _: &Client,
-                $resource: &$interface,
-                $request: <$interface as Resource>::Request,
-                $user: &$data,
-                $handle: &DisplayHandle,
-                $init: &mut DataInit<'_, Self>,
-            ) {
-                $body
-            }
-        }
-    };
 }
 
 requests!(WlCompositor, (), |_state, _compositor, request, _data, _handle, init| match request {

@@ -1,7 +1,7 @@
 //! What the recorder answers to each request.
 
 use super::{Who, answer_to_title, keymap};
-use crate::Digest;
+use crate::{Digest, requests};
 use guest_agent::memory::Mapping;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,7 +28,7 @@ use wayland_server::protocol::{
     wl_subsurface::WlSubsurface,
     wl_surface::{self, WlSurface},
 };
-use wayland_server::{Client, DataInit, Dispatch, DisplayHandle, GlobalDispatch, New, Resource};
+use wayland_server::{Client, DataInit, DisplayHandle, GlobalDispatch, New, Resource};
 
 /// Bytes of a pixel: of the formats that are offered.
 const PIXEL: usize = 4;
@@ -191,25 +191,6 @@ global!(WlSeat, |client, seat| {
     }
 });
 global!(WlDataDeviceManager, |_client, _manager| {});
-
-/// `Dispatch` without what every implementation says alike.
-macro_rules! requests {
-    ($interface:ty, $data:ty, |$state:ident, $resource:ident, $request:ident, $user:ident, $handle:ident, $init:ident| $body:expr) => {
-        impl Dispatch<$interface, $data> for State {
-            fn request(
-                $state: &mut Self,
-                _: &Client,
-                $resource: &$interface,
-                $request: <$interface as Resource>::Request,
-                $user: &$data,
-                $handle: &DisplayHandle,
-                $init: &mut DataInit<'_, Self>,
-            ) {
-                $body
-            }
-        }
-    };
-}
 
 requests!(WlCompositor, (), |_state, _compositor, request, _data, _handle, init| match request {
     wl_compositor::Request::CreateSurface { id } => {
