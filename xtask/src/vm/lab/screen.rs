@@ -38,6 +38,18 @@ impl Lab {
         })
     }
 
+    /// Starts a client of a VM, whose window is called as it is itself, and waits until that is on the screen.
+    ///
+    /// sway tells at once where a window is going to be, and shows it when the others have made room.
+    pub(crate) fn open(&mut self, vm: Vm, name: &str, script: &str) -> Result<()> {
+        let before = self.picture("before")?;
+        self.start(vm, USER, name, script)?;
+        let window = self.wait_for_windows(&[name])?[0].content;
+        self.until(&format!("picture of {name}"), |lab| {
+            Ok((lab.picture("after")?.differing(&before, window) > 0).then_some(()))
+        })
+    }
+
     /// Waits until no window is called so.
     pub(crate) fn wait_for_end_of_window(&mut self, name: &str) -> Result<()> {
         self.until(&format!("end of the window {name}"), |lab| {
