@@ -59,8 +59,7 @@ fn show(lab: &mut Lab) -> Result<()> {
         lab.open(*vm, name, script)?;
     }
     let names: Vec<&str> = WINDOWS.iter().map(|(_, name, _)| *name).collect();
-    let windows = lab.wait_for_windows(&names)?;
-    lab.picture_of("demo", &windows)?;
+    lab.picture_of("demo", &names)?;
     lab.progress().done();
     Ok(())
 }

@@ -44,9 +44,11 @@ impl Lab {
     pub(crate) fn open(&mut self, vm: Vm, name: &str, script: &str) -> Result<()> {
         let before = self.picture("before")?;
         self.start(vm, USER, name, script)?;
-        let window = self.wait_for_windows(&[name])?[0].content;
+        self.wait_for_windows(&[name])?;
         self.until(&format!("picture of {name}"), |lab| {
-            Ok((lab.picture("after")?.differing(&before, window) > 0).then_some(()))
+            let window = lab.windows()?.into_iter().find(|window| is_called(window, name));
+            let Some(window) = window else { return Ok(None) };
+            Ok((lab.picture("after")?.differing(&before, window.content) > 0).then_some(()))
         })
     }
 
@@ -65,10 +67,13 @@ impl Lab {
         Picture::read(&path)
     }
 
-    /// A picture on which each of these windows has content.
-    pub(crate) fn picture_of(&mut self, name: &str, windows: &[View]) -> Result<Picture> {
-        let what = format!("content of all windows on {}", picture_path(name).display());
+    /// A picture on which each of the windows that are called so has content.
+    pub(crate) fn picture_of(&mut self, name: &str, windows: &[&str]) -> Result<Picture> {
+        let path = picture_path(name);
+        let what = format!("content of {} on {}", windows.join(", "), path.display());
         self.until(&what, |lab| {
+            // Each time anew: where a window is changes with what else is there.
+            let windows = lab.wait_for_windows(windows)?;
             let picture = lab.picture(name)?;
             let whole = (picture.width, picture.height) == SCREEN
                 && windows.iter().all(|window| picture.shows_content(window.content));

@@ -81,8 +81,7 @@ fn serves(lab: &mut Lab, vm: Vm) -> Result<()> {
         "new",
         &format!("exec foot -T '{title}' sh -c 'echo; echo {title}; exec sleep infinity'"),
     )?;
-    let windows = lab.wait_for_windows(&[&title])?;
-    lab.picture_of("new", &windows)?;
+    lab.picture_of("new", &[&title])?;
     Ok(())
 }
 

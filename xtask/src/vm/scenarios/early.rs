@@ -29,8 +29,7 @@ pub(super) fn clients(lab: &mut Lab) -> Result<()> {
     wait(lab, 3)?;
     lab.boot(Vm::Gui)?;
     lab.furnish(Vm::Gui)?;
-    let windows = lab.wait_for_windows(&["gone", "early", "between"])?;
-    lab.picture_of("early", &windows)?;
+    lab.picture_of("early", &["gone", "early", "between"])?;
     for (vm, name) in [(Vm::Work, "gone"), (Vm::Untrusted, "early"), (Vm::Work, "between")] {
         let tries = lab.text(vm, 0, &format!("grep -c 'comes again' /run/log/{name} || true"))?;
         lab.note(&format!("{name} of {vm} came again {tries} times"));

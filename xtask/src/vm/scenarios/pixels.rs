@@ -54,8 +54,7 @@ fn close(lab: &mut Lab, vms: [Vm; COUNT]) -> Result<()> {
 
 /// A picture that shows all windows, when nothing changes any more.
 fn still(lab: &mut Lab, name: &str) -> Result<Picture> {
-    let windows = lab.wait_for_windows(&CLIENTS.map(|(name, _)| name))?;
-    let mut before = lab.picture_of(name, &windows)?;
+    let mut before = lab.picture_of(name, &CLIENTS.map(|(name, _)| name))?;
     let mut same = 1;
     lab.until("picture that stands still", |lab| {
         let now = lab.picture(name)?;
