@@ -73,7 +73,15 @@ pub struct Cli {
 pub enum Command {
     /// Make the VMs' vhost-user sockets and serve them.
     #[command(long_about = RUN)]
-    Run(ConfigFile),
+    Run {
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Leave wlproxy and its workers all that their user may do, to debug them. A VM that takes over its worker can
+        /// do as much then.
+        #[arg(long)]
+        no_sandbox: bool,
+    },
     /// Show who is connected to the running wlproxy, and what they hold.
     #[command(long_about = STATUS)]
     Status {
@@ -134,13 +142,17 @@ pub struct Worker {
     listener_fd: RawFd,
     #[arg(long)]
     control_fd: RawFd,
+    #[arg(long)]
+    no_sandbox: bool,
 }
 
 impl Cli {
     /// Does what was asked for.
     pub fn run(self) -> Result<()> {
         match self.command {
-            Command::Run(config) => supervisor::run(Config::load(&config.path)?, &self.log),
+            Command::Run { config, no_sandbox } => {
+                supervisor::run(Config::load(&config.path)?, &self.log, !no_sandbox)
+            }
             Command::Status { config, json, connections } => {
                 let socket = Config::load(&config.path)?.control_socket();
                 let (document, _) = Ask::Status.send(&socket)?;
@@ -162,13 +174,12 @@ impl Cli {
                 println!("{}: good; {} VMs, {compositor}", file.path.display(), config.vms.len());
                 Ok(())
             }
-            Command::Worker(Worker { vm, compositor, window, device, listener_fd, control_fd }) => {
+            Command::Worker(worker) => {
+                let Worker { vm, compositor, window, device, .. } = worker;
                 let side = if compositor { Side::Compositor } else { Side::Client };
-                launch::worker_process(
-                    Settings { vm, side, window, device },
-                    listener_fd,
-                    control_fd,
-                )
+                let settings = Settings { vm, side, window, device };
+                let Worker { listener_fd, control_fd, no_sandbox, .. } = worker;
+                launch::worker_process(settings, listener_fd, control_fd, !no_sandbox)
             }
         }
     }

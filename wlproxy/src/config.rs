@@ -149,6 +149,17 @@ impl Config {
         compositor.map_or_else(device::Kind::default, |vm| vm.device)
     }
 
+    /// Where wlproxy's sockets are: it makes and removes files nowhere else.
+    pub fn directories(&self) -> Vec<&Path> {
+        let vms = self.vms.iter().filter_map(|vm| vm.socket.parent());
+        let metrics = self.metrics.iter().filter_map(|path| path.parent());
+        let mut all: Vec<&Path> =
+            [self.runtime_dir.as_path()].into_iter().chain(vms).chain(metrics).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     /// Where `wlproxy status` asks.
     pub fn control_socket(&self) -> PathBuf {
         control_socket(&self.runtime_dir)

@@ -4,6 +4,7 @@ use crate::config::{Isolation, Vm};
 use crate::control::{self, HostControl, WorkerControl};
 use crate::device::{Neighbours, Side};
 use crate::packet::{PacketSocket, inherit};
+use crate::sandbox;
 use crate::worker::{self, Settings};
 use anyhow::{Context as _, Result};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -60,16 +61,20 @@ impl Running {
 /// Where workers run.
 #[derive(Debug)]
 pub enum Home {
-    /// Each in a process of its own.
-    Processes,
+    /// Each in a process of its own, which is shut in if that is so.
+    Processes {
+        /// Whether they are shut in.
+        sandbox: bool,
+    },
     /// All in this one, where they know each other.
     Threads(Arc<Neighbours>),
 }
 
-impl From<Isolation> for Home {
-    fn from(isolation: Isolation) -> Self {
+impl Home {
+    /// As the configuration has it.
+    pub fn new(isolation: Isolation, sandbox: bool) -> Self {
         match isolation {
-            Isolation::Process => Self::Processes,
+            Isolation::Process => Self::Processes { sandbox },
             Isolation::None => Self::Threads(Arc::default()),
         }
     }
@@ -85,7 +90,9 @@ pub fn launch(
     let (host, control) = control::pair()?;
     let listener = listener.try_clone()?;
     let running = match home {
-        Home::Processes => Running::Process(spawn(vm, listener, control, log)?),
+        &Home::Processes { sandbox } => {
+            Running::Process(spawn(vm, listener, control, log, sandbox)?)
+        }
         Home::Threads(neighbours) => {
             Running::Thread(start_thread(vm, listener, control, neighbours.clone())?)
         }
@@ -93,7 +100,13 @@ pub fn launch(
     Ok((host, running))
 }
 
-fn spawn(vm: &Vm, listener: UnixListener, control: WorkerControl, log: &str) -> Result<Child> {
+fn spawn(
+    vm: &Vm,
+    listener: UnixListener,
+    control: WorkerControl,
+    log: &str,
+    sandbox: bool,
+) -> Result<Child> {
     let (listener, control) = (OwnedFd::from(listener), OwnedFd::from(control));
     // Copies, made for this child: everything else here stays close-on-exec.
     for fd in [&listener, &control] {
@@ -108,6 +121,9 @@ fn spawn(vm: &Vm, listener: UnixListener, control: WorkerControl, log: &str) -> 
     command.arg("--control-fd").arg(control.as_raw_fd().to_string());
     if vm.side == Side::Compositor {
         command.arg("--compositor");
+    }
+    if !sandbox {
+        command.arg("--no-sandbox");
     }
     // A group of its own: Ctrl-C is for wlproxy, which tells its workers.
     command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null());
@@ -132,12 +148,20 @@ fn start_thread(
 }
 
 /// The whole life of a worker process, on the fds that [`launch`] left open for it.
-pub fn worker_process(settings: Settings, listener_fd: RawFd, control_fd: RawFd) -> Result<()> {
+pub fn worker_process(
+    settings: Settings,
+    listener_fd: RawFd,
+    control_fd: RawFd,
+    sandbox: bool,
+) -> Result<()> {
     // A worker never outlives wlproxy. One that died before this line shows as the end of the control socket.
     prctl::set_pdeathsig(Signal::SIGKILL).context("can't ask to end with wlproxy")?;
     abort_on_panic(&settings.vm);
     let listener = inherit(listener_fd).context("--listener-fd: wlproxy alone starts workers")?;
     let control = inherit(control_fd).context("--control-fd: wlproxy alone starts workers")?;
+    if sandbox {
+        sandbox::enter_worker(&settings.vm).context("the worker isn't shut in, so it ends")?;
+    }
     worker::run(settings, listener.into(), PacketSocket::from(control).into(), None)
 }
 

@@ -7,6 +7,7 @@
 //! | [`supervisor`] | `wlproxy run`: the small process that starts and joins the workers |
 //! | [`links`] | pairs client contexts with compositor contexts |
 //! | [`accept`] | how the compositor VM learns of clients (pure) |
+//! | [`sandbox`] | what a process gives up before it reads what a VM sends |
 //! | [`worker`] | one VM: its device and what it asks of wlproxy |
 //! | [`control`] | what wlproxy and a worker say to each other |
 //! | [`services`], [`ask`] | the sockets where others ask, and what can be asked |
@@ -38,6 +39,7 @@ pub mod links;
 pub mod metrics;
 pub mod packet;
 pub mod relay;
+pub mod sandbox;
 pub mod services;
 pub mod slot;
 pub mod sockets;

@@ -10,6 +10,7 @@ use crate::device::Side;
 use crate::launch::Home;
 use crate::links::{HasLinks, Links};
 use crate::metrics;
+use crate::sandbox;
 use crate::services::{HasServices, Service, Services};
 use crate::slot::{Slot, client_with};
 use crate::sockets::{Listening, RuntimeDir};
@@ -81,8 +82,9 @@ impl HasServices for Supervisor {
     }
 }
 
-/// Runs until SIGTERM, SIGINT or SIGHUP. `log` is the filter for the workers' logs.
-pub fn run(config: Config, log: &str) -> Result<()> {
+/// Runs until SIGTERM, SIGINT or SIGHUP. `log` is the filter for the workers' logs; `sandbox`: wlproxy and its workers are
+/// shut in.
+pub fn run(config: Config, log: &str, sandbox: bool) -> Result<()> {
     // Sockets are this user's alone, wherever the configuration puts them.
     umask(FileMode::S_IRWXG | FileMode::S_IRWXO);
     raise_fd_limit();
@@ -101,7 +103,7 @@ pub fn run(config: Config, log: &str) -> Result<()> {
     let mut supervisor = Supervisor {
         slots: slots.collect::<Result<_>>()?,
         links: Links::new(config.compositor.clone(), config.compositor_device(), handle.clone()),
-        home: config.isolation.into(),
+        home: Home::new(config.isolation, sandbox),
         config,
         log: log.to_owned(),
         handle,
@@ -110,6 +112,12 @@ pub fn run(config: Config, log: &str) -> Result<()> {
     };
     if supervisor.config.isolation == Isolation::None {
         warn!("isolation = \"none\": all VMs' memories are in this one process");
+    }
+    if sandbox {
+        sandbox::enter_wlproxy(&supervisor.config.directories())
+            .context("wlproxy isn't shut in, so it ends")?;
+    } else {
+        warn!("--no-sandbox: a VM that takes over its worker can do what this user can");
     }
     info!(vms = supervisor.slots.len(), runtime_dir = %supervisor.config.runtime_dir.display(), "wlproxy runs");
     // All sockets are there: the VMs' monitors may start.

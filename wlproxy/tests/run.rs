@@ -111,7 +111,11 @@ impl Rig {
     }
 
     fn start_with_log(&mut self, log: impl Into<Stdio>) {
-        let mut command = wlproxy(&["run"], &self.config());
+        self.start_with(&["run"], log);
+    }
+
+    fn start_with(&mut self, arguments: &[&str], log: impl Into<Stdio>) {
+        let mut command = wlproxy(arguments, &self.config());
         self.running = Some(command.stdin(Stdio::null()).stderr(log).spawn().unwrap());
         until("all workers are up", || {
             self.status().filter(|s| s.vms.values().all(|vm| vm.pid.is_some()))
@@ -357,6 +361,44 @@ fn workers_inherit_nothing_but_their_two_fds() {
         let named = |file: &PathBuf| file.starts_with(rig.temp.path());
         assert!(!open.iter().any(named), "{open:?}");
     }
+}
+
+/// How many programs of seccomp's look at the system calls of each thread of a process.
+fn filters(pid: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| task.unwrap());
+    let read = |task: fs::DirEntry| fs::read_to_string(task.path().join("status")).ok();
+    let filters = |status: String| {
+        let value = |key| status.lines().find_map(|line| line.strip_prefix(key)).unwrap().trim();
+        assert!(value("Seccomp_filters:") == "0" || value("NoNewPrivs:") == "1", "{status}");
+        value("Seccomp_filters:").parse().unwrap()
+    };
+    threads.filter_map(read).map(filters).collect()
+}
+
+#[test]
+fn all_threads_are_shut_in_before_a_vm_comes() {
+    let outside = filters(std::process::id())[0];
+    for isolation in ["process", "none"] {
+        let rig = Rig::running(isolation);
+        assert!(filters(rig.pid()).iter().all(|&filters| filters == outside + 1));
+        for pid in rig.pids().into_iter().filter(|&pid| pid != rig.pid()) {
+            let inside = filters(pid);
+            assert!(inside.len() > 1 && inside.iter().all(|&filters| filters > outside + 1));
+        }
+    }
+}
+
+#[test]
+fn to_do_without_that_is_told_loudly() {
+    let mut rig = Rig::new("process");
+    let log = rig.temp.path().join("log");
+    rig.start_with(&["run", "--no-sandbox"], fs::File::create(&log).unwrap());
+    let outside = filters(std::process::id())[0];
+    for pid in rig.pids().into_iter().chain([rig.pid()]) {
+        assert!(filters(pid).iter().all(|&filters| filters == outside));
+    }
+    let told = fs::read_to_string(&log).unwrap();
+    assert!(told.contains("WARN") && told.contains("--no-sandbox"), "{told}");
 }
 
 /// What a process has open; sockets with their inodes.
