@@ -1,5 +1,6 @@
 //! The programs under test, built from this tree.
 
+use crate::Example;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -9,9 +10,7 @@ const INSTALLED: &str = "WLPROXY_TEST_PROGRAMS";
 
 /// The path of a program of this crate. Cargo builds it for this crate's own tests, and not for others'.
 pub(crate) fn own(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows its own path");
-    // TARGET/PROFILE/deps/TEST
-    test.ancestors().nth(2).expect("a test lies in TARGET/PROFILE/deps").join(name)
+    profile().join(name)
 }
 
 /// The path of a program of the workspace; builds the programs first, once per test process.
@@ -27,11 +26,9 @@ pub fn binary(name: &str) -> PathBuf {
         if let Some(installed) = std::env::var_os(INSTALLED) {
             return installed.into();
         }
-        let test = std::env::current_exe().expect("a test knows its own path");
-        // TARGET/PROFILE/deps/TEST
-        let profile = test.ancestors().nth(2).expect("a test lies in TARGET/PROFILE/deps");
-        build(profile);
-        profile.to_owned()
+        let profile = profile();
+        build(&profile, &["wlproxy", "guest-agent", "wlproxy-interposer"]);
+        profile
     });
     let path = folder.join(name);
     assert!(path.exists(), "{} isn't there: cargo build -p wlproxy -p guest-agent", path.display());
@@ -48,14 +45,54 @@ pub(crate) fn interposer() -> PathBuf {
     found.expect("cargo build -p wlproxy-interposer, or the installed one")
 }
 
-fn build(profile: &Path) {
+/// The path of a compositor of `examples/`; builds it first, once per test process.
+///
+/// The one in Rust is a package of the workspace. In the folder of each of the others is a Makefile, which puts the program
+/// into the folder that is called OUT.
+///
+/// # Panics
+/// If it can't be built.
+pub(crate) fn example(which: Example) -> PathBuf {
+    static BUILT: [OnceLock<PathBuf>; 3] = [const { OnceLock::new() }; 3];
+    let built = |folder: &str| {
+        let out = profile().join("examples").join(folder);
+        make(folder, &out);
+        out.join(format!("{folder}-shim"))
+    };
+    let program = BUILT[which as usize].get_or_init(|| match which {
+        Example::Smithay => {
+            build(&profile(), &["wlproxy-example-smithay"]);
+            profile().join("smithay-shim")
+        }
+        Example::Libwayland => built("libwayland"),
+        Example::Wlroots => built("wlroots"),
+    });
+    program.clone()
+}
+
+/// Where cargo puts what it builds for this test: TARGET/PROFILE.
+fn profile() -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its own path");
+    // TARGET/PROFILE/deps/TEST
+    test.ancestors().nth(2).expect("a test lies in TARGET/PROFILE/deps").to_owned()
+}
+
+fn build(profile: &Path, packages: &[&str]) {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-    cargo.args(["build", "--package", "wlproxy", "--package", "guest-agent"]);
-    cargo.args(["--package", "wlproxy-interposer"]);
+    cargo.arg("build").args(packages.iter().flat_map(|package| ["--package", package]));
     cargo.arg("--manifest-path").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
     cargo.arg("--target-dir").arg(profile.parent().expect("TARGET/PROFILE has a parent"));
     // For benchmarks it takes minutes the first time, and tells how far it is.
     cargo.arg(if profile.ends_with("release") { "--release" } else { "--quiet" });
     let status = cargo.status().expect("cargo can be started");
     assert!(status.success(), "cargo build of what is tested failed: {status}");
+}
+
+/// Runs the Makefile of `examples/FOLDER`.
+fn make(folder: &str, out: &Path) {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(folder);
+    let mut make = Command::new("make");
+    make.arg("--silent").arg("-C").arg(&sources).arg(format!("OUT={}", out.display()));
+    let status = make.status().expect("make can be started");
+    assert!(status.success(), "make in {} failed: {status}", sources.display());
 }

@@ -1,12 +1,12 @@
-//! An unmodified compositor without a screen: sway or weston, drawing by pixman.
+//! A compositor without a screen: sway or weston, unmodified and drawing by pixman, or one of our own.
 
-use crate::binaries::own;
+use crate::binaries::{example, own};
 use crate::machine::Machine;
 use crate::probe;
 use crate::process::{Process, output};
 use crate::sway::Sway;
 use crate::wait::{PATIENCE, until};
-use crate::{Display, Image, Raw, Suite, leak};
+use crate::{Display, Example, Image, Picture, Raw, Suite, leak};
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, chown};
 use std::fmt::Write as _;
@@ -33,6 +33,14 @@ const WESTON_IS_UP: [&str; 2] = [".desktop_ready(", "zwp_input_panel_surface_v1"
 /// sway's control socket, in its folder.
 const IPC: &str = "ipc";
 
+/// Size of an example's screen, in pixels: a few windows are beside each other.
+const EXAMPLE_WIDTH: u32 = 1600;
+/// Size of an example's screen, in pixels.
+const EXAMPLE_HEIGHT: u32 = 1000;
+
+/// An example's picture, in its folder.
+const PICTURE: &str = "picture.png";
+
 /// Which compositor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -48,6 +56,20 @@ pub enum Kind {
     Recorder,
     /// The same, linked with the shim: clients of other VMs come to itself.
     Linked,
+    /// One of `examples/`, which are linked with the shim, too. It takes pictures of its screen.
+    Example(Example),
+}
+
+impl Kind {
+    /// Whether it links the shim, and needs no `serve`.
+    pub(crate) fn is_linked(self) -> bool {
+        matches!(self, Self::Linked | Self::Example(_))
+    }
+
+    /// Whether its screen can be photographed when nobody is connected.
+    pub(crate) fn has_picture(self) -> bool {
+        !matches!(self, Self::Weston | Self::Recorder | Self::Linked)
+    }
 }
 
 /// A compositor, running or not.
@@ -86,6 +108,7 @@ impl Compositor {
             Kind::Sway | Kind::Newer(_) | Kind::Nested => folder.join("wayland-1"),
             Kind::Weston => folder.join("weston"),
             Kind::Recorder | Kind::Linked => folder.join("recorder"),
+            Kind::Example(_) => folder.join("example"),
         };
         let outer = (kind == Kind::Nested).then(|| {
             let logs = logs.join("outer");
@@ -127,6 +150,7 @@ impl Compositor {
             Kind::Newer(_) => Command::new("env"),
             // Nor may another user come to where cargo builds.
             Kind::Recorder | Kind::Linked => Command::new(own(probe::PROGRAM)),
+            Kind::Example(which) => Command::new(example(which)),
             _ => as_user(folder),
         };
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -148,6 +172,12 @@ impl Compositor {
             }
             Kind::Linked => {
                 command.arg(probe::COMPOSITOR).arg(&self.socket).arg(self.machine.channel());
+            }
+            Kind::Example(_) => {
+                command.arg("--socket").arg(&self.socket);
+                command.arg("--channel").arg(self.machine.channel());
+                command.arg("--size").arg(format!("{EXAMPLE_WIDTH}x{EXAMPLE_HEIGHT}"));
+                command.arg("--picture").arg(folder.join(PICTURE));
             }
         }
         self.starts += 1;
@@ -249,10 +279,28 @@ impl Compositor {
         until("an output less", || (!sway.outputs().contains(last)).then_some(()));
     }
 
-    /// What is on the screen now; with more options of grim, unless it is weston.
+    /// What an example shows now, and which windows these are.
+    ///
+    /// # Panics
+    /// If it isn't [`Kind::Example`].
+    pub fn picture(&self) -> Picture {
+        assert!(matches!(self.kind, Kind::Example(_)));
+        let before = self.log().len();
+        self.process().signal(Signal::SIGUSR1);
+        let file = self.folder.join(PICTURE);
+        until("a picture", || {
+            let said = self.log();
+            let said = said.get(before..).expect("a log grows");
+            Picture::told(said, &file, &self.machine.reach(&file))
+        })
+    }
+
+    /// What is on the screen now; with more options of grim, where that takes it.
     pub(crate) fn screenshot(&self, options: &[&str]) -> Image {
-        if self.kind == Kind::Weston {
-            return self.weston_screenshot();
+        match self.kind {
+            Kind::Weston => return self.weston_screenshot(),
+            Kind::Example(_) => return self.picture().screen,
+            _ => {}
         }
         let mut grim = Command::new("grim");
         grim.args(options).args(["-t", "ppm", "-"]);

@@ -9,7 +9,7 @@ use crate::leak::{self, Count, Kept, MARKER};
 use crate::machine::{Channel, Machine};
 use crate::process::{Process, output};
 use crate::wait::{PATIENCE, until};
-use crate::{Client, Compositor, Display, Image, Kind, Leaks, Puppet, Raw, Sway, Vm};
+use crate::{Client, Compositor, Display, Image, Kind, Leaks, Picture, Puppet, Raw, Sway, Vm};
 use guest_agent::channel::process::Options;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -67,7 +67,7 @@ impl Default for Plan {
 impl Plan {
     /// Whether clients of other VMs are brought to the compositor, or come to it by themselves.
     fn has_serve(&self) -> bool {
-        self.compositor_vm && self.compositor != Kind::Linked
+        self.compositor_vm && !self.compositor.is_linked()
     }
 }
 
@@ -351,7 +351,7 @@ impl Desk {
             open().expect("a window on a fresh compositor");
             self.sway().empty();
         }
-        if !matches!(self.plan.compositor, Kind::Weston | Kind::Recorder | Kind::Linked) {
+        if self.plan.compositor.has_picture() {
             self.screenshot();
         }
     }
@@ -469,6 +469,11 @@ impl Desk {
     /// The same with the mouse on it, also where that is drawn beside the picture.
     pub fn screenshot_with_mouse(&self) -> Image {
         self.compositor.screenshot(&["-c"])
+    }
+
+    /// What an example compositor shows now, and which windows these are.
+    pub fn picture(&self) -> Picture {
+        self.compositor.picture()
     }
 
     /// One number of a VM from `wlproxy status`, such as "requests".
