@@ -25,9 +25,15 @@
 //! which the compositor has one end: both wayland-server and libwayland want a real socket. So the socket's credentials
 //! are the compositor's own, and who the client is tells [`Peer`].
 
+//!
+//! With the feature `smithay` there is more for compositors that are made with that: clients' data, and rules about which
+//! of them see a global.
+
 #![deny(unsafe_code)]
 
 mod listener;
+#[cfg(feature = "smithay")]
+pub mod smithay;
 mod source;
 
 pub use guest_agent::channel::ChannelSpec;

@@ -16,7 +16,7 @@ use wayland_client::{
 use wayland_protocols::wp::security_context::v1::client::wp_security_context_manager_v1::WpSecurityContextManagerV1;
 use wayland_protocols::wp::security_context::v1::client::wp_security_context_v1::WpSecurityContextV1;
 
-pub use tag::Door;
+pub use tag::{Door, ENGINE};
 pub use watch::Watch;
 
 /// Why there is no compositor.

@@ -17,8 +17,8 @@ use wayland_client::QueueHandle;
 use wayland_protocols::wp::security_context::v1::client::wp_security_context_manager_v1::WpSecurityContextManagerV1;
 use wlproxy_unix::Stream;
 
-/// Who has tagged the client, as compositors' rules name it.
-const ENGINE: &str = "wlproxy";
+/// Who has tagged the client, as compositors' rules name it: the sandbox engine of a security context.
+pub const ENGINE: &str = "wlproxy";
 
 /// Keeps a listener of a client's own open. To be dropped when the compositor has accepted, which nobody tells: a
 /// compositor that finds it closed may stop listening with the client still in the queue.
