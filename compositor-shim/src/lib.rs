@@ -31,6 +31,8 @@
 
 #![deny(unsafe_code)]
 
+#[cfg(feature = "capi")]
+mod capi;
 mod listener;
 #[cfg(feature = "smithay")]
 pub mod smithay;

@@ -138,6 +138,17 @@ pub(crate) const TESTS: &[Package] = &[
     Package { name: "wlr-randr", proofs: &[Program("wlr-randr")], reason: "lists outputs" },
 ];
 
+/// What makes the C library of compositor-shim.
+pub(crate) const SHIM: &[Package] = &[
+    Package { name: "gcc", proofs: &[Program("cc"), Program("ld.bfd")], reason: "links" },
+    Package { name: "pkg-config", proofs: &[Program("pkg-config")], reason: "finds libraries" },
+    Package {
+        name: "libwayland-dev",
+        proofs: &[Exists("/usr/include/wayland-server-core.h"), Program("wayland-scanner")],
+        reason: "what compositors speak Wayland with",
+    },
+];
+
 /// What makes trees of newer suites.
 pub(crate) const SUITE: &[Package] = &[Package {
     name: "patchelf",

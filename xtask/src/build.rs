@@ -19,24 +19,29 @@ pub(crate) fn cargo() -> Command {
 /// Runs `cargo build ARGS` with its own progress on the terminal. Returns the programs by name, and libraries that are
 /// loaded into programs.
 pub(crate) fn build(args: &[&str]) -> Result<Vec<(String, PathBuf)>> {
+    Ok(artifacts("build", args)?.iter().filter_map(told).collect())
+}
+
+/// Runs a command of cargo that builds, with its own progress on the terminal. Returns what cargo tells of what it made.
+pub(crate) fn artifacts(command: &str, args: &[&str]) -> Result<Vec<Value>> {
     let mut child = cargo()
-        .arg("build")
-        .args(args)
+        .arg(command)
         .arg("--message-format=json-render-diagnostics")
+        .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .context("can't run cargo")?;
     let messages = BufReader::new(child.stdout.take().expect("it is piped"));
-    let mut programs = Vec::new();
+    let mut made = Vec::new();
     for message in messages.lines() {
-        programs.extend(told(&message?));
+        made.extend(artifact(&message?));
     }
     let status = child.wait()?;
     if !status.success() {
-        bail!("cargo build {} failed ({status})", args.join(" "));
+        bail!("cargo {command} {} failed ({status})", args.join(" "));
     }
-    Ok(programs)
+    Ok(made)
 }
 
 /// One of the programs that were built.
@@ -45,27 +50,33 @@ pub(crate) fn program(programs: &[(String, PathBuf)], name: &str) -> Result<Path
     program.map(|(_, path)| path.clone()).with_context(|| format!("cargo built no {name}"))
 }
 
-/// The program or library that a message of cargo tells of.
-fn told(message: &str) -> Option<(String, PathBuf)> {
+/// A message of cargo that tells of something that it made.
+fn artifact(message: &str) -> Option<Value> {
     let message: Value = serde_json::from_str(message).ok()?;
-    if message["reason"] != "compiler-artifact" {
-        return None;
-    }
-    let kinds = message["target"]["kind"].as_array()?;
+    (message["reason"] == "compiler-artifact").then_some(message)
+}
+
+/// The program or library that was made.
+fn told(artifact: &Value) -> Option<(String, PathBuf)> {
+    let kinds = artifact["target"]["kind"].as_array()?;
     let is = |wanted: &str| kinds.iter().any(|kind| kind == wanted);
     let path = if is("bin") {
-        &message["executable"]
+        &artifact["executable"]
     } else if is("cdylib") {
-        &message["filenames"][0]
+        &artifact["filenames"][0]
     } else {
         return None;
     };
-    Some((message["target"]["name"].as_str()?.to_owned(), path.as_str()?.into()))
+    Some((artifact["target"]["name"].as_str()?.to_owned(), path.as_str()?.into()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn told(message: &str) -> Option<(String, PathBuf)> {
+        super::told(&artifact(message)?)
+    }
 
     #[test]
     fn programs_are_found_among_the_messages() {

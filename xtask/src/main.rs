@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo`, `test`, `bench`, `dist`, `suite` and `vm`.
+//! The project's own commands: `cargo xtask demo`, `test`, `bench`, `dist`, `suite`, `header`, `shim` and `vm`.
 
 #![deny(unsafe_code)]
 
@@ -9,8 +9,10 @@ mod demo;
 mod dist;
 mod failure;
 mod family;
+mod header;
 mod part;
 mod progress;
+mod shim;
 mod suite;
 mod supervisor;
 mod table;
@@ -44,6 +46,10 @@ enum Command {
     Dist(dist::Options),
     /// Gets programs of newer Debians, for tests and benchmarks, and tells in which folders they are
     Suite(suite::Options),
+    /// Writes the header of the C interface of compositor-shim
+    Header,
+    /// Builds the C library of compositor-shim and installs it, with its header and what pkg-config needs
+    Shim(shim::Options),
     /// Boots virtual machines with Debian in them, each with the current build inside
     Vm(vm::Options),
 }
@@ -65,7 +71,9 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Dist(options) => dist::run(&options).map(|()| ExitCode::SUCCESS),
+        Command::Shim(options) => shim::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Suite(options) => suite::run(&options).map(|()| ExitCode::SUCCESS),
+        Command::Header => header::run().map(|()| ExitCode::SUCCESS),
         Command::Vm(options) => vm::run(&options).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

@@ -18,18 +18,22 @@ pub(crate) struct Options {
     harness: Vec<String>,
 }
 
+/// What isn't built otherwise, as it needs more than Rust.
+const FEATURES: [&str; 2] = ["--features", "compositor-shim/capi"];
+
 /// Runs the command. The exit status is that of `cargo test`.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let mut progress = Progress::new();
     let dir = crate::root().join("target/xtask");
     fs::create_dir_all(&dir).with_context(|| format!("can't make {}", dir.display()))?;
-    apt::ensure(&[apt::DEMO, apt::TESTS].concat(), &dir.join("apt.log"), &mut progress)?;
+    apt::ensure(&[apt::DEMO, apt::TESTS, apt::SHIM].concat(), &dir.join("apt.log"), &mut progress)?;
     suite::ensure(&suite::folder(), suite::SUITES, &mut progress)?;
 
     // The whole-path tests run the programs, so these are built first, of every crate.
-    progress.stage("cargo build --workspace --all-targets");
+    let everything = [&["--workspace", "--all-targets"], FEATURES.as_slice()].concat();
+    progress.stage(format!("cargo build {}", everything.join(" ")));
     progress.leave_line();
-    build::build(&["--workspace", "--all-targets"])?;
+    build::build(&everything)?;
     progress.done();
 
     let mut command = build::cargo();
@@ -47,6 +51,7 @@ fn arguments(options: &Options) -> Vec<String> {
         |arg: &String| arg.starts_with("-p") || arg == "--package" || arg.starts_with("--package=");
     if !options.args.iter().any(names_package) {
         arguments.push("--workspace".to_owned());
+        arguments.extend(FEATURES.map(str::to_owned));
     }
     arguments.extend(options.args.iter().cloned());
     if !options.harness.is_empty() {
@@ -74,12 +79,18 @@ mod tests {
     #[test]
     fn arguments_reach_cargo_and_the_test_programs() {
         for (line, expected) in [
-            ("test", "test --workspace"),
-            ("test shadow", "test --workspace shadow"),
+            ("test", "test --workspace --features compositor-shim/capi"),
+            ("test shadow", "test --workspace --features compositor-shim/capi shadow"),
             ("test -p wlproxy --lib", "test -p wlproxy --lib"),
             ("test --package=wlproxy", "test --package=wlproxy"),
-            ("test -- --nocapture", "test --workspace -- --nocapture"),
-            ("test --no-fail-fast x -- -q", "test --workspace --no-fail-fast x -- -q"),
+            (
+                "test -- --nocapture",
+                "test --workspace --features compositor-shim/capi -- --nocapture",
+            ),
+            (
+                "test --no-fail-fast x -- -q",
+                "test --workspace --features compositor-shim/capi --no-fail-fast x -- -q",
+            ),
         ] {
             assert_eq!(arguments(line), expected, "{line}");
         }
