@@ -149,6 +149,20 @@ pub(crate) const SHIM: &[Package] = &[
     },
 ];
 
+/// What the compositors of `examples/` are built with, besides that.
+pub(crate) const EXAMPLES: &[Package] = &[
+    Package {
+        name: "libpixman-1-dev",
+        proofs: &[Exists("/usr/include/pixman-1/pixman.h")],
+        reason: "what an example compositor draws with",
+    },
+    Package {
+        name: "libxkbcommon-dev",
+        proofs: &[Exists("/usr/include/xkbcommon/xkbcommon.h")],
+        reason: "where smithay has its keymaps from",
+    },
+];
+
 /// What makes trees of newer suites.
 pub(crate) const SUITE: &[Package] = &[Package {
     name: "patchelf",

@@ -26,7 +26,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let mut progress = Progress::new();
     let dir = crate::root().join("target/xtask");
     fs::create_dir_all(&dir).with_context(|| format!("can't make {}", dir.display()))?;
-    apt::ensure(&[apt::DEMO, apt::TESTS, apt::SHIM].concat(), &dir.join("apt.log"), &mut progress)?;
+    let packages = [apt::DEMO, apt::TESTS, apt::SHIM, apt::EXAMPLES].concat();
+    apt::ensure(&packages, &dir.join("apt.log"), &mut progress)?;
     suite::ensure(&suite::folder(), suite::SUITES, &mut progress)?;
 
     // The whole-path tests run the programs, so these are built first, of every crate.
