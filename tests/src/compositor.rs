@@ -33,10 +33,10 @@ const WESTON_IS_UP: [&str; 2] = [".desktop_ready(", "zwp_input_panel_surface_v1"
 /// sway's control socket, in its folder.
 const IPC: &str = "ipc";
 
-/// Size of an example's screen, in pixels: a few windows are beside each other.
-const EXAMPLE_WIDTH: u32 = 1600;
+/// Size of an example's screen, in pixels: three small windows are beside each other, or there is one of 800x600.
+const EXAMPLE_WIDTH: u32 = 1100;
 /// Size of an example's screen, in pixels.
-const EXAMPLE_HEIGHT: u32 = 1000;
+const EXAMPLE_HEIGHT: u32 = 700;
 
 /// An example's picture, in its folder.
 const PICTURE: &str = "picture.png";

@@ -70,6 +70,11 @@ impl Vm {
         self.machine.holder(&self.process)
     }
 
+    /// Sends the agent a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
     /// The agent.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
