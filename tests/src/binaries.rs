@@ -2,11 +2,14 @@
 
 use crate::Example;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 /// The environment variable that names a folder with programs to be tested instead.
 const INSTALLED: &str = "WLPROXY_TEST_PROGRAMS";
+
+/// Has cargo work on this workspace, wherever it is started.
+const AT: [&str; 2] = ["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")];
 
 /// The path of a program of this crate. Cargo builds it for this crate's own tests, and not for others'.
 pub(crate) fn own(name: &str) -> PathBuf {
@@ -70,6 +73,28 @@ pub(crate) fn example(which: Example) -> PathBuf {
     program.clone()
 }
 
+/// Where the C library of compositor-shim is installed; installs it first, once per test process.
+///
+/// # Panics
+/// If it can't be built.
+pub fn shim() -> PathBuf {
+    static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
+    let install = || {
+        let profile = profile();
+        let prefix = profile.join("examples/shim");
+        let mut xtask = cargo();
+        // Where other tests build, too.
+        xtask.env("CARGO_TARGET_DIR", profile.parent().expect("TARGET/PROFILE has a parent"));
+        xtask.args(["run", "--quiet", "--package", "xtask"]).args(AT);
+        xtask.args(["--", "shim", "--prefix"]).arg(&prefix).stdout(Stdio::null());
+        xtask.args((!profile.ends_with("release")).then_some("--dev"));
+        let status = xtask.status().expect("cargo can be started");
+        assert!(status.success(), "cargo xtask shim failed: {status}");
+        prefix
+    };
+    INSTALLED.get_or_init(install).clone()
+}
+
 /// Where cargo puts what it builds for this test: TARGET/PROFILE.
 fn profile() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
@@ -77,10 +102,14 @@ fn profile() -> PathBuf {
     test.ancestors().nth(2).expect("a test lies in TARGET/PROFILE/deps").to_owned()
 }
 
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
+}
+
 fn build(profile: &Path, packages: &[&str]) {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    let mut cargo = cargo();
     cargo.arg("build").args(packages.iter().flat_map(|package| ["--package", package]));
-    cargo.arg("--manifest-path").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
+    cargo.args(AT);
     cargo.arg("--target-dir").arg(profile.parent().expect("TARGET/PROFILE has a parent"));
     // For benchmarks it takes minutes the first time, and tells how far it is.
     cargo.arg(if profile.ends_with("release") { "--release" } else { "--quiet" });
@@ -93,6 +122,7 @@ fn make(folder: &str, out: &Path) {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(folder);
     let mut make = Command::new("make");
     make.arg("--silent").arg("-C").arg(&sources).arg(format!("OUT={}", out.display()));
+    make.env("CFLAGS", "-O2 -g -Werror").env("PKG_CONFIG_PATH", shim().join("lib/pkgconfig"));
     let status = make.status().expect("make can be started");
     assert!(status.success(), "make in {} failed: {status}", sources.display());
 }

@@ -351,9 +351,18 @@ impl Desk {
             open().expect("a window on a fresh compositor");
             self.sway().empty();
         }
+        let first = matches!(self.plan.compositor, Kind::Example(_)).then(|| {
+            // Here it opens the fonts that it writes names with.
+            let mut client = Client::connect(&self.direct()).expect("a client");
+            let window = client.toplevel("first").expect("a window");
+            window.show(&client.buffer(1, 1));
+            client.roundtrip().expect("a window on a fresh compositor");
+            client
+        });
         if self.plan.compositor.has_picture() {
             self.screenshot();
         }
+        drop(first);
     }
 
     /// Where the clients of this desk's [`Way`] connect.

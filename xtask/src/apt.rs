@@ -94,6 +94,24 @@ pub(crate) const DEMO: &[Package] = &[
 
 /// What only the tests run.
 pub(crate) const TESTS: &[Package] = &[
+    Package { name: "make", proofs: &[Program("make")], reason: "builds the compositors in C" },
+    Package {
+        name: "libcairo2-dev",
+        proofs: &[Exists("/usr/include/cairo/cairo.h")],
+        reason: "what the compositors in C draw with",
+    },
+    Package {
+        name: "libxkbcommon-dev",
+        proofs: &[Exists("/usr/include/xkbcommon/xkbcommon.h")],
+        reason: "makes their keymap",
+    },
+    Package {
+        name: "wayland-protocols",
+        proofs: &[Exists("/usr/share/wayland-protocols/stable/xdg-shell/xdg-shell.xml")],
+        reason: "what they speak of windows",
+    },
+    Package { name: "g++", proofs: &[Program("c++")], reason: "reads a header as C++" },
+    Package { name: "valgrind", proofs: &[Program("valgrind")], reason: "sees wrong accesses" },
     Package {
         name: "wl-clipboard",
         proofs: &[Program("wl-copy"), Program("wl-paste")],
