@@ -163,5 +163,9 @@ struct desktop *desktop_create(struct wl_display *display, const struct options 
 
 void desktop_destroy(struct desktop *desktop) {
     seat_destroy(desktop->seat);
+    /* An event loop doesn't free what is in it. */
+    wl_event_source_remove(desktop->timer);
+    for (int i = 0; i < 3; i++)
+        wl_event_source_remove(desktop->signals[i]);
     free(desktop);
 }

@@ -26,7 +26,7 @@ struct desktop {
 /* Adds all globals to a display. NULL if there is no memory. */
 struct desktop *desktop_create(struct wl_display *display, const struct options *options);
 
-/* Frees it, after the display and its clients. */
+/* Frees it, when no clients are left. The display is to be destroyed next. */
 void desktop_destroy(struct desktop *desktop);
 
 /* Takes wl_callback resources off a list, to be answered at the next frame. */

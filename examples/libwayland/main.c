@@ -55,7 +55,7 @@ int main(int argc, char **argv) {
     /* The shim may also outlive the display. Either way its clients are destroyed like others. */
     wlproxy_shim_destroy(shim);
     wl_display_destroy_clients(display);
-    wl_display_destroy(display);
     desktop_destroy(desktop);
+    wl_display_destroy(display);
     return EXIT_SUCCESS;
 }

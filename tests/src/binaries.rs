@@ -55,7 +55,7 @@ pub(crate) fn interposer() -> PathBuf {
 ///
 /// # Panics
 /// If it can't be built.
-pub(crate) fn example(which: Example) -> PathBuf {
+pub fn example(which: Example) -> PathBuf {
     static BUILT: [OnceLock<PathBuf>; 3] = [const { OnceLock::new() }; 3];
     let built = |folder: &str| {
         let out = profile().join("examples").join(folder);

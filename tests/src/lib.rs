@@ -50,7 +50,7 @@ mod vm;
 mod wait;
 
 pub use app::{App, Close, Effect, Step};
-pub use binaries::{binary, shim};
+pub use binaries::{binary, example, shim};
 pub use bystander::Bystander;
 pub use client::{Buffer, Client, Output, Pool, Popup, State, Toplevel, keymap, memfd, show};
 pub use compositor::{Compositor, Kind};
