@@ -15,7 +15,8 @@
  * Errors are those of errno.h, negated. A call that is given NULL for a shim returns -EINVAL, if it returns errors.
  *
  * Nothing is shared by two shims. One shim is for one thread: all calls that are given it are made by the thread that made
- * it, which is the one that runs the display's event loop. It sets no handler of a signal, and causes no SIGPIPE.
+ * it, which is the one that runs the display's event loop. It sets no handler of a signal and causes no SIGPIPE, and if a
+ * channel has threads of its own, these get no signals.
  *
  * If the shim has a fault of its own it doesn't end the process: the call returns -ENOTRECOVERABLE, as does each later one,
  * all its clients are disconnected, and wlproxy_shim_error() says what it was. Only wlproxy_shim_destroy() is of use then.

@@ -8,7 +8,7 @@
 mod display;
 mod log;
 mod shim;
-mod sigpipe;
+mod signals;
 #[cfg(test)]
 #[allow(clippy::undocumented_unsafe_blocks)] // They call what they have made.
 mod tests;

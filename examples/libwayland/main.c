@@ -29,7 +29,6 @@ static void introduce(void *data, struct wl_client *client, const struct wlproxy
 int main(int argc, char **argv) {
     struct options options = options_parse(argc, argv);
     struct wl_display *display = wl_display_create();
-    /* It takes signals, and wants them in this thread: so it comes before the shim, whose channel may have others. */
     struct desktop *desktop = display != NULL ? desktop_create(display, &options) : NULL;
     if (desktop == NULL || wl_display_add_socket(display, options.socket) != 0) {
         fprintf(stderr, "%s can't be made\n", options.socket);

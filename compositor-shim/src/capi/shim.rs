@@ -1,13 +1,13 @@
 //! What a `struct wlproxy_shim` is, and how each of its functions is entered.
 //!
-//! The compositor's functions may call back whatever they like, [destroy](destroy) included. So a shim is known by shared
+//! The compositor's functions may call back whatever they like, [destroy] included. So a shim is known by shared
 //! references alone, nothing of it is borrowed while the compositor's code runs, and it is freed by whoever leaves last.
 
 #![allow(unsafe_code)] // A pointer that C keeps.
 
 use super::display::Attached;
 use super::log::{Log, text};
-use super::sigpipe::Blocked;
+use super::signals::Blocked;
 use crate::{ChannelSpec, Client, Listener};
 use std::any::Any;
 use std::cell::{Cell, RefCell};

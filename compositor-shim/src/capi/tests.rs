@@ -1,6 +1,6 @@
 //! The interface as C calls it. That clients come is tried with the whole of it, in `tests/tests/shim_c.rs`.
 
-use super::sigpipe::Blocked;
+use super::signals::{self, Blocked};
 use super::*;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
@@ -236,7 +236,7 @@ fn the_display_may_end_first() {
 #[test]
 fn whose_reader_has_left_gets_no_sigpipe() {
     let sigpipe = SigSet::from(Signal::SIGPIPE);
-    let pending = || super::sigpipe::is_pending();
+    let pending = || signals::is_pending();
     let write = || {
         let (reader, writer) = nix::unistd::pipe().unwrap();
         drop(reader);
@@ -259,4 +259,17 @@ fn whose_reader_has_left_gets_no_sigpipe() {
     assert!(SigSet::thread_get_mask().unwrap().contains(Signal::SIGPIPE));
     drop(blocked);
     assert!(!SigSet::thread_get_mask().unwrap().contains(Signal::SIGPIPE));
+}
+
+#[test]
+fn threads_of_a_channel_get_none_of_the_compositors_signals() {
+    let mask = {
+        let _blocked = Blocked::new();
+        std::thread::spawn(SigSet::thread_get_mask).join().unwrap().unwrap()
+    };
+    for signal in [Signal::SIGTERM, Signal::SIGCHLD, Signal::SIGPIPE, Signal::SIGUSR1] {
+        assert!(mask.contains(signal), "{signal}");
+    }
+    assert!(!mask.contains(Signal::SIGBUS));
+    assert!(!SigSet::thread_get_mask().unwrap().contains(Signal::SIGTERM));
 }
