@@ -51,14 +51,14 @@ type WithClient =
 
 /// Makes a shim, which accepts clients over a channel of this VM.
 ///
-/// The channel is named as for `guest-agent serve --channel`: "auto", or NULL, takes the device that the VM has; "virtgpu",
-/// "virtgpu:NODE", "virtio_wl" and "virtio_wl:NODE" name one; "process:SOCKET" is for a compositor without a VM, with the
-/// vhost-user socket of a VM's worker. Whether the host is there shows later: that is logged, and it is tried again five
-/// times a second, now and whenever the host is lost.
+/// The channel is named as for `guest-agent serve --channel`: "auto", or NULL, takes the device that the VM has;
+/// "virtgpu", "virtgpu:NODE", "virtio_wl" and "virtio_wl:NODE" name one; "process:SOCKET" is for a compositor without a
+/// VM, with the vhost-user socket of a VM's worker. Whether the host is there shows later: that is logged, and it is
+/// tried again five times a second, now and whenever the host is lost.
 ///
-/// Returns 0 and sets *shim, or returns a negative error and sets it to NULL: -EINVAL if there is no such channel, or what
-/// the system says, as -EMFILE. Then the reason is written to why, of size bytes, ended by a NUL and cut to fit; why may be
-/// NULL if size is 0.
+/// Returns 0 and sets *shim, or returns a negative error and sets it to NULL: -EINVAL if there is no such channel, or
+/// what the system says, as -EMFILE. Then the reason is written to why, of size bytes, ended by a NUL and cut to fit;
+/// why may be NULL if size is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wlproxy_shim_create(
     channel: *const c_char,
@@ -89,7 +89,8 @@ pub unsafe extern "C" fn wlproxy_shim_create(
     done
 }
 
-/// Returns a file descriptor that becomes readable when wlproxy_shim_dispatch() has something to do, or a negative error.
+/// Returns a file descriptor that becomes readable when wlproxy_shim_dispatch() has something to do, or a negative
+/// error.
 ///
 /// It stays the shim's: it is to be polled and nothing else, and is closed by wlproxy_shim_destroy().
 #[unsafe(no_mangle)]
@@ -101,14 +102,15 @@ pub unsafe extern "C" fn wlproxy_shim_get_fd(shim: *const Shim) -> c_int {
 /// Does what there is to do: carries what clients and compositor have sent, and accepts clients that came. client() is
 /// called for each of these, with data.
 ///
-/// fd is the client's Wayland stream: a connected socket, non-blocking and close-on-exec. From the call on it belongs to the
-/// compositor, which is to give it to wl_client_create() or to close it. When it is closed, the client is disconnected. peer
-/// lives until client() returns.
+/// fd is the client's Wayland stream: a connected socket, non-blocking and close-on-exec. From the call on it belongs
+/// to the compositor, which is to give it to wl_client_create() or to close it. When it is closed, the client is
+/// disconnected. peer lives until client() returns.
 ///
-/// No client can make it wait. The host can, for as long as it takes to give memory for a keymap or to take the channel.
+/// No client can make it wait. The host can, for as long as it takes to give memory for a keymap or to take the
+/// channel.
 ///
-/// Returns how many clients came, or a negative error, as -EINVAL if client is NULL. If the host is lost that is no error.
-/// client() may have been called even if there is one.
+/// Returns how many clients came, or a negative error, as -EINVAL if client is NULL. If the host is lost that is no
+/// error. client() may have been called even if there is one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wlproxy_shim_dispatch(
     shim: *mut Shim,
@@ -119,17 +121,19 @@ pub unsafe extern "C" fn wlproxy_shim_dispatch(
     unsafe { enter(shim, |shim| dispatch(shim, client, data)) }
 }
 
-/// Has a display accept clients: the shim joins its event loop, and for each client that comes it calls wl_client_create()
-/// and then client(), with data. client may be NULL; peer lives until client() returns. wlproxy_shim_dispatch() needn't be
-/// called then.
+/// Has a display accept clients: the shim joins its event loop, and for each client that comes it calls
+/// wl_client_create() and then client(), with data. client may be NULL; peer lives until client() returns.
+/// wlproxy_shim_dispatch() needn't be called then.
 ///
 /// What goes wrong later is logged. If libwayland has no memory for a client, that one is disconnected.
 ///
-/// The shim leaves the display when either of them is destroyed, whichever is first. Its clients are wl_clients like any
-/// others, so before it destroys the display the compositor calls wl_display_destroy_clients(). A shim that has left may be
-/// added again. client() may destroy the shim or any client, but not the display, whose event loop is running.
+/// The shim leaves the display when either of them is destroyed, whichever is first. Its clients are wl_clients like
+/// any others, so before it destroys the display the compositor calls wl_display_destroy_clients(). A shim that has
+/// left may be added again. client() may destroy the shim or any client, but not the display, whose event loop is
+/// running.
 ///
-/// Returns 0, or a negative error: -EINVAL without a display, -EALREADY if the shim is in one, -ENOMEM if there is no memory.
+/// Returns 0, or a negative error: -EINVAL without a display, -EALREADY if the shim is in one, -ENOMEM if there is no
+/// memory.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wlproxy_shim_add_to_display(
     shim: *mut Shim,
@@ -151,12 +155,12 @@ pub unsafe extern "C" fn wlproxy_shim_add_to_display(
     unsafe { enter(shim, work) }
 }
 
-/// Has log() called, with data, for each line that the shim logs: text, in UTF-8, without an end of line, which lives until
-/// log() returns. It is called at once for lines that were logged before, while the shim was made. If log is NULL, nobody is
-/// told any more.
+/// Has log() called, with data, for each line that the shim logs: text, in UTF-8, without an end of line, which lives
+/// until log() returns. It is called at once for lines that were logged before, while the shim was made. If log is
+/// NULL, nobody is told any more.
 ///
-/// log() is called by functions that are given this shim, before they return, and in the display's event loop. It may call
-/// any of them.
+/// log() is called by functions that are given this shim, before they return, and in the display's event loop. It may
+/// call any of them.
 ///
 /// Returns 0, or a negative error.
 #[unsafe(no_mangle)]
@@ -173,7 +177,7 @@ pub unsafe extern "C" fn wlproxy_shim_set_log(
     unsafe { enter(shim, work) }
 }
 
-/// Returns what the last call that failed has failed of, as a text in UTF-8, which is empty if none has. It lives until the
+/// Returns why the last call failed that has failed, as a text in UTF-8, which is empty if none has. It lives until the
 /// next call that is given this shim.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wlproxy_shim_error(shim: *const Shim) -> *const c_char {
@@ -207,16 +211,16 @@ pub unsafe extern "C" fn wlproxy_shim_destroy(shim: *mut Shim) {
     unsafe { destroy(shim) };
 }
 
-/// Returns the client VM's name in the host's configuration, which has no characters but letters, digits, '-' and '_'. It lives
-/// as long as peer. NULL if peer is NULL.
+/// Returns the client VM's name in the host's configuration, which has no characters but letters, digits, '-' and '_'.
+/// It lives as long as peer. NULL if peer is NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wlproxy_shim_peer_vm(peer: *const Peer) -> *const c_char {
     // SAFETY: as the header says.
     unsafe { peer.as_ref() }.map_or(ptr::null(), |peer| peer.vm.as_ptr())
 }
 
-/// Returns the connection's number on the host, as in `wlproxy status`. No other has the same until the host is started again.
-/// 0 if peer is NULL.
+/// Returns the connection's number on the host, as in `wlproxy status`. No other has the same until the host is started
+/// again. 0 if peer is NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wlproxy_shim_peer_connection(peer: *const Peer) -> u64 {
     // SAFETY: as the header says.
