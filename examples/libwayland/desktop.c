@@ -155,7 +155,7 @@ struct desktop *desktop_create(struct wl_display *display, const struct options 
     if (desktop->timer == NULL || desktop->signals[0] == NULL || desktop->signals[1] == NULL ||
         desktop->signals[2] == NULL || desktop->seat == NULL || wl_display_init_shm(display) != 0 ||
         wl_global_create(display, &wl_output_interface, 3, desktop, output_bind) == NULL ||
-        !surface_add_globals(desktop) || !window_add_globals(desktop)) {
+        !surface_add_globals(desktop) || !subsurface_add_globals(desktop) || !window_add_globals(desktop)) {
         return NULL;
     }
     return desktop;

@@ -36,7 +36,7 @@ void desktop_wait_for_frame(struct desktop *desktop, struct wl_list *frames);
 void desktop_add(struct desktop *desktop, struct window *window);
 void desktop_remove(struct desktop *desktop, struct window *window);
 
-/* ---- wl_surface and wl_subsurface: surface.c ---- */
+/* ---- wl_surface: surface.c ---- */
 
 /* What the next commit brings. */
 struct state {
@@ -78,6 +78,19 @@ int surface_height(const struct surface *surface);
 
 /* Draws it, with what is on and under it. */
 void surface_draw(const struct surface *surface, cairo_t *cairo);
+
+/* What was committed is shown from now on, and what of its subsurfaces waited for that. */
+void surface_apply(struct surface *surface);
+
+/* ---- wl_subsurface: subsurface.c ---- */
+
+bool subsurface_add_globals(struct desktop *desktop);
+
+/* Whether what it commits waits for a surface that it lies on. */
+bool subsurface_is_synchronised(const struct surface *surface);
+
+/* Takes it off its parent, if it has one. */
+void subsurface_leave(struct surface *surface);
 
 /* ---- xdg_surface and xdg_toplevel: window.c ---- */
 

@@ -30,8 +30,8 @@ int main(int argc, char **argv) {
     struct options options = options_parse(argc, argv);
     struct wl_display *display = wl_display_create();
     struct desktop *desktop = display != NULL ? desktop_create(display, &options) : NULL;
-    if (desktop == NULL || wl_display_add_socket(display, options.socket) != 0) {
-        fprintf(stderr, "%s can't be made\n", options.socket);
+    if (desktop == NULL) {
+        fprintf(stderr, "there is no memory\n");
         return EXIT_FAILURE;
     }
 
@@ -49,6 +49,10 @@ int main(int argc, char **argv) {
         }
     }
 
+    if (wl_display_add_socket(display, options.socket) != 0) {
+        fprintf(stderr, "%s can't be made\n", options.socket);
+        return EXIT_FAILURE;
+    }
     wl_display_run(display);
 
     /* The shim may also outlive the display. Either way its clients are destroyed like others. */

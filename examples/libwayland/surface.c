@@ -4,9 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How deep subsurfaces may be nested: they are drawn recursively. Toolkits nest two or three. */
-enum { DEEPEST = 16 };
-
 static void destroy_resource(struct wl_client *client, struct wl_resource *resource) {
     (void)client;
     wl_resource_destroy(resource);
@@ -155,16 +152,7 @@ void surface_draw(const struct surface *surface, cairo_t *cairo) {
 
 /* ---- Commits ---- */
 
-static bool is_synchronised(const struct surface *surface) {
-    for (; surface != NULL && surface->subsurface != NULL; surface = surface->parent) {
-        if (surface->sync)
-            return true;
-    }
-    return false;
-}
-
-/* What was committed is shown from now on, and what of the subsurfaces waited for that. */
-static void apply(struct surface *surface) {
+void surface_apply(struct surface *surface) {
     struct state *state = &surface->cached;
     if (state->scale != 0)
         surface->scale = state->scale;
@@ -181,8 +169,8 @@ static void apply(struct surface *surface) {
             continue;
         child->x = child->next_x;
         child->y = child->next_y;
-        if (is_synchronised(child))
-            apply(child);
+        if (subsurface_is_synchronised(child))
+            surface_apply(child);
     }
 }
 
@@ -190,9 +178,9 @@ static void surface_commit(struct wl_client *client, struct wl_resource *resourc
     (void)client;
     struct surface *surface = wl_resource_get_user_data(resource);
     merge(&surface->cached, &surface->pending);
-    if (is_synchronised(surface))
+    if (subsurface_is_synchronised(surface))
         return;
-    apply(surface);
+    surface_apply(surface);
     if (surface->window != NULL)
         window_committed(surface->window);
 }
@@ -278,24 +266,17 @@ static const struct wl_surface_interface surface_requests = {
     .damage_buffer = surface_damage_buffer,
 };
 
-/* Takes a subsurface off its parent. */
-static void leave_parent(struct surface *surface) {
-    if (surface->parent != NULL)
-        wl_list_remove(&surface->in_parent.link);
-    surface->parent = NULL;
-}
-
 static void surface_end(struct wl_resource *resource) {
     struct surface *surface = wl_resource_get_user_data(resource);
     if (surface->window != NULL)
         window_lose_surface(surface->window);
-    leave_parent(surface);
+    subsurface_leave(surface);
     if (surface->subsurface != NULL)
         wl_resource_set_user_data(surface->subsurface, NULL);
     struct place *place, *next;
     wl_list_for_each_safe(place, next, &surface->stack, link) {
         if (place != &surface->self)
-            leave_parent(place->surface);
+            subsurface_leave(place->surface);
     }
     end_state(&surface->pending);
     end_state(&surface->cached);
@@ -303,116 +284,7 @@ static void surface_end(struct wl_resource *resource) {
     free(surface);
 }
 
-/* ---- wl_subsurface ---- */
-
-static void subsurface_set_position(struct wl_client *client, struct wl_resource *resource, int32_t x, int32_t y) {
-    (void)client;
-    struct surface *surface = wl_resource_get_user_data(resource);
-    if (surface != NULL) {
-        surface->next_x = x;
-        surface->next_y = y;
-    }
-}
-
-/* At once, and not with the parent's next commit as others do it. */
-static void restack(struct wl_resource *resource, struct wl_resource *other, bool above) {
-    struct surface *surface = wl_resource_get_user_data(resource), *beside = wl_resource_get_user_data(other);
-    if (surface == NULL || surface->parent == NULL)
-        return;
-    struct place *place = beside == surface->parent ? &beside->self : &beside->in_parent;
-    if (beside == surface || (beside != surface->parent && beside->parent != surface->parent)) {
-        wl_resource_post_error(resource, WL_SUBSURFACE_ERROR_BAD_SURFACE, "it has another parent");
-        return;
-    }
-    wl_list_remove(&surface->in_parent.link);
-    wl_list_insert(above ? &place->link : place->link.prev, &surface->in_parent.link);
-}
-
-static void subsurface_place_above(struct wl_client *client, struct wl_resource *resource, struct wl_resource *sibling) {
-    (void)client;
-    restack(resource, sibling, true);
-}
-
-static void subsurface_place_below(struct wl_client *client, struct wl_resource *resource, struct wl_resource *sibling) {
-    (void)client;
-    restack(resource, sibling, false);
-}
-
-static void subsurface_set_sync(struct wl_client *client, struct wl_resource *resource) {
-    (void)client;
-    struct surface *surface = wl_resource_get_user_data(resource);
-    if (surface != NULL)
-        surface->sync = true;
-}
-
-static void subsurface_set_desync(struct wl_client *client, struct wl_resource *resource) {
-    (void)client;
-    struct surface *surface = wl_resource_get_user_data(resource);
-    if (surface == NULL)
-        return;
-    surface->sync = false;
-    if (!is_synchronised(surface))
-        apply(surface);
-}
-
-static const struct wl_subsurface_interface subsurface_requests = {
-    .destroy = destroy_resource,
-    .set_position = subsurface_set_position,
-    .place_above = subsurface_place_above,
-    .place_below = subsurface_place_below,
-    .set_sync = subsurface_set_sync,
-    .set_desync = subsurface_set_desync,
-};
-
-static void subsurface_end(struct wl_resource *resource) {
-    struct surface *surface = wl_resource_get_user_data(resource);
-    if (surface != NULL) {
-        leave_parent(surface);
-        surface->subsurface = NULL;
-    }
-}
-
-/* How many surfaces lie on each other below this one, itself included. */
-static int depth_below(const struct surface *surface) {
-    int deepest = 0;
-    const struct place *place;
-    wl_list_for_each(place, &surface->stack, link) {
-        int depth = place->surface == surface ? 0 : depth_below(place->surface);
-        deepest = depth > deepest ? depth : deepest;
-    }
-    return deepest + 1;
-}
-
-static void get_subsurface(struct wl_client *client, struct wl_resource *resource, uint32_t id,
-                           struct wl_resource *child, struct wl_resource *parent) {
-    struct surface *surface = wl_resource_get_user_data(child), *above = wl_resource_get_user_data(parent);
-    int depth = depth_below(surface);
-    bool is_above_itself = false;
-    for (const struct surface *at = above; at != NULL; at = at->parent, depth++)
-        is_above_itself |= at == surface;
-    if (is_above_itself || surface->subsurface != NULL || surface->window != NULL) {
-        wl_resource_post_error(resource, WL_SUBCOMPOSITOR_ERROR_BAD_SURFACE, "wl_surface@%u can't be a subsurface of it",
-                               wl_resource_get_id(child));
-        return;
-    }
-    if (depth > DEEPEST) {
-        wl_resource_post_error(resource, WL_SUBCOMPOSITOR_ERROR_BAD_SURFACE, "no more than %d surfaces are nested here",
-                               DEEPEST);
-        return;
-    }
-    surface->subsurface = wl_resource_create(client, &wl_subsurface_interface, wl_resource_get_version(resource), id);
-    if (surface->subsurface == NULL) {
-        wl_client_post_no_memory(client);
-        return;
-    }
-    wl_resource_set_implementation(surface->subsurface, &subsurface_requests, surface, subsurface_end);
-    surface->parent = above;
-    surface->sync = true;
-    surface->x = surface->y = surface->next_x = surface->next_y = 0;
-    wl_list_insert(above->stack.prev, &surface->in_parent.link);
-}
-
-/* ---- wl_compositor, wl_region, wl_subcompositor ---- */
+/* ---- wl_compositor and wl_region ---- */
 
 static void create_surface(struct wl_client *client, struct wl_resource *resource, uint32_t id) {
     struct surface *surface = calloc(1, sizeof(*surface));
@@ -457,30 +329,14 @@ static const struct wl_compositor_interface compositor_requests = {
     .create_region = create_region,
 };
 
-static const struct wl_subcompositor_interface subcompositor_requests = {
-    .destroy = destroy_resource,
-    .get_subsurface = get_subsurface,
-};
-
-static void bind(struct wl_client *client, const struct wl_interface *interface, const void *requests, void *data,
-                 uint32_t version, uint32_t id) {
-    struct wl_resource *resource = wl_resource_create(client, interface, (int)version, id);
+static void bind_compositor(struct wl_client *client, void *data, uint32_t version, uint32_t id) {
+    struct wl_resource *resource = wl_resource_create(client, &wl_compositor_interface, (int)version, id);
     if (resource == NULL)
         wl_client_post_no_memory(client);
     else
-        wl_resource_set_implementation(resource, requests, data, NULL);
-}
-
-static void bind_compositor(struct wl_client *client, void *data, uint32_t version, uint32_t id) {
-    bind(client, &wl_compositor_interface, &compositor_requests, data, version, id);
-}
-
-static void bind_subcompositor(struct wl_client *client, void *data, uint32_t version, uint32_t id) {
-    bind(client, &wl_subcompositor_interface, &subcompositor_requests, data, version, id);
+        wl_resource_set_implementation(resource, &compositor_requests, data, NULL);
 }
 
 bool surface_add_globals(struct desktop *desktop) {
-    struct wl_display *display = desktop->display;
-    return wl_global_create(display, &wl_compositor_interface, 4, desktop, bind_compositor) != NULL &&
-           wl_global_create(display, &wl_subcompositor_interface, 1, desktop, bind_subcompositor) != NULL;
+    return wl_global_create(desktop->display, &wl_compositor_interface, 4, desktop, bind_compositor) != NULL;
 }
