@@ -3,7 +3,8 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`wire`] | splits bytes into messages, and messages into arguments, by signature; writes them |
-//! | [`tables`] | the globals that we know, and which of them can cross between VMs |
+//! | [`tables`] | the globals that we know, what each lets a client do, and which of them can cross between VMs |
+//! | [`offer`] | which of them a VM's clients are offered |
 //! | [`globals`] | the globals that one compositor advertised |
 //! | [`objects`] | the objects of one connection: who is what, who may be asked what |
 //! | [`inbox`] | bytes and fds that arrived, as messages |
@@ -15,6 +16,7 @@
 pub mod globals;
 pub mod inbox;
 pub mod objects;
+pub mod offer;
 pub mod tables;
 pub mod text;
 pub mod wire;
@@ -22,6 +24,7 @@ pub mod wire;
 pub use globals::Globals;
 pub use inbox::Inbox;
 pub use objects::{Call, Objects, Violation};
+pub use offer::Offer;
 pub use text::Text;
 pub use wayland_backend::protocol::{ArgumentType, Interface, MessageDesc};
 pub use wire::{Arg, Message};

@@ -191,19 +191,24 @@ pub struct Objects {
 
 impl Default for Objects {
     fn default() -> Self {
+        Self::with(Globals::default())
+    }
+}
+
+impl Objects {
+    /// A connection on which nothing was said, and whose client may bind anything that crosses.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The same for a client that may bind what `globals` offers.
+    pub fn with(globals: Globals) -> Self {
         let display = Object { interface: tables::wl_display(), version: 1 };
         let client = vec![
             Slot::default(),
             Slot { oldest: Some(display), newer: VecDeque::new(), alive: true },
         ];
-        Self { client, server: Vec::new(), count: 1, globals: Globals::default() }
-    }
-}
-
-impl Objects {
-    /// A connection on which nothing was said.
-    pub fn new() -> Self {
-        Self::default()
+        Self { client, server: Vec::new(), count: 1, globals }
     }
 
     /// A request of the client: checks it, and remembers what it makes and destroys.

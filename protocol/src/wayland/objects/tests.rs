@@ -243,7 +243,10 @@ fn globals_are_hidden_capped_or_passed() {
     assert!(matches!(removed(&mut connection, 10), Event::Hide(_)));
     assert!(matches!(removed(&mut connection, 11), Event::Pass(_)));
     let error = connection.bind(10, c"zwp_linux_dmabuf_v1", 1, 5).unwrap_err();
-    assert_eq!(error.to_string(), "wl_registry@2.bind: global 10 was not offered");
+    assert_eq!(
+        error.to_string(),
+        "wl_registry@2.bind: global 10, zwp_linux_dmabuf_v1, was not offered"
+    );
 }
 
 #[test]
