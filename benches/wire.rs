@@ -4,6 +4,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use std::hint::black_box;
 use wayland_server::Resource;
 use wayland_server::protocol::wl_surface::WlSurface;
+use wlproxy::policy::Policy;
 use wlproxy::relay::Relay;
 use wlproxy_benches::workload::{encode_frame, frame, hello};
 use wlproxy_protocol::limits::MAX_REQUEST;
@@ -15,7 +16,7 @@ const FRAMES: usize = 1024;
 
 /// A relay whose client has a surface.
 fn relay() -> Relay<()> {
-    let (mut relay, mut out) = (Relay::new(), Batch::default());
+    let (mut relay, mut out) = (Relay::new(&Policy::default()), Batch::default());
     let (first, events, second) = hello();
     relay.from_client(&first, [], &mut out).expect("a valid request");
     relay.from_compositor(&events, [], &mut out).expect("a valid event");

@@ -40,6 +40,12 @@ pub struct Plan {
     pub vms: &'static [&'static str],
     /// Those of them whose agents lend to clients.
     pub lending: &'static [&'static str],
+    /// Client VMs without an agent: each connection to their sockets on the host is a client.
+    pub dialling: &'static [&'static str],
+    /// Privileged globals that the clients of every VM are offered.
+    pub allow: &'static [&'static str],
+    /// What stands in the configuration of a VM besides: its name, and lines of its table or of tables in that.
+    pub policies: &'static [(&'static str, &'static str)],
     /// Whether the compositor stands in a VM of its own, or on the host.
     pub compositor_vm: bool,
     /// More arguments of `guest-agent serve`.
@@ -56,6 +62,9 @@ impl Default for Plan {
             compositor: Kind::Sway,
             vms: &["work"],
             lending: &[],
+            dialling: &[],
+            allow: &[],
+            policies: &[],
             compositor_vm: true,
             serve: &[],
             isolation: None,
@@ -385,6 +394,14 @@ impl Desk {
         if self.plan.lending.contains(&vm) { display.lending() } else { display }
     }
 
+    /// The socket on the host of a client VM without an agent.
+    pub fn dial(&self, vm: &str) -> Display {
+        assert!(self.plan.dialling.contains(&vm), "{vm} has an agent");
+        let path = device(&self.folder, vm);
+        until("the socket of a VM", || UnixStream::connect(&path).ok());
+        Display::here(&path)
+    }
+
     /// Tells the child in a client VM a line; the line that it answers.
     pub fn tell(&mut self, vm: &str, line: &str) -> String {
         self.vms.get_mut(vm).expect("a VM of this desk").tell(line)
@@ -601,8 +618,25 @@ impl Desk {
         };
         for vm in self.plan.vms {
             let _ = writeln!(text, "[vm.{vm}]");
+            self.write_policy(vm, &mut text);
+        }
+        for vm in self.plan.dialling {
+            let _ = writeln!(text, "[vm.{vm}]\ndevice = \"socket\"");
+            self.write_policy(vm, &mut text);
         }
         text
+    }
+
+    fn write_policy(&self, vm: &str, text: &mut String) {
+        let own = self.plan.policies.iter().find(|(name, _)| *name == vm);
+        assert!(own.is_none() || self.plan.allow.is_empty(), "one of the two for VM {vm}");
+        match own {
+            Some((_, lines)) => *text += &format!("{lines}\n"),
+            None if self.plan.allow.is_empty() => {}
+            None => {
+                let _ = writeln!(text, "[vm.{vm}.globals]\nallow = {:?}", self.plan.allow);
+            }
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {

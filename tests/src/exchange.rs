@@ -34,6 +34,9 @@ pub enum Selection {
     ExtPrimary,
 }
 
+/// By these clients copy and paste without the focus; a VM's clients are offered them only where they are allowed.
+pub const DATA_CONTROL: &[&str] = &["zwlr_data_control_manager_v1", "ext_data_control_manager_v1"];
+
 impl Selection {
     /// All of them.
     pub const ALL: [Self; 7] = [

@@ -59,7 +59,7 @@ pub use digest::Digest;
 pub use display::Display;
 pub use doorway::Doorway;
 pub use example::{BORDER, Example, Picture, Shown, TITLE_BAR, colour};
-pub use exchange::{Drag, Exchange, Selection};
+pub use exchange::{DATA_CONTROL, Drag, Exchange, Selection};
 pub use flood::Flood;
 pub use footprint::{anonymous, footprint};
 pub use image::Image;

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use wlproxy_tests::{Desk, Flood, Party, Plan, Selection, anonymous, slow, until};
+use wlproxy_tests::{DATA_CONTROL, Desk, Flood, Party, Plan, Selection, anonymous, slow, until};
 
 const ANY: Selection = Selection::ControlledClipboard;
 const KIND: &str = "application/x-test";
@@ -40,7 +40,8 @@ struct World {
 
 impl World {
     fn new() -> Result<Self> {
-        let desk = Desk::start(Plan { vms: &["work", "untrusted"], ..Plan::default() });
+        let (vms, allow) = (&["work", "untrusted"], DATA_CONTROL);
+        let desk = Desk::start(Plan { vms, allow, ..Plan::default() });
         let mut source = Party::connect(&desk.through("work"))?;
         let destination = Party::connect(&desk.through("untrusted"))?;
         source.copy(ANY, KIND)?;

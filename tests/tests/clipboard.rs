@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::Stdio;
-use wlproxy_tests::{Desk, Dice, Display, Kind, Plan, Suite, until};
+use wlproxy_tests::{DATA_CONTROL, Desk, Dice, Display, Kind, Plan, Suite, until};
 
 /// Much more than any pipe or socket takes at once.
 const SIZE: usize = 1 << 20;
@@ -107,7 +107,7 @@ fn pasted_everywhere(plan: Plan, sizes: &[usize], selection: &'static [&'static 
         Kind::Newer(suite) => Some(suite),
         _ => None,
     };
-    let desk = Desk::start(Plan { vms: &["work", "untrusted"], ..plan });
+    let desk = Desk::start(Plan { vms: &["work", "untrusted"], allow: DATA_CONTROL, ..plan });
     let places = [desk.through("work"), desk.direct(), desk.through("untrusted")];
     let mut dice = Dice::new(7);
     let mut clipboard = Clipboard { desk, copies: 0, selection, suite };
@@ -131,7 +131,8 @@ fn pasted_everywhere(plan: Plan, sizes: &[usize], selection: &'static [&'static 
 /// Whoever pastes reads one byte and leaves: the other side's pipe breaks, as it would on one machine.
 #[test]
 fn a_paste_that_is_cut_short_leaves_nothing() {
-    let desk = Desk::start(Plan { vms: &["work", "untrusted"], ..Plan::default() });
+    let plan = Plan { vms: &["work", "untrusted"], allow: DATA_CONTROL, ..Plan::default() };
+    let desk = Desk::start(plan);
     let places = [desk.through("work"), desk.direct(), desk.through("untrusted")];
     let mut clipboard = Clipboard { desk, copies: 0, selection: &[], suite: None };
     let content = random(&mut Dice::new(8), SIZE);

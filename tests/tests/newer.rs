@@ -2,7 +2,9 @@
 
 use guest_agent::channel::{Arrived, PipeEnd, VfdId};
 use std::thread;
-use wlproxy_tests::{Arg, Desk, Doorway, Flood, Paste, Plan, Puppet, Raw, memfd, message, until};
+use wlproxy_tests::{
+    Arg, DATA_CONTROL, Desk, Doorway, Flood, Paste, Plan, Puppet, Raw, memfd, message, until,
+};
 
 /// Objects of the client below.
 const REGISTRY: u32 = 2;
@@ -111,7 +113,9 @@ impl Exchanger {
 #[test]
 fn selections_of_other_protocols() {
     for interface in ["gtk_primary_selection_device_manager", "ext_data_control_manager_v1"] {
-        let mut desk = Desk::gui_by_hand(Plan { vms: &["work", "untrusted"], ..Plan::default() });
+        let (vms, allow) = (&["work", "untrusted"], DATA_CONTROL);
+        let plan = Plan { vms, allow, ..Plan::default() };
+        let mut desk = Desk::gui_by_hand(plan);
         let mut gui = desk.puppet("gui");
         let mut door = Doorway::open(&mut gui);
         desk.ready("work");

@@ -6,7 +6,8 @@ use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
 use wlproxy_tests::transfer::{SCENARIOS, Transfer, cross};
 use wlproxy_tests::{
-    Desk, Display, Flood, Input, Kind, Part, Party, Paste, Plan, Selection, Suite, until,
+    DATA_CONTROL, Desk, Display, Flood, Input, Kind, Part, Party, Paste, Plan, Selection, Suite,
+    until,
 };
 
 /// Needs no focus, so that scenarios about pipes are about nothing else.
@@ -34,7 +35,7 @@ fn directions(desk: &Desk) -> [(&'static str, Display, Display); 5] {
 
 /// Two client VMs.
 fn two() -> Plan {
-    Plan { vms: &["work", "untrusted"], ..Plan::default() }
+    Plan { vms: &["work", "untrusted"], allow: DATA_CONTROL, ..Plan::default() }
 }
 
 /// Fails the test unless every transfer has ended.
@@ -151,7 +152,7 @@ fn pastes_that_go_on_for_ever_end_nobodys_connection() -> Result<()> {
 #[test]
 fn vms_of_which_nothing_is_read_stop_no_other() -> Result<()> {
     let vms = &["work", "untrusted", "third", "other"];
-    let desk = Desk::start(Plan { vms, ..Plan::default() });
+    let desk = Desk::start(Plan { vms, ..two() });
     let (local, other) = (desk.direct(), desk.through("other"));
     let bytes = Flood::new(7).take(300_000);
     let mut stuck = Vec::new();

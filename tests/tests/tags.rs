@@ -73,7 +73,7 @@ fn clients_are_not_tagged_if_it_is_switched_off() {
     assert_eq!(tagger.clients(), []);
 }
 
-/// What sway hides from clients that are tagged, of what no client VM is denied anyway.
+/// What sway hides from clients that are tagged, of what a client VM may be allowed.
 const PRIVILEGED: [&str; 6] = [
     "ext_session_lock_manager_v1",
     "zwlr_data_control_manager_v1",
@@ -92,7 +92,9 @@ fn privileges(display: &Display) -> Vec<&'static str> {
 }
 
 fn sway(suite: Suite, serve: &'static [&'static str]) -> Desk {
-    Desk::start(Plan { compositor: Kind::Newer(suite), vms: VMS, serve, ..Plan::default() })
+    // The host lets pass what sway is to hide.
+    let (compositor, allow) = (Kind::Newer(suite), &PRIVILEGED);
+    Desk::start(Plan { compositor, vms: VMS, serve, allow, ..Plan::default() })
 }
 
 #[test]

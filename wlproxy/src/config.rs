@@ -15,10 +15,16 @@
 //! socket = "/path/work.sock"               # its vhost-user socket; default: NAME.sock in runtime_dir
 //! window = "8 GiB"                         # address space for allocations: a power of two
 //! device = "virtio_wl"                     # or "virtgpu", "socket": which device the VM has
+//!
+//! [vm.work.globals]                        # which of the compositor's globals its clients are offered
+//! allow = ["zwlr_layer_shell_v1"]          # privileged ones that they are
+//! deny = ["zwp_idle_inhibit_manager_v1"]   # others that they are not
+//! max_version = { wl_output = 3 }
 //! ```
 
 mod check;
 mod error;
+mod globals;
 mod keys;
 mod window;
 
@@ -26,10 +32,13 @@ pub use error::Error;
 pub use keys::{KEYS, Key, Kind};
 
 use crate::device::{self, Side};
+use crate::policy::Policy;
 use error::Place;
+use globals::GlobalsTable;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, Deserializer};
 use wlproxy_protocol::limits::MAX_VM_NAME;
@@ -72,6 +81,8 @@ pub struct Vm {
     pub window: u64,
     /// Which device it has.
     pub device: device::Kind,
+    /// What its clients may do. The compositor VM has none, and it doesn't matter.
+    pub policy: Policy,
 }
 
 /// A configuration that was checked.
@@ -114,6 +125,7 @@ struct VmTable {
     socket: Option<Spanned<PathBuf>>,
     window: Option<Spanned<String>>,
     device: Option<Spanned<String>>,
+    globals: Option<Spanned<GlobalsTable>>,
 }
 
 impl Config {
@@ -332,15 +344,15 @@ fn vm(
         ));
     }
     let key = format!("vm.{name}.socket");
-    let (span, socket) = match table.socket {
+    let (span, socket) = match &table.socket {
         Some(socket) => {
-            absolute(place, &key, &socket)?;
-            (socket.span(), socket.into_inner())
+            absolute(place, &key, socket)?;
+            (socket.span(), socket.get_ref().clone())
         }
         None => (span, runtime_dir.join(format!("{name}.sock"))),
     };
     short(place, span, &key, &socket)?;
-    let window = match table.window {
+    let window = match &table.window {
         None => window::DEFAULT,
         Some(given) => window::parse(given.get_ref())
             .map_err(|why| place.error(given.span(), format!("vm.{name}.window: {why}")))?,
@@ -357,7 +369,23 @@ fn vm(
         Compositor::Vm(vm) if vm == name => Side::Compositor,
         _ => Side::Client,
     };
-    Ok(Vm { name: name.clone(), side, socket, window, device })
+    let policy = policy(place, name, side, &table)?;
+    Ok(Vm { name: name.clone(), side, socket, window, device, policy })
+}
+
+fn policy(place: &Place<'_>, vm: &str, side: Side, table: &VmTable) -> Result<Policy, Error> {
+    let Some(globals) = &table.globals else { return Ok(Policy::default()) };
+    let key = format!("vm.{vm}.globals");
+    if side == Side::Compositor {
+        return Err(place.error(
+            globals.span(),
+            format!(
+                "{key}: {vm} is the compositor VM, whose clients nobody asks; delete the table"
+            ),
+        ));
+    }
+    let offer = globals::offer(place, &key, globals.get_ref())?;
+    Ok(Policy { offer: Arc::new(offer) })
 }
 
 fn absolute(place: &Place<'_>, key: &str, path: &Spanned<PathBuf>) -> Result<(), Error> {

@@ -8,6 +8,7 @@ mod token;
 use crate::counters::Snapshot;
 use crate::device::opener::{OpenError, Opened, Role, Target};
 use crate::packet::{Packet, PacketError, PacketSocket};
+use crate::policy::Policy;
 use nix::errno::Errno;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -64,6 +65,8 @@ pub enum Order {
         #[serde(with = "OpenErrorFormat")]
         error: OpenError,
     },
+    /// What clients may do over links that are opened by later orders. It comes before the first of them.
+    Policy(Policy),
     /// Whoever is at the other end of the stream that comes with the packet wants to read what passes over this
     /// connection.
     Trace {

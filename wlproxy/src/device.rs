@@ -31,6 +31,7 @@
 //! reaches it after its stop.
 
 use crate::counters::Counters;
+use crate::policy;
 pub use dialect::Dialect;
 pub use kind::Kind;
 pub use neighbours::Neighbours;
@@ -94,6 +95,8 @@ pub struct Options {
     pub opener: Arc<dyn Opener>,
     /// What is counted.
     pub counters: Arc<Counters>,
+    /// What clients may do over links that begin from now on.
+    pub policy: Arc<policy::Current>,
     /// Who wants to read what passes.
     pub traces: Arc<trace::Requests>,
     /// The devices of the other VMs, if they are in this process.

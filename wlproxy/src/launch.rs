@@ -1,7 +1,7 @@
 //! Starts workers: as processes, or as threads of wlproxy.
 
 use crate::config::{Isolation, Vm};
-use crate::control::{self, HostControl, WorkerControl};
+use crate::control::{self, HostControl, Order, WorkerControl};
 use crate::device::{Neighbours, Side};
 use crate::packet::{PacketSocket, inherit};
 use crate::sandbox;
@@ -81,6 +81,8 @@ impl Home {
 }
 
 /// Starts the worker of `vm`, which takes the VM's frontends from `listener`. `log` is its filter.
+///
+/// The first thing that the worker hears is the policy of its VM.
 pub fn launch(
     vm: &Vm,
     listener: &UnixListener,
@@ -88,6 +90,9 @@ pub fn launch(
     log: &str,
 ) -> Result<(HostControl, Running)> {
     let (host, control) = control::pair()?;
+    if vm.side == Side::Client {
+        host.send(&Order::Policy(vm.policy.clone()), None)?;
+    }
     let listener = listener.try_clone()?;
     let running = match home {
         &Home::Processes { sandbox } => {

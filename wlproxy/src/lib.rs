@@ -16,6 +16,7 @@
 //! | [`metrics`] | the same for Prometheus |
 //! | [`device`] | the devices: vhost-user backends |
 //! | [`relay`] | the state machine of a link (pure) |
+//! | [`policy`] | what a VM's clients may do (pure) |
 //! | [`counters`], [`counter`], [`histogram`] | what a worker counts, and how long things take |
 
 #![deny(unsafe_code)]
@@ -38,6 +39,7 @@ pub mod launch;
 pub mod links;
 pub mod metrics;
 pub mod packet;
+pub mod policy;
 pub mod relay;
 pub mod sandbox;
 pub mod services;

@@ -3,9 +3,10 @@
 //! It understands every message by the tables and passes it on unchanged, or ends the link. Ids pass through as they
 //! are. It does no I/O, reads no clock and keeps nothing of what has passed but the objects.
 
+use crate::policy::Policy;
 use wlproxy_protocol::limits::{MAX_EVENT, MAX_REQUEST};
 use wlproxy_protocol::wayland::objects::{Event, IMPLEMENTATION, INVALID_METHOD};
-use wlproxy_protocol::wayland::{Batch, Call, Inbox, Objects, Text};
+use wlproxy_protocol::wayland::{Batch, Call, Globals, Inbox, Objects, Text};
 
 pub use wlproxy_protocol::wayland::Violation;
 
@@ -37,17 +38,11 @@ pub struct Relay<F> {
     lines: Option<Vec<String>>,
 }
 
-impl<F> Default for Relay<F> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl<F> Relay<F> {
-    /// A link on which nothing was said.
-    pub fn new() -> Self {
+    /// A link on which nothing was said, of a client with this policy.
+    pub fn new(policy: &Policy) -> Self {
         Self {
-            objects: Objects::new(),
+            objects: Objects::with(Globals::new(policy.offer.clone())),
             requests: Inbox::default(),
             events: Inbox::default(),
             tally: Tally::default(),
@@ -88,7 +83,7 @@ impl<F> Relay<F> {
 
     /// Takes bytes and fds of the compositor; appends to `out` what the client is to get.
     ///
-    /// Globals that can't cross are left out.
+    /// Globals that the policy doesn't offer are left out.
     pub fn from_compositor(
         &mut self,
         bytes: &[u8],
@@ -172,11 +167,13 @@ fn trace(
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use wlproxy_protocol::wayland::{Arg, wire};
+    use std::sync::Arc;
+    use wlproxy_protocol::wayland::{Arg, Offer, wire};
 
     const GET_REGISTRY: u16 = 1;
     const BIND: u16 = 0;
     const GLOBAL: u16 = 0;
+    const GLOBAL_REMOVE: u16 = 1;
 
     fn message(object: u32, opcode: u16, args: &[Arg<'_>]) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -190,7 +187,11 @@ mod tests {
 
     /// A relay whose client has bound wl_shm as object 3.
     fn with_shm() -> Relay<u32> {
-        let mut relay = Relay::new();
+        with_shm_under(&Policy::default())
+    }
+
+    fn with_shm_under(policy: &Policy) -> Relay<u32> {
+        let mut relay = Relay::new(policy);
         let mut out = Batch::default();
         relay.from_client(&message(1, GET_REGISTRY, &[Arg::NewId(2)]), [], &mut out).unwrap();
         relay.from_compositor(&global(1, c"wl_shm", 1), [], &mut out).unwrap();
@@ -239,6 +240,45 @@ mod tests {
         let bytes = [global(2, c"zwp_linux_dmabuf_v1", 4), shown.clone()].concat();
         relay.from_compositor(&bytes, [], &mut out).unwrap();
         assert_eq!(out.bytes, shown);
+    }
+
+    #[test]
+    fn what_is_not_allowed_is_neither_shown_nor_bound() {
+        let mut offer = Offer::safe();
+        offer.add("wl_output", Some(2)).unwrap();
+        let policy = Policy { offer: Arc::new(offer.clone()) };
+        offer.add("zwlr_layer_shell_v1", None).unwrap();
+        let allowing = Policy { offer: Arc::new(offer) };
+        let layers = global(2, c"zwlr_layer_shell_v1", 1);
+        let removed = message(2, GLOBAL_REMOVE, &[Arg::Uint(2)]);
+        let bind = |name, interface, version| {
+            let args =
+                [Arg::Uint(name), Arg::Str(Some(interface)), Arg::Uint(version), Arg::NewId(4)];
+            message(2, BIND, &args)
+        };
+        for (policy, is_shown) in [(policy, false), (allowing, true)] {
+            let mut relay = with_shm_under(&policy);
+            let mut out = Batch::default();
+            let events = [&layers[..], &global(3, c"wl_output", 4), &removed].concat();
+            relay.from_compositor(&events, [], &mut out).unwrap();
+            let output = global(3, c"wl_output", 2);
+            let expected: &[&[u8]] =
+                if is_shown { &[&layers, &output, &removed] } else { &[&output] };
+            assert_eq!(out.bytes, expected.concat());
+            let mut out = Batch::default();
+            let bound = relay.from_client(&bind(2, c"zwlr_layer_shell_v1", 1), [], &mut out);
+            if is_shown {
+                assert_eq!((bound, out.bytes.is_empty()), (Ok(()), false));
+                continue;
+            }
+            let why = "global 2, zwlr_layer_shell_v1, was not offered";
+            assert_eq!(bound.unwrap_err().to_string(), format!("wl_registry@2.bind: {why}"));
+            assert!(out.bytes.is_empty(), "the compositor hears nothing of it");
+            let mut relay = with_shm_under(&policy);
+            relay.from_compositor(&global(3, c"wl_output", 4), [], &mut out).unwrap();
+            let error = relay.from_client(&bind(3, c"wl_output", 3), [], &mut out).unwrap_err();
+            assert!(error.to_string().contains("version 3 of wl_output, which has 1 to 2"));
+        }
     }
 
     #[test]

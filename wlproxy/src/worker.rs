@@ -11,6 +11,7 @@ use crate::control::{Order, Received, Request, WorkerControl};
 use crate::counters::{Counters, Snapshot};
 use crate::device::serve::{Ended, Stop, serve};
 use crate::device::{self, Dialect, Kind, Neighbours, Side, socket, trace};
+use crate::policy::{self, Policy};
 use anyhow::{Context as _, Result, bail};
 use broker::Broker;
 use nix::errno::Errno;
@@ -58,6 +59,7 @@ pub fn run(
     let _end = ShutdownOnDrop(control.clone());
     let counters = Arc::new(Counters::default());
     let broker = Arc::new(Broker::new(&settings.vm, control.clone()));
+    let policy = Arc::new(policy::Current::new(Policy::nothing()));
     let traces = Arc::new(trace::Requests::default());
     let stop = Stop::new().context("can't make the device's stop signal")?;
     let lost = Arc::new(AtomicBool::new(false));
@@ -66,6 +68,7 @@ pub fn run(
         settings,
         broker: broker.clone(),
         counters: counters.clone(),
+        policy: policy.clone(),
         traces: traces.clone(),
         neighbours,
         stop: stop.clone(),
@@ -85,7 +88,7 @@ pub fn run(
         sent_connected: false,
         traces_taken: 0,
     };
-    let result = listen(&control, &broker, &traces, &mut teller);
+    let result = listen(&control, &broker, &policy, &traces, &mut teller);
     stop.stop();
     teller.send();
     if lost.load(Ordering::Acquire) {
@@ -132,6 +135,7 @@ impl Drop for DeviceGuard {
 fn listen(
     control: &WorkerControl,
     broker: &Broker,
+    current: &policy::Current,
     traces: &trace::Requests,
     teller: &mut Teller<'_>,
 ) -> Result<()> {
@@ -146,6 +150,8 @@ fn listen(
                     Received::Message(Order::Refused { ticket, error }, None) => {
                         broker.refused(ticket, error);
                     }
+                    // Links of which wlproxy tells later begin later, so they have it.
+                    Received::Message(Order::Policy(policy), None) => current.set(policy),
                     Received::Message(Order::Trace { connection }, Some(fd)) => {
                         start_trace(traces, connection, fd.into());
                         teller.traces_taken += 1;
@@ -228,6 +234,7 @@ struct Device {
     settings: Settings,
     broker: Arc<Broker>,
     counters: Arc<Counters>,
+    policy: Arc<policy::Current>,
     traces: Arc<trace::Requests>,
     neighbours: Option<Arc<Neighbours>>,
     stop: Stop,
@@ -246,6 +253,7 @@ impl Device {
             vm: self.settings.vm,
             opener: self.broker,
             counters: self.counters,
+            policy: self.policy,
             traces: self.traces,
             neighbours: self.neighbours,
             window_size: self.settings.window,

@@ -2,7 +2,7 @@
 
 use super::Error;
 use super::error::Place;
-use super::keys::{KEYS, Key, Kind, find};
+use super::keys::{KEYS, Key, Kind, find, is_any};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -18,7 +18,14 @@ fn check_table(place: &Place<'_>, table: &DeTable<'_>, path: &[&str]) -> Result<
             return Err(place.error(name.span(), unknown(&path, value.get_ref())));
         };
         match (key.kind, value.get_ref()) {
-            (Kind::Text, DeValue::String(_)) => {}
+            (Kind::Text, DeValue::String(_)) | (Kind::Number, DeValue::Integer(_)) => {}
+            (Kind::Texts, DeValue::Array(items)) => {
+                let is_text =
+                    |item: &&Spanned<DeValue<'_>>| matches!(item.get_ref(), DeValue::String(_));
+                if let Some(item) = items.iter().find(|item| !is_text(item)) {
+                    return Err(place.error(item.span(), wrong(key, &path, item)));
+                }
+            }
             (Kind::Table, DeValue::Table(table)) => check_table(place, table, &path)?,
             _ => return Err(place.error(place_of(key, name, value), wrong(key, &path, value))),
         }
@@ -34,6 +41,8 @@ fn place_of<K, V>(key: &Key, name: &Spanned<K>, value: &Spanned<V>) -> std::ops:
 fn wrong(key: &Key, path: &[&str], value: &Spanned<DeValue<'_>>) -> String {
     let wanted = match key.kind {
         Kind::Text => "a text in quotes",
+        Kind::Texts => "a list of texts in quotes",
+        Kind::Number => "a whole number",
         Kind::Table => "a table",
     };
     let found = value.get_ref().type_str();
@@ -45,7 +54,7 @@ fn unknown(path: &[&str], value: &DeValue<'_>) -> String {
     let known: Vec<&str> = KEYS
         .iter()
         .filter_map(|key| match key.name.rsplit_once('.') {
-            Some((_, "NAME")) => None,
+            Some((_, last)) if is_any(last) => None,
             Some((_, last)) => is_in(key, parent).then_some(last),
             None => parent.is_empty().then_some(key.name),
         })

@@ -5,6 +5,10 @@
 pub enum Kind {
     /// A string.
     Text,
+    /// An array of strings.
+    Texts,
+    /// A whole number.
+    Number,
     /// A table.
     Table,
 }
@@ -12,7 +16,7 @@ pub enum Kind {
 /// One key of the file.
 #[derive(Debug)]
 pub struct Key {
-    /// Its whole name, with `NAME` for the name of a VM.
+    /// Its whole name, with `NAME` for the name of a VM and `INTERFACE` for that of a Wayland interface.
     pub name: &'static str,
     /// What stands behind it.
     pub kind: Kind,
@@ -22,6 +26,14 @@ pub struct Key {
 
 const fn text(name: &'static str, example: &'static str) -> Key {
     Key { name, kind: Kind::Text, example }
+}
+
+const fn texts(name: &'static str, example: &'static str) -> Key {
+    Key { name, kind: Kind::Texts, example }
+}
+
+const fn number(name: &'static str, example: &'static str) -> Key {
+    Key { name, kind: Kind::Number, example }
 }
 
 const fn table(name: &'static str, example: &'static str) -> Key {
@@ -41,11 +53,21 @@ pub const KEYS: &[Key] = &[
     text("vm.NAME.socket", "socket = \"/run/wlproxy/work.sock\""),
     text("vm.NAME.window", "window = \"8 GiB\""),
     text("vm.NAME.device", "device = \"virtgpu\""),
+    table("vm.NAME.globals", "[vm.work.globals]"),
+    texts("vm.NAME.globals.allow", "allow = [\"zwlr_layer_shell_v1\"]"),
+    texts("vm.NAME.globals.deny", "deny = [\"zwp_idle_inhibit_manager_v1\"]"),
+    table("vm.NAME.globals.max_version", "max_version = { wl_output = 3 }"),
+    number("vm.NAME.globals.max_version.INTERFACE", "max_version = { wl_output = 3 }"),
 ];
+
+/// Whether what stands here in a key's name is any name.
+pub(super) fn is_any(word: &str) -> bool {
+    matches!(word, "NAME" | "INTERFACE")
+}
 
 /// The key of this whole name, with a VM's own name in it.
 pub(super) fn find(path: &[&str]) -> Option<&'static Key> {
-    let same = |(known, &word): (&str, &&str)| known == "NAME" || known == word;
+    let same = |(known, &word): (&str, &&str)| is_any(known) || known == word;
     KEYS.iter().find(|key| {
         key.name.split('.').count() == path.len() && key.name.split('.').zip(path).all(same)
     })

@@ -32,6 +32,7 @@ fn a_full_configuration() {
         socket: "/run/wlproxy/gui.sock".into(),
         window: 8 << 30,
         device: Dialect::VirtioWl.into(),
+        policy: Policy::default(),
     };
     let work = Vm {
         name: "work".into(),
@@ -39,6 +40,7 @@ fn a_full_configuration() {
         socket: "/srv/work.sock".into(),
         window: 512 << 20,
         device: Dialect::Virtgpu.into(),
+        policy: Policy::default(),
     };
     assert_eq!(config.vms, [gui, work]);
 }
@@ -50,6 +52,31 @@ fn the_smallest_configuration() {
     assert_eq!((config.isolation, config.metrics), (Isolation::Process, None));
     assert_eq!(config.compositor, Compositor::Socket("/run/user/7/wayland-0".into()));
     assert_eq!(config.vms[0].side, Side::Client);
+}
+
+#[test]
+fn what_a_vms_clients_are_offered() {
+    let parse_table = |table: &str| {
+        parse(&format!("[compositor]\nsocket = \"/x\"\n[vm.a]\n{table}\n[vm.b]\n"))
+            .map(|config| config.vms[0].policy.offer.clone())
+            .unwrap_or_else(|error| panic!("{error}"))
+    };
+    let default = Policy::default().offer;
+    assert_eq!(parse_table(""), default);
+    assert_eq!(parse_table("[vm.a.globals]"), default);
+    let offer = parse_table(
+        "[vm.a.globals]\nallow = [\"zwlr_layer_shell_v1\", \"wl_shm\"]\n\
+         deny = [\"zwp_idle_inhibit_manager_v1\", \"wl_shell\", \"zwlr_output_manager_v1\"]\n\
+         max_version = { wl_output = 3, zwlr_layer_shell_v1 = 1 }",
+    );
+    assert_eq!(offer.version("zwlr_layer_shell_v1"), Some(1));
+    assert_eq!(offer.version("wl_output"), Some(3));
+    assert_eq!(offer.version("wl_shm"), default.version("wl_shm"));
+    for denied in ["zwp_idle_inhibit_manager_v1", "wl_shell", "zwlr_output_manager_v1"] {
+        assert_eq!(offer.version(denied), None, "{denied}");
+    }
+    // Two were taken out, and one was put in.
+    assert_eq!(offer.iter().count(), default.iter().count() - 1);
 }
 
 /// Text, line of the error, and what the message must name: the key, and the cure.
@@ -68,6 +95,11 @@ const WRONG: &[(&str, usize, &[&str])] = &[
     ("[compositor]\nvm = \"a\"\nvn = 1\n[vm.a]", 3, &["compositor.vn: unknown key", "vm, socket"]),
     ("[vm.a]\nsock = 1", 2, &["vm.a.sock: unknown key", "socket, window"]),
     ("[vm.a]\n\"no\\nkey\" = 1", 2, &["vm.a.\"no\\nkey\": unknown key"]),
+    (
+        "[vm.a.globals]\nalow = []",
+        2,
+        &["vm.a.globals.alow: unknown key", "allow, deny, max_version"],
+    ),
     ("[vm.a]\n[workers]", 2, &["workers: unknown key", "known ones here are runtime_dir"]),
     ("[vm.my.vm]", 1, &["vm.my.vm: unknown key", "[vm.\"my.vm\"]"]),
     (
@@ -87,6 +119,17 @@ const WRONG: &[(&str, usize, &[&str])] = &[
     ("[vm]\na = \"/a.sock\"", 2, &["vm.a: is of type string", "[vm.work]"]),
     ("[vm.a]\nwindow = 3", 2, &["vm.a.window: is of type integer", "window = \"8 GiB\""]),
     ("[vm.a]\nwindow = 1.5", 2, &["vm.a.window: is of type float"]),
+    (
+        "[vm.a.globals]\nallow = \"wl_shm\"",
+        2,
+        &["vm.a.globals.allow: is of type string", "a list of"],
+    ),
+    ("[vm.a.globals]\ndeny = [\n1]", 3, &["vm.a.globals.deny: is of type integer", "deny = ["]),
+    (
+        "[vm.a.globals.max_version]\nwl_shm = \"1\"",
+        2,
+        &["vm.a.globals.max_version.wl_shm: is of type string", "a whole number"],
+    ),
     ("[vm.a]\nsocket = 1979-05-27", 2, &["vm.a.socket: is of type datetime", "socket = \"/"]),
     // No TOML.
     ("[compositor", 1, &["compositor: unclosed", "write e.g. [compositor]"]),
@@ -117,6 +160,54 @@ const WRONG: &[(&str, usize, &[&str])] = &[
     ("[compositor]\nsocket = \"/x\"\n[vm.a]\nwindow = \"3 GiB\"", 4, &["vm.a.window", "\"4 GiB\""]),
     ("[compositor]\nsocket = \"/x\"\n[vm.a]\nsocket = \"a\"", 4, &["vm.a.socket", "from /"]),
     ("[compositor]\nsocket = \"/x\"\n[vm.control]", 3, &["vm.control.socket", "control socket"]),
+    (
+        "[compositor]\nvm = \"gui\"\n[vm.gui.globals]",
+        3,
+        &["vm.gui.globals: gui is the compositor VM"],
+    ),
+    (
+        "[compositor]\nsocket = \"/x\"\n[vm.a.globals]\nallow = [\"wl_shm\",\n\"layer_shell\"]",
+        5,
+        &[
+            "vm.a.globals.allow: there is no interface \"layer_shell\"",
+            "near are zwlr_layer_shell_v1",
+        ],
+    ),
+    (
+        "[compositor]\nsocket = \"/x\"\n[vm.a.globals]\nallow = [\"zwlr_screencopy_manager_v1\"]",
+        4,
+        &["zwlr_screencopy_manager_v1 doesn't work between VMs: the compositor would write"],
+    ),
+    (
+        "[compositor]\nsocket = \"/x\"\n[vm.a.globals]\ndeny = [\"wl_drm\"]",
+        4,
+        &["vm.a.globals.deny: there is no interface \"wl_drm\"", "near are"],
+    ),
+    (
+        "[compositor]\nsocket = \"/x\"\n[vm.a.globals]\nallow = [\"wl_shm\"]\ndeny = [\"wl_shm\"]",
+        5,
+        &["vm.a.globals.deny: wl_shm is also in allow"],
+    ),
+    (
+        "[compositor]\nsocket = \"/x\"\n[vm.a.globals.max_version]\nwl_ouput = 1",
+        4,
+        &["vm.a.globals.max_version: there is no interface", "near are wl_output"],
+    ),
+    (
+        "[compositor]\nsocket = \"/x\"\n[vm.a.globals]\nmax_version = { wl_output = 0 }",
+        4,
+        &["vm.a.globals.max_version.wl_output: there is no such version; write 1 to 4"],
+    ),
+    (
+        "[compositor]\nsocket = \"/x\"\n[vm.a.globals]\nmax_version = { wl_output = 4294967297 }",
+        4,
+        &["vm.a.globals.max_version.wl_output: there is no such version"],
+    ),
+    (
+        "[compositor]\nsocket = \"/x\"\n[vm.a.globals]\nmax_version = { zwlr_layer_shell_v1 = 1 }",
+        4,
+        &["zwlr_layer_shell_v1 is not offered in any version; add it to allow"],
+    ),
     ("metrics = \"m\"\n[compositor]\nsocket = \"/x\"\n[vm.a]", 1, &["metrics", "relative"]),
     (
         "metrics = \"/run/user/7/wlproxy/control.sock\"\n[compositor]\nsocket = \"/x\"\n[vm.a]",
@@ -218,6 +309,8 @@ fn all_keys_are_listed() {
     names.extend(below("compositor.", fields::<CompositorTable>()));
     names.push("vm.NAME".to_owned());
     names.extend(below("vm.NAME.", fields::<VmTable>()));
+    names.extend(below("vm.NAME.globals.", fields::<GlobalsTable>()));
+    names.push("vm.NAME.globals.max_version.INTERFACE".to_owned());
     let mut listed: Vec<_> = KEYS.iter().map(|key| key.name).collect();
     names.sort();
     listed.sort_unstable();
@@ -233,7 +326,10 @@ fn examples_are_right() {
     ];
     for [top, compositor, way, vm] in documents.map(|names| names.map(text)) {
         let table = text("vm.NAME");
-        let document = format!("{top}\n{compositor}\n{way}\n[vm.gui]\n{table}\n{vm}\n");
+        let globals = ["", ".allow", ".deny", ".max_version"]
+            .map(|key| text(&format!("vm.NAME.globals{key}")))
+            .join("\n");
+        let document = format!("{top}\n{compositor}\n{way}\n[vm.gui]\n{table}\n{vm}\n{globals}\n");
         assert_eq!(
             parse(&document).map(|config| config.vms.len()).map_err(|e| e.to_string()),
             Ok(2)

@@ -88,6 +88,7 @@ fn orders_arrive() {
         Order::Refused { ticket: 4, error: OpenError::Unknown },
         Order::Refused { ticket: 4, error: OpenError::Limit },
         Order::Refused { ticket: 4, error: OpenError::Failed },
+        Order::Policy(Policy::default()),
         Order::Trace { connection: u64::MAX },
         Order::Shutdown,
     ] {

@@ -5,6 +5,7 @@ use super::neighbours::Place;
 use super::opener::{Opened, Role};
 use super::poller::{Poller, Watched};
 use crate::counters::{self, Counters};
+use crate::policy;
 use crate::relay::{Relay, Violation};
 use nix::sys::epoll::EpollFlags;
 use std::collections::VecDeque;
@@ -88,15 +89,18 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// A context over a stream that was just opened.
+    /// A context over a stream that was just opened. A link has the policy of now.
     pub(super) fn new(
         opened: Opened,
         poller: &Poller,
         key: u64,
         counters: Arc<Counters>,
+        policy: &policy::Current,
     ) -> io::Result<Self> {
         let (kind, connection) = match opened.role {
-            Role::Link { connection } => (Kind::Link(Box::default()), Some(connection)),
+            Role::Link { connection } => {
+                (Kind::Link(Box::new(Relay::new(&policy.get()))), Some(connection))
+            }
             Role::Main => (Kind::Plain, None),
             Role::Accepted { connection, token } => (Kind::Unproven(token, 0), Some(connection)),
         };

@@ -118,7 +118,7 @@ impl Dialect {
         };
         tracing::info!(vm, device = self.name(), relative, "the driver is up");
         let window = Window::new(vm, start.frontend, *window_size, relative, counters.clone());
-        let vfds = Vfds::new(start.poller.clone(), window, counters.clone(), start.presence);
+        let vfds = Vfds::new(start.poller.clone(), window, start.options, start.presence);
         let Start { options, features, memory, rings, poller, .. } = start;
         match self {
             Self::VirtioWl => Box::new(VirtioWl::new(options, features, vfds, rings, poller)),

@@ -13,6 +13,7 @@ use super::serve::Stop;
 use super::vfds::MAX_LINGERING;
 use super::{MAX_CONTEXTS, Options, Side};
 use crate::counters::Counters;
+use crate::policy;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollFlags, EpollTimeout};
@@ -120,6 +121,7 @@ struct Connections {
     side: Side,
     opener: Arc<dyn Opener>,
     counters: Arc<Counters>,
+    policy: Arc<policy::Current>,
     answers: Arc<Answers>,
     poller: Poller,
     next: u32,
@@ -144,6 +146,7 @@ impl Connections {
             side: options.side,
             opener: options.opener.clone(),
             counters: options.counters.clone(),
+            policy: options.policy.clone(),
             answers: Answers::new(poller.waker()),
             poller,
             next: 0,
@@ -261,7 +264,8 @@ impl Connections {
         let said = std::mem::take(said);
         let context = result.and_then(|opened| {
             let key = host_key(id);
-            Context::new(opened, &self.poller, key, self.counters.clone()).map_err(|error| {
+            let counters = self.counters.clone();
+            Context::new(opened, &self.poller, key, counters, &self.policy).map_err(|error| {
                 tracing::warn!(vm = self.vm, "a context was not made: {error}");
                 OpenError::Failed
             })

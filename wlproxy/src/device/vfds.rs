@@ -1,5 +1,6 @@
 //! The model of a device: contexts, allocations and pipes, by id. Every dialect works on this.
 
+use super::Options;
 use super::allocation::Allocation;
 use super::arrival::Arrival;
 use super::context::{Context, End};
@@ -11,6 +12,7 @@ use super::poller::{Poller, Watched};
 use super::vfd_error::VfdError;
 use super::window::{self, Window};
 use crate::counters::{Counters, Reporter};
+use crate::policy;
 use nix::sys::epoll::EpollFlags;
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -68,15 +70,16 @@ pub(super) struct Vfds {
     lingering: VecDeque<(u64, Watched<Stream>)>,
     next_lingering: u64,
     counters: Arc<Counters>,
+    policy: Arc<policy::Current>,
     presence: Option<Presence>,
 }
 
 impl Vfds {
-    /// None yet. `presence` is among devices of the same process.
+    /// None yet, of a device with these `options`. `presence` is among devices of the same process.
     pub(super) fn new(
         poller: Poller,
         window: Window,
-        counters: Arc<Counters>,
+        options: &Options,
         presence: Option<Presence>,
     ) -> Self {
         Self {
@@ -88,7 +91,8 @@ impl Vfds {
             window,
             lingering: VecDeque::new(),
             next_lingering: LINGERING,
-            counters,
+            counters: options.counters.clone(),
+            policy: options.policy.clone(),
             presence,
         }
     }
@@ -121,7 +125,8 @@ impl Vfds {
 
     /// A stream that was opened becomes context `id`.
     pub(super) fn add_context(&mut self, id: u32, opened: Opened) -> io::Result<()> {
-        let mut context = Context::new(opened, &self.poller, id.into(), self.counters.clone())?;
+        let counters = self.counters.clone();
+        let mut context = Context::new(opened, &self.poller, id.into(), counters, &self.policy)?;
         if let (Some(presence), Some(connection)) = (&self.presence, context.connection()) {
             context.take_place(presence.enter(connection, id));
         }

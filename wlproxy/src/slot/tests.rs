@@ -14,7 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn vm(dir: &Path, name: &str, side: Side) -> Vm {
     let socket = dir.join(format!("{name}.sock"));
-    Vm { name: name.to_owned(), side, socket, window: 16 << 20, device: Default::default() }
+    let (device, policy) = Default::default();
+    Vm { name: name.to_owned(), side, socket, window: 16 << 20, device, policy }
 }
 
 #[test]

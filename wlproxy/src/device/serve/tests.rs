@@ -283,6 +283,7 @@ fn host_of(
         traces: Arc::default(),
         neighbours: None,
         counters: counters.clone(),
+        policy: Arc::default(),
         window_size: 1 << 30,
         on_panic: Arc::new(move || alarm.send(()).unwrap()),
     };

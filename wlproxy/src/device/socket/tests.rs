@@ -30,6 +30,7 @@ impl Rig {
             dialect: Dialect::default(),
             opener: opener.clone(),
             counters: counters.clone(),
+            policy: Arc::default(),
             traces: Arc::new(trace::Requests::default()),
             neighbours: None,
             window_size: 0,

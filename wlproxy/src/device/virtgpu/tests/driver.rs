@@ -89,6 +89,7 @@ impl Driver {
             dialect: Dialect::Virtgpu,
             opener: opener.clone(),
             counters: counters.clone(),
+            policy: Arc::default(),
             traces: Arc::new(trace::Requests::default()),
             neighbours: None,
             window_size: 64 << 20,
@@ -97,7 +98,7 @@ impl Driver {
         let frontend = FakeFrontend::default();
         let size = options.window_size;
         let window = Window::new("test", Box::new(frontend.clone()), size, true, counters.clone());
-        let vfds = Vfds::new(poller.clone(), window, counters.clone(), None);
+        let vfds = Vfds::new(poller.clone(), window, &options, None);
         let rings = vrings.map(|vring| Ring::new(vring, memory.clone(), runs.current()));
         let device = Virtgpu::new(&options, vfds, memory.clone(), rings, poller.clone());
         Self {

@@ -109,6 +109,7 @@ impl Driver {
             dialect: Dialect::VirtioWl,
             opener: opener.clone(),
             counters: counters.clone(),
+            policy: Arc::default(),
             traces: traces.clone(),
             neighbours: None,
             window_size: 64 << 20,
@@ -122,7 +123,7 @@ impl Driver {
             features & 1 << 3 != 0,
             counters.clone(),
         );
-        let vfds = Vfds::new(poller.clone(), window, counters.clone(), presence);
+        let vfds = Vfds::new(poller.clone(), window, &options, presence);
         let rings = vrings.clone().map(|vring| Ring::new(vring, memory.clone(), runs.current()));
         let device = Some(VirtioWl::new(&options, features, vfds, rings, poller.clone()));
         let mut driver = Self {

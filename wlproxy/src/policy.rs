@@ -1,0 +1,118 @@
+//! What the clients of a VM may do, as the configuration has it. Pure: the relay carries it out.
+//!
+//! wlproxy sends it to the VM's worker ahead of every link that is to have it. A link keeps the policy with which it began,
+//! since what its client was offered can't be taken back.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use wlproxy_protocol::wayland::Offer;
+
+/// The policy of one VM. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Form", try_from = "Form")]
+pub struct Policy {
+    /// Which globals its clients are offered.
+    pub offer: Arc<Offer>,
+}
+
+impl Default for Policy {
+    /// What holds where the configuration says nothing.
+    fn default() -> Self {
+        Self { offer: Arc::new(Offer::safe()) }
+    }
+}
+
+impl Policy {
+    /// What holds before there is one: nothing is offered.
+    pub fn nothing() -> Self {
+        Self { offer: Arc::new(Offer::nothing()) }
+    }
+}
+
+/// How it looks on the control socket.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Form {
+    /// The highest version of each interface.
+    globals: BTreeMap<String, u32>,
+}
+
+impl From<Policy> for Form {
+    fn from(policy: Policy) -> Self {
+        let globals = policy.offer.iter().map(|(name, version)| (name.to_owned(), version));
+        Self { globals: globals.collect() }
+    }
+}
+
+impl TryFrom<Form> for Policy {
+    type Error = String;
+
+    fn try_from(form: Form) -> Result<Self, String> {
+        let mut offer = Offer::nothing();
+        for (interface, version) in form.globals {
+            let added = offer.add(&interface, Some(version));
+            added.map_err(|error| format!("{interface:?}, version {version}: {error}"))?;
+        }
+        Ok(Self { offer: Arc::new(offer) })
+    }
+}
+
+/// The policy for links that begin from now on.
+#[derive(Debug, Default)]
+pub struct Current(Mutex<Policy>);
+
+impl Current {
+    /// This one at first.
+    pub fn new(policy: Policy) -> Self {
+        Self(Mutex::new(policy))
+    }
+
+    /// Another one from now on.
+    pub fn set(&self, policy: Policy) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = policy;
+    }
+
+    /// The one that holds now.
+    pub fn get(&self) -> Policy {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_arrives_as_it_was_sent() {
+        let mut offer = Offer::safe();
+        offer.add("zwlr_layer_shell_v1", Some(2)).unwrap();
+        offer.remove("wl_output");
+        let policy = Policy { offer: Arc::new(offer) };
+        for policy in [policy, Policy::default(), Policy::nothing()] {
+            let text = serde_json::to_string(&policy).unwrap();
+            assert_eq!(serde_json::from_str::<Policy>(&text).unwrap(), policy);
+        }
+    }
+
+    #[test]
+    fn what_no_policy_can_have_is_refused() {
+        for (text, why) in [
+            (r#"{"globals":{"wl_drm":1}}"#, "no such interface"),
+            (r#"{"globals":{"wl_shm":0}}"#, "its versions are 1 to"),
+            (r#"{"globals":{"zwp_linux_dmabuf_v1":1}}"#, "dmabufs don't cross"),
+            (r#"{"globals":{},"more":1}"#, "unknown field"),
+            ("{}", "missing field"),
+        ] {
+            let error = serde_json::from_str::<Policy>(text).unwrap_err().to_string();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_longest_fits_into_a_packet() {
+        let everything = Policy { offer: Offer::everything() };
+        let length = serde_json::to_vec(&everything).unwrap().len();
+        assert!(length < crate::packet::MAX_PACKET / 2, "{length} bytes");
+    }
+}
