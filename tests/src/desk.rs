@@ -602,6 +602,18 @@ impl Desk {
         self.extras.clear();
     }
 
+    /// Writes other policies into the configuration, of which wlproxy isn't told.
+    pub fn rewrite_config(&mut self, policies: &'static [(&'static str, &'static str)]) {
+        self.plan.policies = policies;
+        fs::write(self.config(), self.config_text()).expect("a file in our own folder");
+    }
+
+    /// `wlproxy reload`, which has to succeed; what it says.
+    pub fn reload(&self) -> String {
+        let said = output(&mut self.wlproxy(&["reload"]), PATIENCE);
+        String::from_utf8(said).expect("text")
+    }
+
     fn config(&self) -> PathBuf {
         self.path("wlproxy.toml")
     }

@@ -153,3 +153,27 @@ fn who_binds_what_was_not_offered_is_ended_alone() {
     assert_eq!(fault.message, "wl_registry@2.bind: version 3 of wl_output, which has 1 to 2");
     bystanders.iter().for_each(Bystander::check);
 }
+
+/// Who is there when the policy changes keeps the one with which it came; who comes has the new one.
+#[test]
+fn a_new_policy_is_for_new_clients() {
+    let mut desk = Desk::start(plan());
+    let (work, hostile) = (desk.through("work"), desk.dial("hostile"));
+    let mut before = Raw::connect(&work);
+    before.sync();
+    assert_eq!(version(&hostile, LAYERS), None);
+
+    desk.rewrite_config(&[("hostile", "[vm.hostile.globals]\nallow = [\"zwlr_layer_shell_v1\"]")]);
+    let said = desk.reload();
+    assert!(said.contains("clients of hostile, work that connect from now on"), "{said}");
+    assert_eq!(version(&work, LAYERS), None);
+    assert_eq!(version(&hostile, LAYERS), version(&desk.direct(), LAYERS));
+    before.bind(LAYERS, 1);
+    before.sync();
+
+    desk.rewrite_config(&[("hostile", "[vm.hostile.globals]\nallow = [\"wl_drm\"]")]);
+    let status = desk.wlproxy(&["reload"]).status().expect("wlproxy can be started");
+    assert!(!status.success());
+    assert_eq!(version(&hostile, LAYERS), version(&desk.direct(), LAYERS));
+    before.sync();
+}

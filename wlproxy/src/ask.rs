@@ -7,6 +7,8 @@
 //! | `{"ask":"status"}` | the document of [`crate::status`], in one line |
 //! | `{"ask":"trace","vm":"work","connection":3}` | `{"trace":"work","connection":3}`, then what the VM's worker says: `{"begins":3}`, and what passes, until either side ends |
 //!
+//! | `{"ask":"reload"}` | `{"reloaded":"/etc/wlproxy.toml","policies":["work"],"connections":2,"waits":["vm.work.window"]}`: which VMs' policies are others now, how many connections began under the old ones, and what else has changed, and only holds when wlproxy is started again |
+//!
 //! `vm` may be left out if the status lists the connection of one client VM.
 //!
 //! A question that can't be answered is: `{"error":"why"}`. A worker says the same in place of its first line.
@@ -15,7 +17,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Longest first line of an answer that an asker takes, in bytes: many times a status with [`crate::config::MAX_VMS`]
@@ -39,6 +41,21 @@ pub enum Ask {
         /// Its number.
         connection: u64,
     },
+    /// Read the configuration again.
+    Reload,
+}
+
+/// What reading the configuration again has led to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// The file that was read.
+    pub reloaded: PathBuf,
+    /// The VMs whose new connections have another policy than those before.
+    pub policies: Vec<String>,
+    /// How many connections these VMs have that began under the old policy, and go on under it.
+    pub connections: u64,
+    /// What else has changed in the file. It holds when wlproxy is started again.
+    pub waits: Vec<String>,
 }
 
 /// The first line of a trace: wlproxy's own, and so to be believed. A worker faces its VM, and may say anything.
@@ -145,6 +162,7 @@ mod tests {
         assert_eq!(parse("{\"ask\":\"status\"}\n"), Some(Ok(Ask::Status)));
         assert_eq!(line(&Ask::Status), b"{\"ask\":\"status\"}\n");
         assert_eq!(parse("{\"ask\":\"status\"}"), None, "not whole");
+        assert_eq!(parse("{\"ask\":\"reload\"}\n"), Some(Ok(Ask::Reload)));
         let trace = |vm: Option<&str>| Ask::Trace { vm: vm.map(str::to_owned), connection: 3 };
         let text = "{\"ask\":\"trace\",\"vm\":\"work\",\"connection\":3}\n";
         assert_eq!(parse(text), Some(Ok(trace(Some("work")))));

@@ -1,6 +1,6 @@
 //! The command line of `wlproxy`.
 
-use crate::ask::Ask;
+use crate::ask::{Ask, Reloaded, harmless};
 use crate::config::{Compositor, Config};
 use crate::device::{Kind, Side};
 use crate::status::{self, Connections};
@@ -17,7 +17,8 @@ Each VM's socket, NAME.sock in runtime_dir, is a vhost-user device of the virtio
 VMs, guest-agent(1) is the other end. The configuration is described in wlproxy.toml(5).";
 
 const RUN: &str = "\
-Make the VMs' vhost-user sockets and serve them, until SIGTERM, SIGINT or SIGHUP.
+Make the VMs' vhost-user sockets and serve them, until SIGTERM or SIGINT. SIGHUP does what `wlproxy reload` does; what comes \
+of it is in the log.
 
 The order doesn't matter: VMs may come before or after wlproxy, and come again. A worker that dies is started again; \
 the others don't notice. If systemd has started wlproxy, it is told when all sockets are there.";
@@ -43,6 +44,14 @@ Show what passes over a client's connection, a line for each message, until it e
 
 The lines are as WAYLAND_DEBUG has them in a compositor, with an arrow before events. They come from the worker of the \
 client's VM, which waits for no reader: what is read too slowly is left out, and a line tells how much.";
+
+const RELOAD: &str = "\
+Have the running wlproxy read its configuration again.
+
+Clients that connect from now on have the policies in it, as [vm.NAME.globals]. Clients that are there keep the policy with \
+which they connected, since what they were offered can't be taken back: they have to connect again. If the file has an error, \
+or can't be read, nothing changes; the error is shown, and the exit status isn't 0. All other keys hold when wlproxy is \
+started again; which of them have changed is told.";
 
 const CHECK: &str = "\
 Check a configuration file without starting anything.
@@ -110,6 +119,9 @@ pub enum Command {
         #[arg(long, value_name = "NAME")]
         vm: Option<String>,
     },
+    /// Have the running wlproxy read its configuration again.
+    #[command(long_about = RELOAD)]
+    Reload(ConfigFile),
     /// Check a configuration file without starting anything.
     #[command(long_about = CHECK)]
     Check(ConfigFile),
@@ -151,7 +163,7 @@ impl Cli {
     pub fn run(self) -> Result<()> {
         match self.command {
             Command::Run { config, no_sandbox } => {
-                supervisor::run(Config::load(&config.path)?, &self.log, !no_sandbox)
+                supervisor::run(&config.path, &self.log, !no_sandbox)
             }
             Command::Status { config, json, connections } => {
                 let socket = Config::load(&config.path)?.control_socket();
@@ -164,6 +176,15 @@ impl Cli {
             Command::Trace { config, connection, vm } => {
                 let socket = Config::load(&config.path)?.control_socket();
                 trace::run(&socket, vm, connection, &mut std::io::stdout().lock())
+            }
+            Command::Reload(file) => {
+                let unchanged = "nothing was reloaded, and the policies stay as they were";
+                let socket = Config::load(&file.path).context(unchanged)?.control_socket();
+                let (document, _) = Ask::Reload.send(&socket).context(unchanged)?;
+                let reloaded =
+                    serde_json::from_str(&document).context("wlproxy speaks another version")?;
+                print!("{}", describe(&reloaded));
+                Ok(())
             }
             Command::Check(file) => {
                 let config = Config::load(&file.path)?;
@@ -183,6 +204,26 @@ impl Cli {
             }
         }
     }
+}
+
+/// What `wlproxy reload` says.
+fn describe(Reloaded { reloaded, policies, connections, waits }: &Reloaded) -> String {
+    let mut text = format!("{}: read again", harmless(&reloaded.display().to_string()));
+    if policies.is_empty() {
+        text += "; no policy has changed\n";
+    } else {
+        let vms = policies.join(", ");
+        text += &format!("; clients of {vms} that connect from now on have other policies\n");
+    }
+    if *connections > 0 {
+        text += &format!(
+            "{connections} connections of these VMs keep the policies that they began with\n"
+        );
+    }
+    if !waits.is_empty() {
+        text += &format!("not before wlproxy is started again: {}\n", waits.join(", "));
+    }
+    text
 }
 
 fn device(name: &str) -> Result<Kind> {

@@ -23,6 +23,7 @@
 //! ```
 
 mod check;
+mod difference;
 mod error;
 mod globals;
 mod keys;

@@ -25,6 +25,9 @@ pub const MAX_OUTSTANDING: usize = 128;
 /// Most traces that one worker may be asked for before it has taken them: they don't fill its socket.
 pub const MAX_TRACE_ORDERS: usize = 16;
 
+/// Most policies that one worker may be sent before it has taken them: they don't fill its socket either.
+pub const MAX_POLICY_ORDERS: usize = 4;
+
 /// A worker to wlproxy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -43,6 +46,8 @@ pub enum Request {
     Connected(bool),
     /// One [`Order::Trace`] was taken.
     TraceTaken,
+    /// One [`Order::Policy`] was taken.
+    PolicyTaken,
 }
 
 /// wlproxy to a worker.

@@ -3,15 +3,16 @@
 use crate::ask::{self, Tracing};
 use crate::backoff::Backoff;
 use crate::config::Vm;
-use crate::control::{HostControl, MAX_TRACE_ORDERS, Order};
+use crate::control::{HostControl, MAX_POLICY_ORDERS, MAX_TRACE_ORDERS, Order};
 use crate::counters::Snapshot;
 use crate::device::Side;
 use crate::launch::{Home, Running, launch};
+use crate::policy::Policy;
 use crate::sockets::Listening;
 use crate::status::{VmStatus, side_name};
 use anyhow::Result;
 use calloop::RegistrationToken;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
@@ -39,6 +40,8 @@ pub struct Slot {
     counters: Snapshot,
     /// Traces that the worker was asked for and hasn't taken.
     traces: usize,
+    /// Policies that the worker was sent and hasn't taken.
+    policies: usize,
 }
 
 #[derive(Debug)]
@@ -57,7 +60,8 @@ impl Slot {
         let listening = Listening::bind(&vm.socket)?;
         let phase = Phase::Down { until: now };
         let (backoff, counters) = Default::default();
-        Ok(Self { vm, listening, phase, backoff, connected: false, counters, traces: 0 })
+        let (traces, policies) = (0, 0);
+        Ok(Self { vm, listening, phase, backoff, connected: false, counters, traces, policies })
     }
 
     /// Starts the worker, if it is due. `watch` puts its control socket into the event loop.
@@ -78,6 +82,7 @@ impl Slot {
             self.phase = Phase::Down { until: self.backoff.after_failure(now) };
         })?;
         info!(vm = self.vm.name, pid = running.pid(), "worker started");
+        self.policies = usize::from(self.vm.side == Side::Client);
         let control = Rc::new(control);
         match watch(control.clone()) {
             Ok(watch) => self.phase = Phase::Up { running, control, watch, since: now },
@@ -119,6 +124,35 @@ impl Slot {
         let taken = self.traces.checked_sub(1);
         self.traces = taken.unwrap_or(0);
         taken.is_some()
+    }
+
+    /// The worker took a policy. `false` if it wasn't sent one.
+    #[must_use]
+    pub fn handle_policy_taken(&mut self) -> bool {
+        let taken = self.policies.checked_sub(1);
+        self.policies = taken.unwrap_or(0);
+        taken.is_some()
+    }
+
+    /// Whether [`Slot::set_policy`] would find room for one more.
+    pub fn has_room_for_policy(&self) -> bool {
+        self.policies < MAX_POLICY_ORDERS
+    }
+
+    /// Clients that come from now on have this policy. `Err`: the worker that is up can't be told, so it has to go; the
+    /// next one starts with it.
+    pub fn set_policy(&mut self, policy: Policy) -> io::Result<()> {
+        self.vm.policy = policy.clone();
+        if let Phase::Up { control, .. } = &self.phase {
+            control.send(&Order::Policy(policy), None)?;
+            self.policies += 1;
+        }
+        Ok(())
+    }
+
+    /// Connections of its clients, as its worker counts them.
+    pub fn connections(&self) -> u64 {
+        self.counters.contexts
     }
 
     /// Whether this is a client VM whose worker counts this connection, as far as it has told.
@@ -174,7 +208,7 @@ impl Slot {
         };
         self.connected = false;
         self.counters = Snapshot::default();
-        self.traces = 0;
+        (self.traces, self.policies) = (0, 0);
         self.phase = Phase::Ending { running, since, kill_at };
         Some(watch)
     }

@@ -3,7 +3,7 @@
 //! It holds no VM's memory and sees no byte of Wayland that a worker relays. One thread, one event loop; nothing in it
 //! waits for a worker.
 
-use crate::ask::{self, Ask, Refusal};
+use crate::ask::{self, Ask, Refusal, Reloaded};
 use crate::config::{Config, Isolation};
 use crate::control::{HostControl, Received, Request};
 use crate::device::Side;
@@ -22,6 +22,7 @@ use calloop::{EventLoop, Interest, LoopHandle, Mode, PostAction, RegistrationTok
 use nix::sys::stat::{Mode as FileMode, umask};
 use sd_notify::NotifyState;
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tracing::{debug, error, info, warn};
@@ -37,7 +38,10 @@ const MESSAGES_PER_TURN: usize = 32;
 
 /// What the event loop works on.
 struct Supervisor {
+    /// As it was at the start. The VMs' policies of now are in the slots.
     config: Config,
+    /// Where it was read.
+    file: PathBuf,
     /// The filter of the workers' logs.
     log: String,
     handle: LoopHandle<'static, Self>,
@@ -75,6 +79,10 @@ impl HasServices for Supervisor {
                         Err(error) => Refusal::line(error),
                     }
                 }
+                Ok(Ask::Reload) => match self.reload() {
+                    Ok(reloaded) => ask::line(&reloaded),
+                    Err(error) => Refusal::line(error),
+                },
                 Err(refusal) => refusal,
             }),
             Service::Metrics => metrics::answer(question, || self.status()),
@@ -82,9 +90,10 @@ impl HasServices for Supervisor {
     }
 }
 
-/// Runs until SIGTERM, SIGINT or SIGHUP. `log` is the filter for the workers' logs; `sandbox`: wlproxy and its workers are
-/// shut in.
-pub fn run(config: Config, log: &str, sandbox: bool) -> Result<()> {
+/// Runs until SIGTERM or SIGINT, with the configuration in `file`. `log` is the filter for the workers' logs; `sandbox`:
+/// wlproxy and its workers are shut in.
+pub fn run(file: &Path, log: &str, sandbox: bool) -> Result<()> {
+    let config = Config::load(file)?;
     // Sockets are this user's alone, wherever the configuration puts them.
     umask(FileMode::S_IRWXG | FileMode::S_IRWXO);
     raise_fd_limit();
@@ -105,6 +114,7 @@ pub fn run(config: Config, log: &str, sandbox: bool) -> Result<()> {
         links: Links::new(config.compositor.clone(), config.compositor_device(), handle.clone()),
         home: Home::new(config.isolation, sandbox),
         config,
+        file: file.to_owned(),
         log: log.to_owned(),
         handle,
         services,
@@ -148,6 +158,8 @@ fn watch_signals(handle: &LoopHandle<'static, Supervisor>) -> Result<()> {
     let source = Signals::new(&signals).context("can't take signals")?;
     let inserted = handle.insert_source(source, |event, (), supervisor| match event.signal() {
         Signal::SIGCHLD => supervisor.look_for_dead_workers(),
+        // The log tells.
+        Signal::SIGHUP => drop(supervisor.reload()),
         signal => supervisor.stop(&format!("{signal:?}")),
     });
     inserted.map(drop).map_err(|error| error.error).context("can't take signals")
@@ -224,6 +236,11 @@ impl Supervisor {
                 Ok(Received::Message(Request::TraceTaken, None)) => {
                     if !slot.handle_trace_taken() {
                         return self.cut(index, Some("it takes what it wasn't given"));
+                    }
+                }
+                Ok(Received::Message(Request::PolicyTaken, None)) => {
+                    if !slot.handle_policy_taken() {
+                        return self.cut(index, Some("it takes a policy that it wasn't sent"));
                     }
                 }
                 Ok(Received::Message(_, Some(_))) => {
@@ -307,6 +324,51 @@ impl Supervisor {
             ));
         }
         slot.trace(connection, asker).map_err(|why| format!("VM {}: {why}", slot.name()))
+    }
+
+    /// Reads the configuration again. Clients that come from now on have the policies in it, all of them or, if there is an
+    /// error, none.
+    fn reload(&mut self) -> Result<Reloaded, String> {
+        let reloaded = self.try_reload().inspect_err(|error| {
+            error!(error, "the configuration is not taken over: the policies stay as they were");
+        })?;
+        let Reloaded { policies, connections, waits, .. } = &reloaded;
+        info!(?policies, connections, "the configuration was read again");
+        if !waits.is_empty() {
+            warn!(?waits, "not all of it holds before wlproxy is started again");
+        }
+        Ok(reloaded)
+    }
+
+    fn try_reload(&mut self) -> Result<Reloaded, String> {
+        // One line, as answers are.
+        let in_line = |text: String| text.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+        let config = Config::load(&self.file).map_err(|error| in_line(error.to_string()))?;
+        let mut changed = Vec::new();
+        for (index, slot) in self.slots.iter().enumerate() {
+            let new = config.vm(slot.name()).map(|vm| &vm.policy);
+            if let Some(policy) = new.filter(|&policy| *policy != slot.vm.policy) {
+                changed.push((index, policy.clone()));
+            }
+        }
+        let slow = changed.iter().find(|(index, _)| !self.slots[*index].has_room_for_policy());
+        if let Some((index, _)) = slow {
+            let vm = self.slots[*index].name();
+            return Err(format!(
+                "VM {vm}: its worker hasn't taken the last policies yet; try again later"
+            ));
+        }
+        let (mut policies, mut connections) = (Vec::new(), 0);
+        for (index, policy) in changed {
+            let slot = &mut self.slots[index];
+            policies.push(slot.name().to_owned());
+            connections += slot.connections();
+            if let Err(error) = slot.set_policy(policy) {
+                self.cut(index, Some(&format!("it doesn't take its policy: {error}")));
+            }
+        }
+        let waits = self.config.fixed_differences(&config);
+        Ok(Reloaded { reloaded: self.file.clone(), policies, connections, waits })
     }
 
     fn status(&self) -> Status {

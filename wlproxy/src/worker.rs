@@ -87,6 +87,7 @@ pub fn run(
         sent: Snapshot::default(),
         sent_connected: false,
         traces_taken: 0,
+        policies_taken: 0,
     };
     let result = listen(&control, &broker, &policy, &traces, &mut teller);
     stop.stop();
@@ -151,7 +152,10 @@ fn listen(
                         broker.refused(ticket, error);
                     }
                     // Links of which wlproxy tells later begin later, so they have it.
-                    Received::Message(Order::Policy(policy), None) => current.set(policy),
+                    Received::Message(Order::Policy(policy), None) => {
+                        current.set(policy);
+                        teller.policies_taken += 1;
+                    }
                     Received::Message(Order::Trace { connection }, Some(fd)) => {
                         start_trace(traces, connection, fd.into());
                         teller.traces_taken += 1;
@@ -203,13 +207,21 @@ struct Teller<'a> {
     sent_connected: bool,
     /// Traces that were taken and of which wlproxy doesn't know yet.
     traces_taken: usize,
+    /// The same of policies.
+    policies_taken: usize,
 }
 
 impl Teller<'_> {
-    /// Says that traces were taken. What can't be said now is said after the next message, or with the numbers.
+    /// Says that traces and policies were taken. What can't be said now is said after the next message, or with the
+    /// numbers.
     fn send_taken(&mut self) {
-        while self.traces_taken > 0 && self.control.send(&Request::TraceTaken, None).is_ok() {
-            self.traces_taken -= 1;
+        for (taken, said) in [
+            (&mut self.traces_taken, Request::TraceTaken),
+            (&mut self.policies_taken, Request::PolicyTaken),
+        ] {
+            while *taken > 0 && self.control.send(&said, None).is_ok() {
+                *taken -= 1;
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use nix::unistd::Pid;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::FileTypeExt as _;
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
@@ -491,4 +491,106 @@ fn check_and_errors() {
     let worker = worker.split(' ');
     let output = finished(Command::new(env!("CARGO_BIN_EXE_wlproxy")).args(worker));
     assert!(String::from_utf8_lossy(&output.stderr).contains("wlproxy alone starts workers"));
+}
+
+/// The globals that a plain client of the VM "work" is shown, of a compositor that the test plays.
+fn shown(socket: &Path, compositor: &UnixListener) -> Vec<String> {
+    const GLOBALS: [&str; 3] = ["wl_shm", "wl_shell", "zwlr_layer_shell_v1"];
+    let mut client = UnixStream::connect(socket).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    // wl_display.get_registry(2)
+    client.write_all(&message(1, 1, &[&2u32.to_ne_bytes()])).unwrap();
+    let (mut server, _) = compositor.accept().unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    server.read_exact(&mut [0; 12]).unwrap();
+    for (name, interface) in (1u32..).zip(GLOBALS) {
+        let mut text = [interface.as_bytes(), &[0]].concat();
+        let length = text.len() as u32;
+        text.resize(text.len().next_multiple_of(4), 0);
+        let args: [&[u8]; 4] =
+            [&name.to_ne_bytes(), &length.to_ne_bytes(), &text, &1u32.to_ne_bytes()];
+        server.write_all(&message(2, 0, &args)).unwrap();
+    }
+    drop(server);
+    let mut got = Vec::new();
+    client.read_to_end(&mut got).unwrap();
+    let got = String::from_utf8_lossy(&got);
+    GLOBALS.into_iter().filter(|name| got.contains(name)).map(str::to_owned).collect()
+}
+
+fn message(object: u32, opcode: u16, args: &[&[u8]]) -> Vec<u8> {
+    let args = args.concat();
+    let header = (args.len() as u32 + 8) << 16 | u32::from(opcode);
+    [&object.to_ne_bytes()[..], &header.to_ne_bytes(), &args].concat()
+}
+
+/// A policy is read again on SIGHUP and by `wlproxy reload`; a file with an error changes nothing.
+#[test]
+fn the_policy_is_read_again() {
+    const LAYERS: &str = "zwlr_layer_shell_v1";
+    for isolation in ["process", "none"] {
+        let mut rig = Rig::new(isolation);
+        let socket = rig.temp.path().join("compositor");
+        let compositor = UnixListener::bind(&socket).unwrap();
+        let base = format!(
+            "runtime_dir = {:?}\nisolation = {isolation:?}\n[compositor]\nsocket = {socket:?}\n\
+             [vm.work]\ndevice = \"socket\"\n",
+            rig.runtime_dir()
+        );
+        let write = |config: &Path, more: &str| fs::write(config, format!("{base}{more}")).unwrap();
+        write(&rig.config(), "");
+        let log = rig.temp.path().join("log");
+        rig.start_with_log(fs::File::create(&log).unwrap());
+        let work = rig.runtime_dir().join("work.sock");
+        assert_eq!(shown(&work, &compositor), ["wl_shm", "wl_shell"]);
+        let told = |output: &Output| {
+            let said = [&output.stdout[..], &output.stderr].concat();
+            (output.status.success(), String::from_utf8(said).unwrap())
+        };
+        let log_has = |what: &str| {
+            until(what, || fs::read_to_string(&log).unwrap().contains(what).then_some(()));
+        };
+
+        let (done, said) = told(&rig.run(&["reload"]));
+        assert!(done && said.contains("no policy has changed"), "{said}");
+        let more = format!(
+            "window = \"16 MiB\"\n[vm.work.globals]\nallow = [{LAYERS:?}]\ndeny = [\"wl_shell\"]\n"
+        );
+        write(&rig.config(), &more);
+        let (done, said) = told(&rig.run(&["reload"]));
+        assert!(done && said.contains("clients of work that connect from now on"), "{said}");
+        assert!(said.contains("not before wlproxy is started again: vm.work.window"), "{said}");
+        assert_eq!(shown(&work, &compositor), ["wl_shm", LAYERS]);
+
+        // An error: by the command, by a question of somebody's who hasn't read the file, by the signal.
+        write(&rig.config(), "[vm.work.globals]\ndeny = [\"wl_shll\"]\n");
+        let (done, said) = told(&rig.run(&["reload"]));
+        assert!(!done && said.contains("the policies stay as they were"), "{said}");
+        assert!(said.contains("vm.work.globals.deny: there is no interface"), "{said}");
+        let mut asker = UnixStream::connect(rig.runtime_dir().join("control.sock")).unwrap();
+        asker.set_read_timeout(Some(PATIENCE)).unwrap();
+        asker.write_all(b"{\"ask\":\"reload\"}\n").unwrap();
+        let mut answer = String::new();
+        asker.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("{\"error\":") && answer.contains("wl_shll"), "{answer}");
+        log_has("the configuration is not taken over");
+        fs::remove_file(rig.config()).unwrap();
+        signal(rig.pid(), Signal::SIGHUP);
+        log_has("No such file or directory");
+        assert_eq!(shown(&work, &compositor), ["wl_shm", LAYERS]);
+
+        // A worker that is started again has the policy of now.
+        write(&rig.config(), "[vm.work.globals]\ndeny = [\"wl_shm\"]\n");
+        signal(rig.pid(), Signal::SIGHUP);
+        log_has("the configuration was read again policies=[\"work\"]");
+        until("the policy", || (shown(&work, &compositor) == ["wl_shell"]).then_some(()));
+        if isolation == "process" {
+            let worker = rig.pids()[0];
+            signal(worker, Signal::SIGKILL);
+            until("another worker", || rig.vm("work").pid.filter(|&pid| pid != worker));
+            assert_eq!(shown(&work, &compositor), ["wl_shell"]);
+        }
+        signal(rig.pid(), Signal::SIGTERM);
+        assert!(rig.ended().success());
+    }
 }

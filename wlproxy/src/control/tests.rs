@@ -6,6 +6,7 @@ use crate::packet::MAX_PACKET;
 use proptest::prelude::*;
 use std::fs::File;
 use std::os::unix::net::UnixStream;
+use wlproxy_protocol::wayland::Offer;
 
 fn token() -> Token {
     Token::new(*b"0123456789abcdef")
@@ -66,6 +67,7 @@ fn requests_arrive() {
         Request::Open { ticket: 1, target: Target::Channel(u32::MAX) },
         Request::Connected(true),
         Request::TraceTaken,
+        Request::PolicyTaken,
         Request::Stats(snapshot),
     ] {
         worker.send(&sent, None).unwrap();
@@ -147,6 +149,10 @@ fn all_answers_that_may_be_outstanding_fit_into_the_socket() {
     }
     for _ in 0..MAX_TRACE_ORDERS {
         host.send(&Order::Trace { connection: u64::MAX }, Some(null.as_fd())).unwrap();
+    }
+    let everything = Policy { offer: Offer::everything() };
+    for _ in 0..MAX_POLICY_ORDERS {
+        host.send(&Order::Policy(everything.clone()), None).unwrap();
     }
     host.send(&Order::Shutdown, None).unwrap();
 }

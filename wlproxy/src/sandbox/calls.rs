@@ -172,7 +172,7 @@ pub(super) const WLPROXY: &[Call] = &[
     any(libc::SYS_unlinkat),
     any(libc::SYS_mkdirat),
     any(libc::SYS_umask),
-    // Its configuration, its program.
+    // Its configuration, also when that is read again; its program.
     any(libc::SYS_openat),
     any(libc::SYS_newfstatat),
     any(libc::SYS_statx),

@@ -113,3 +113,25 @@ fn who_is_not_there_to_read_costs_no_worker_a_trace() {
     slot.trace(3, &asker).unwrap_err();
     assert!(matches!(worker.receive().unwrap(), Received::WouldBlock));
 }
+
+#[test]
+fn a_worker_that_takes_no_policies_is_sent_no_more_of_them() {
+    let temp = tempfile::tempdir().unwrap();
+    let events = EventLoop::try_new().unwrap();
+    let (mut slot, worker) = played(vm(temp.path(), "work", Side::Client), &events);
+    assert!(!slot.handle_policy_taken(), "it wasn't sent one");
+    for sent in 0.. {
+        if !slot.has_room_for_policy() {
+            assert_eq!(sent, MAX_POLICY_ORDERS);
+            break;
+        }
+        slot.set_policy(Policy::nothing()).unwrap();
+        let order = worker.receive().unwrap();
+        assert!(matches!(order, Received::Message(Order::Policy(_), None)), "{order:?}");
+    }
+    assert_eq!(slot.vm.policy, Policy::nothing());
+    assert!(slot.handle_policy_taken() && slot.has_room_for_policy());
+    drop(worker);
+    assert!(slot.set_policy(Policy::default()).is_err());
+    assert_eq!(slot.vm.policy, Policy::default(), "the next worker starts with it");
+}
