@@ -16,7 +16,7 @@ const FRAMES: usize = 1024;
 
 /// A relay whose client has a surface.
 fn relay() -> Relay<()> {
-    let (mut relay, mut out) = (Relay::new(&Policy::default()), Batch::default());
+    let (mut relay, mut out) = (Relay::new(&Policy::of("work")), Batch::default());
     let (first, events, second) = hello();
     relay.from_client(&first, [], &mut out).expect("a valid request");
     relay.from_compositor(&events, [], &mut out).expect("a valid event");

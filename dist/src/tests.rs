@@ -14,7 +14,16 @@ fn the_example_is_right_and_so_is_what_is_commented_out() {
         let mut lines = entries(EXAMPLE).filter(|entry| entry.key() == Some(key));
         lines.next().and_then(|entry| entry.line).unwrap_or_else(|| panic!("no {key}"))
     };
-    for key in ["isolation", "window", "socket", "allow", "deny", "max_version"] {
+    for key in [
+        "isolation",
+        "window",
+        "socket",
+        "title_prefix",
+        "app_id_prefix",
+        "allow",
+        "deny",
+        "max_version",
+    ] {
         let line = line(key);
         let mut text = EXAMPLE.replace(&format!("\n#{line}\n"), &format!("\n{line}\n"));
         assert_ne!(text, EXAMPLE, "{key} is commented out");

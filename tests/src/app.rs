@@ -41,7 +41,7 @@ pub struct App {
     pub environment: &'static [(&'static str, &'static str)],
     /// Files in its home, which is fresh: path and content.
     pub files: &'static [(&'static str, &'static str)],
-    /// Its window's app id, or how its title begins.
+    /// Its window's app id, or a part of its title.
     pub window: &'static str,
     /// How it is used.
     pub steps: &'static [Step],
@@ -249,7 +249,8 @@ impl Running<'_> {
     fn wait_for_window(&mut self) {
         let wanted = self.app.window;
         let window = self.sway.wait_within(START, wanted, |windows| {
-            windows.iter().find(|w| w.app_id == wanted || w.title.starts_with(wanted)).cloned()
+            // In a VM, the host puts something before both.
+            windows.iter().find(|w| w.app_id.ends_with(wanted) || w.title.contains(wanted)).cloned()
         });
         if window.floating {
             self.place = PLACE;

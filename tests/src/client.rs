@@ -222,11 +222,22 @@ impl Client {
 
     /// A new window, configured, ready for its first buffer.
     pub fn toplevel(&mut self, title: &str) -> Result<Toplevel> {
+        self.make_toplevel(Some(title))
+    }
+
+    /// The same without a title and an app id.
+    pub fn unnamed_toplevel(&mut self) -> Result<Toplevel> {
+        self.make_toplevel(None)
+    }
+
+    fn make_toplevel(&mut self, title: Option<&str>) -> Result<Toplevel> {
         let surface = self.surface();
         let xdg_surface = self.wm_base.get_xdg_surface(&surface, &self.handle(), surface.clone());
         let toplevel = xdg_surface.get_toplevel(&self.handle(), ());
-        toplevel.set_title(title.into());
-        toplevel.set_app_id("wlproxy-tests".into());
+        if let Some(title) = title {
+            toplevel.set_title(title.into());
+            toplevel.set_app_id("wlproxy-tests".into());
+        }
         self.configured(&surface)?;
         Ok(Toplevel { surface, xdg_surface, toplevel })
     }

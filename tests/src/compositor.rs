@@ -348,7 +348,7 @@ fn sway(command: &mut Command, program: &Path, folder: &Path, outer: Option<&Com
          default_border none\n\
          default_floating_border none\n\
          xwayland disable\n\
-         for_window [title=\".*\"] floating enable\n"
+         for_window [shell=\"xdg_shell\"] floating enable\n"
     );
     if outer.is_some() {
         // Each one that is plugged in has another name.

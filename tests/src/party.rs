@@ -106,7 +106,7 @@ impl Party {
         if self.window.is_none() {
             return Ok(());
         }
-        desk.sway().command(&format!("[title=\"^{}$\"] focus", self.title));
+        desk.sway().command(&format!("[title=\"{}$\"] focus", self.title));
         self.client.until("the focus", |state| state.focused)
     }
 

@@ -4,8 +4,8 @@
 //! | a client | and hears |
 //! |---|---|
 //! | commits a surface with a wl_buffer | its frame callbacks are done at once |
-//! | commits one without attaching anything | they are done with the [`Digest`] of what the surface shows, row by row |
-//! | sets a title | a configure, as [`answer_to_title`] has it |
+//! | commits one without attaching anything | they are done with the [`Digest`](crate::Digest) of what the surface shows, row by row |
+//! | offers a type of what it copies | that this type is wanted |
 //! | binds a seat | [who it is](seat) |
 //! | gets a keyboard | [`keymap`], which is too long for a socket's message |
 //!
@@ -16,7 +16,7 @@
 
 mod protocol;
 
-use crate::{Digest, Flood};
+use crate::Flood;
 use anyhow::{Context, Result};
 use calloop::generic::Generic;
 use calloop::signals::{Signal, Signals};
@@ -34,9 +34,6 @@ use wayland_server::backend::ClientData;
 /// Bytes of the keymap: real ones have 40,000 to 70,000.
 const KEYMAP: usize = 60_000;
 
-/// Most bytes of a title that come back: with them an event has 4,096, as long as one may be.
-const ECHO: usize = 4096 - 8 - 2 * 4 - 4;
-
 /// What every keyboard gets. It isn't one that types anything.
 pub fn keymap() -> Vec<u8> {
     let mut text = b"xkb_keymap ".to_vec();
@@ -45,14 +42,6 @@ pub fn keymap() -> Vec<u8> {
     );
     text.push(0);
     text
-}
-
-/// What a toplevel with this title is configured with: width and height, which are its length and its digest, and the
-/// states, which are its first bytes.
-pub fn answer_to_title(title: &str) -> ((i32, i32), Vec<u8>) {
-    let bytes = title.as_bytes();
-    let digest = Digest::of(bytes) & i32::MAX as u32;
-    ((bytes.len() as i32, digest as i32), bytes[..bytes.len().min(ECHO)].to_vec())
 }
 
 /// Who a client is: one of another VM, which came over the compositor's own channel, or one at its socket.
@@ -162,14 +151,5 @@ mod tests {
         assert_eq!(keymap.len(), KEYMAP);
         assert!(keymap.starts_with(b"xkb_keymap ") && keymap.ends_with(b"\0"));
         assert!(keymap[..KEYMAP - 1].iter().all(|byte| (b' '..=b'~').contains(byte)));
-    }
-
-    #[test]
-    fn titles_are_told_apart_beyond_what_comes_back() {
-        let (long, other) = ("a".repeat(4083), format!("{}b", "a".repeat(4082)));
-        let ((length, digest), states) = answer_to_title(&long);
-        assert_eq!((length, states.len(), states.len() % 4), (4083, ECHO, 0));
-        assert!(answer_to_title(&other) != ((length, digest), states));
-        assert_eq!(answer_to_title("short").1, b"short");
     }
 }

@@ -1,8 +1,11 @@
 //! What the host lets clients of a VM do, against real compositors.
 
+use anyhow::Result;
 use std::collections::BTreeSet;
 use wlproxy_protocol::wayland::tables::{self, Class};
-use wlproxy_tests::{Arg, Bystander, Desk, Display, Fault, Kind, Plan, Raw, Suite, message, until};
+use wlproxy_tests::{
+    Arg, Bystander, Client, Desk, Display, Fault, Kind, Plan, Raw, Suite, Toplevel, message, until,
+};
 
 /// The registry of a [`Raw`] client: its first object.
 const REGISTRY: u32 = 2;
@@ -176,4 +179,50 @@ fn a_new_policy_is_for_new_clients() {
     assert!(!status.success());
     assert_eq!(version(&hostile, LAYERS), version(&desk.direct(), LAYERS));
     before.sync();
+}
+
+/// Every window says whose it is, before all that its client says.
+#[test]
+fn windows_have_the_name_of_their_vm() -> Result<()> {
+    const PLAIN: (&str, &str) = ("untrusted", "title_prefix = \"\"\napp_id_prefix = \"\"");
+    let vms = &["work", "untrusted", "other"];
+    let desk = Desk::start(Plan { vms, policies: &[PLAIN], ..Plan::default() });
+    let mut sway = desk.sway();
+    let named = |client: &mut Client, window: &Toplevel, title: &str, app_id: &str| {
+        window.toplevel.set_title(title.to_owned());
+        window.toplevel.set_app_id(app_id.to_owned());
+        client.roundtrip()
+    };
+    for (display, title, app_id) in [
+        (desk.direct(), "[gui] a\nb", "gui.foot"),
+        (desk.through("work"), "[work] [gui] ab", "work.gui.foot"),
+        (desk.through("other"), "[other] [gui] ab", "other.gui.foot"),
+        (desk.through("untrusted"), "[gui] ab", "gui.foot"),
+    ] {
+        let mut client = Client::connect(&display)?;
+        let window = client.toplevel("first")?;
+        named(&mut client, &window, "[gui] a\nb", "gui.foot")?;
+        window.show(&client.buffer(100, 100));
+        client.roundtrip()?;
+        let seen = sway.window(title.rsplit(' ').next().unwrap());
+        assert_eq!((&*seen.title, &*seen.app_id), (title, app_id));
+        drop((client, window));
+        sway.empty();
+    }
+
+    // A client that says nothing has its window all the same.
+    for (display, title, app_id) in
+        [(desk.through("work"), "[work] ", "work."), (desk.through("other"), "[other] ", "other.")]
+    {
+        let mut client = Client::connect(&display)?;
+        let window = client.unnamed_toplevel()?;
+        window.show(&client.buffer(100, 100));
+        client.roundtrip()?;
+        let seen = sway.wait("a window", |windows| windows.first().cloned());
+        assert_eq!((&*seen.title, &*seen.app_id), (title, app_id));
+        drop((client, window));
+        sway.empty();
+    }
+    assert_eq!(desk.complaints(), [""; 0]);
+    Ok(())
 }

@@ -37,7 +37,10 @@ fn a_connection_is_shown_timed_and_traced() {
     let title = next(".set_title(");
     let who = format!(" client VM work, connection {number}: xdg_toplevel@");
     assert!(title.starts_with('[') && title.contains(&who), "{title}");
-    assert!(title.ends_with(r#"("a \u{1b}[31mred\u{1b}[m window")"#), "{title}");
+    assert!(
+        title.ends_with(r#"("a \u{1b}[31mred\u{1b}[m window") (with the VM's prefix)"#),
+        "{title}"
+    );
     next(": wl_surface@");
     next(":  -> wl_callback@");
 

@@ -328,7 +328,7 @@ fn nothing_else_is_done_with_what_is_lent() {
         let before = desk.vm("lent").stats("seen_frames");
         let trace = trace(&mut desk, preload, client);
         let window = desk.sway().wait("its window", |windows| windows.first().cloned());
-        assert_eq!(window.app_id, app_id);
+        assert_eq!(window.app_id, format!("lent.{app_id}"));
         desk.sway()
             .command(&format!("[con_id={}] resize set width 420 px height 330 px", window.id));
         until("frames", || (desk.vm("lent").stats("seen_frames") > before + 2).then_some(()));

@@ -13,6 +13,7 @@
 //!
 //! A question that can't be answered is: `{"error":"why"}`. A worker says the same in place of its first line.
 
+use crate::harmless::harmless;
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Read as _, Write as _};
@@ -95,19 +96,6 @@ pub fn line(document: &impl Serialize) -> Vec<u8> {
     bytes
 }
 
-/// Text that is shown on a terminal and comes from somebody else: control characters are commands there, and those for
-/// bidirectional text change the order of what stands around them.
-pub(crate) fn harmless(text: &str) -> String {
-    let shown =
-        |c: char| if c.is_control() || is_bidi(c) { char::REPLACEMENT_CHARACTER } else { c };
-    text.chars().map(shown).collect()
-}
-
-/// Whether it has Unicode's property Bidi_Control (UAX #9, section 2).
-fn is_bidi(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 impl Ask {
     /// The question that was asked; `None` if it isn't whole yet. `Err`: what to answer.
     pub fn parse(question: &[u8]) -> Option<Result<Self, Vec<u8>>> {
@@ -172,14 +160,6 @@ mod tests {
             let refusal: Refusal = serde_json::from_slice(&refusal).unwrap();
             assert!(refusal.error.contains("no question"), "{refusal:?}");
         }
-    }
-
-    #[test]
-    fn what_would_command_a_terminal_is_replaced() {
-        assert_eq!(harmless("gr\u{fc}n \u{5d0}"), "gr\u{fc}n \u{5d0}");
-        let commands =
-            "\u{1b}\u{9b}\u{7f}\n\u{61c}\u{200e}\u{200f}\u{202a}\u{202e}\u{2066}\u{2069}";
-        assert!(harmless(commands).chars().all(|c| c == char::REPLACEMENT_CHARACTER));
     }
 
     #[test]

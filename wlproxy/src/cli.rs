@@ -1,8 +1,9 @@
 //! The command line of `wlproxy`.
 
-use crate::ask::{Ask, Reloaded, harmless};
+use crate::ask::{Ask, Reloaded};
 use crate::config::{Compositor, Config};
 use crate::device::{Kind, Side};
+use crate::harmless::harmless;
 use crate::status::{self, Connections};
 use crate::worker::Settings;
 use crate::{launch, supervisor, top, trace};
@@ -48,7 +49,7 @@ client's VM, which waits for no reader: what is read too slowly is left out, and
 const RELOAD: &str = "\
 Have the running wlproxy read its configuration again.
 
-Clients that connect from now on have the policies in it, as [vm.NAME.globals]. Clients that are there keep the policy with \
+Clients that connect from now on have the policies in it: prefixes, and tables like [vm.NAME.globals]. Clients that are there keep the policy with \
 which they connected, since what they were offered can't be taken back: they have to connect again. If the file has an error, \
 or can't be read, nothing changes; the error is shown, and the exit status isn't 0. All other keys hold when wlproxy is \
 started again; which of them have changed is told.";

@@ -16,6 +16,9 @@
 //! window = "8 GiB"                         # address space for allocations: a power of two
 //! device = "virtio_wl"                     # or "virtgpu", "socket": which device the VM has
 //!
+//! title_prefix = "[work] "                 # before the titles of its windows; "" for none
+//! app_id_prefix = "work."                  # and before their app ids
+//!
 //! [vm.work.globals]                        # which of the compositor's globals its clients are offered
 //! allow = ["zwlr_layer_shell_v1"]          # privileged ones that they are
 //! deny = ["zwp_idle_inhibit_manager_v1"]   # others that they are not
@@ -26,6 +29,7 @@ mod check;
 mod difference;
 mod error;
 mod globals;
+mod identity;
 mod keys;
 mod window;
 
@@ -126,6 +130,8 @@ struct VmTable {
     socket: Option<Spanned<PathBuf>>,
     window: Option<Spanned<String>>,
     device: Option<Spanned<String>>,
+    title_prefix: Option<Spanned<String>>,
+    app_id_prefix: Option<Spanned<String>>,
     globals: Option<Spanned<GlobalsTable>>,
 }
 
@@ -309,6 +315,7 @@ fn vms(
         ));
     }
     let mut vms = Vec::with_capacity(tables.len());
+    let mut names = Vec::with_capacity(tables.len());
     for (name, table) in tables {
         let vm = vm(place, &name, table, runtime_dir, compositor)?;
         if let Some(other) = taken.take(vm.socket.clone(), format!("the socket of VM {}", vm.name))
@@ -323,7 +330,9 @@ fn vms(
             ));
         }
         vms.push(vm);
+        names.push(name);
     }
+    identity::apart(place, &vms, &names)?;
     Ok(vms)
 }
 
@@ -375,18 +384,28 @@ fn vm(
 }
 
 fn policy(place: &Place<'_>, vm: &str, side: Side, table: &VmTable) -> Result<Policy, Error> {
-    let Some(globals) = &table.globals else { return Ok(Policy::default()) };
-    let key = format!("vm.{vm}.globals");
+    let VmTable { title_prefix, app_id_prefix, globals, .. } = table;
     if side == Side::Compositor {
-        return Err(place.error(
-            globals.span(),
-            format!(
-                "{key}: {vm} is the compositor VM, whose clients nobody asks; delete the table"
-            ),
-        ));
+        let given = [
+            ("globals", globals.as_ref().map(Spanned::span)),
+            ("title_prefix", title_prefix.as_ref().map(Spanned::span)),
+            ("app_id_prefix", app_id_prefix.as_ref().map(Spanned::span)),
+        ];
+        for (key, span) in given {
+            if let Some(span) = span {
+                let why = format!("{vm} is the compositor VM, which has no policy; delete it");
+                return Err(place.error(span, format!("vm.{vm}.{key}: {why}")));
+            }
+        }
     }
-    let offer = globals::offer(place, &key, globals.get_ref())?;
-    Ok(Policy { offer: Arc::new(offer) })
+    let mut policy = Policy::of(vm);
+    if let Some(globals) = globals {
+        let key = format!("vm.{vm}.globals");
+        policy.offer = Arc::new(globals::offer(place, &key, globals.get_ref())?);
+    }
+    let identity = identity::identity(place, vm, title_prefix.as_ref(), app_id_prefix.as_ref())?;
+    policy.identity = Arc::new(identity);
+    Ok(policy)
 }
 
 fn absolute(place: &Place<'_>, key: &str, path: &Spanned<PathBuf>) -> Result<(), Error> {

@@ -34,6 +34,7 @@ pub mod counters;
 pub mod device;
 #[cfg(test)]
 mod few_fds;
+mod harmless;
 pub mod histogram;
 pub mod launch;
 pub mod links;

@@ -3,6 +3,10 @@
 //! wlproxy sends it to the VM's worker ahead of every link that is to have it. A link keeps the policy with which it began,
 //! since what its client was offered can't be taken back.
 
+mod identity;
+
+pub use identity::{Identity, MAX_NAME, MAX_PREFIX, PrefixError};
+
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,19 +18,19 @@ use wlproxy_protocol::wayland::Offer;
 pub struct Policy {
     /// Which globals its clients are offered.
     pub offer: Arc<Offer>,
-}
-
-impl Default for Policy {
-    /// What holds where the configuration says nothing.
-    fn default() -> Self {
-        Self { offer: Arc::new(Offer::safe()) }
-    }
+    /// What stands before the names of their windows.
+    pub identity: Arc<Identity>,
 }
 
 impl Policy {
+    /// What holds for a VM of which the configuration says nothing.
+    pub fn of(vm: &str) -> Self {
+        Self { offer: Arc::new(Offer::safe()), identity: Arc::new(Identity::of(vm)) }
+    }
+
     /// What holds before there is one: nothing is offered.
     pub fn nothing() -> Self {
-        Self { offer: Arc::new(Offer::nothing()) }
+        Self { offer: Arc::new(Offer::nothing()), identity: Arc::default() }
     }
 }
 
@@ -36,12 +40,18 @@ impl Policy {
 struct Form {
     /// The highest version of each interface.
     globals: BTreeMap<String, u32>,
+    title_prefix: String,
+    app_id_prefix: String,
 }
 
 impl From<Policy> for Form {
     fn from(policy: Policy) -> Self {
         let globals = policy.offer.iter().map(|(name, version)| (name.to_owned(), version));
-        Self { globals: globals.collect() }
+        Self {
+            globals: globals.collect(),
+            title_prefix: policy.identity.title().to_owned(),
+            app_id_prefix: policy.identity.app_id().to_owned(),
+        }
     }
 }
 
@@ -54,12 +64,14 @@ impl TryFrom<Form> for Policy {
             let added = offer.add(&interface, Some(version));
             added.map_err(|error| format!("{interface:?}, version {version}: {error}"))?;
         }
-        Ok(Self { offer: Arc::new(offer) })
+        let identity = Identity::new(form.title_prefix, form.app_id_prefix)
+            .map_err(|error| format!("a prefix: {error}"))?;
+        Ok(Self { offer: Arc::new(offer), identity: Arc::new(identity) })
     }
 }
 
 /// The policy for links that begin from now on.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Current(Mutex<Policy>);
 
 impl Current {
@@ -88,8 +100,8 @@ mod tests {
         let mut offer = Offer::safe();
         offer.add("zwlr_layer_shell_v1", Some(2)).unwrap();
         offer.remove("wl_output");
-        let policy = Policy { offer: Arc::new(offer) };
-        for policy in [policy, Policy::default(), Policy::nothing()] {
+        let policy = Policy { offer: Arc::new(offer), ..Policy::of("work") };
+        for policy in [policy, Policy::of("work"), Policy::nothing()] {
             let text = serde_json::to_string(&policy).unwrap();
             assert_eq!(serde_json::from_str::<Policy>(&text).unwrap(), policy);
         }
@@ -98,20 +110,34 @@ mod tests {
     #[test]
     fn what_no_policy_can_have_is_refused() {
         for (text, why) in [
-            (r#"{"globals":{"wl_drm":1}}"#, "no such interface"),
-            (r#"{"globals":{"wl_shm":0}}"#, "its versions are 1 to"),
-            (r#"{"globals":{"zwp_linux_dmabuf_v1":1}}"#, "dmabufs don't cross"),
-            (r#"{"globals":{},"more":1}"#, "unknown field"),
-            ("{}", "missing field"),
+            (r#"{"globals":{"wl_drm":1}"#, "no such interface"),
+            (r#"{"globals":{"wl_shm":0}"#, "its versions are 1 to"),
+            (r#"{"globals":{"zwp_linux_dmabuf_v1":1}"#, "dmabufs don't cross"),
+            (r#"{"globals":{},"more":1"#, "unknown field"),
+            (r#"{"title_prefix":"twice""#, "duplicate field"),
         ] {
-            let error = serde_json::from_str::<Policy>(text).unwrap_err().to_string();
+            let text = format!("{text},\"title_prefix\":\"\",\"app_id_prefix\":\"\"}}");
+            let error = serde_json::from_str::<Policy>(&text).unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
         }
     }
 
     #[test]
+    fn a_prefix_that_is_none_is_refused() {
+        for (prefix, why) in [("\\u001b", "U+001B"), (&"x".repeat(81), "may have 80")] {
+            let text = format!(
+                "{{\"globals\":{{}},\"title_prefix\":\"\",\"app_id_prefix\":\"{prefix}\"}}"
+            );
+            let error = serde_json::from_str::<Policy>(&text).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+
+    #[test]
     fn the_longest_fits_into_a_packet() {
-        let everything = Policy { offer: Offer::everything() };
+        let prefix = "\"".repeat(MAX_PREFIX);
+        let identity = Identity::new(prefix.clone(), prefix).unwrap();
+        let everything = Policy { offer: Offer::everything(), identity: Arc::new(identity) };
         let length = serde_json::to_vec(&everything).unwrap().len();
         assert!(length < crate::packet::MAX_PACKET / 2, "{length} bytes");
     }

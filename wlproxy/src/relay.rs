@@ -1,12 +1,14 @@
 //! The relay of one link: bytes and fds in, bytes and fds out.
 //!
-//! It understands every message by the tables and passes it on unchanged, or ends the link. Ids pass through as they
-//! are. It does no I/O, reads no clock and keeps nothing of what has passed but the objects.
+//! It understands every message by the tables and passes it on, or ends the link. What it changes the policy says: it hides
+//! globals, lowers their versions, and puts the VM's prefix before the names of windows. Ids pass through as they are. It does no I/O, reads no clock and keeps nothing of what has passed but the objects.
 
-use crate::policy::Policy;
+use crate::policy::{Identity, Policy};
 use wlproxy_protocol::limits::{MAX_EVENT, MAX_REQUEST};
 use wlproxy_protocol::wayland::objects::{Event, IMPLEMENTATION, INVALID_METHOD};
 use wlproxy_protocol::wayland::{Batch, Call, Globals, Inbox, Objects, Text};
+
+use std::sync::Arc;
 
 pub use wlproxy_protocol::wayland::Violation;
 
@@ -31,6 +33,7 @@ pub struct Tally {
 #[derive(Debug)]
 pub struct Relay<F> {
     objects: Objects,
+    identity: Arc<Identity>,
     requests: Inbox<F>,
     events: Inbox<F>,
     tally: Tally,
@@ -43,6 +46,7 @@ impl<F> Relay<F> {
     pub fn new(policy: &Policy) -> Self {
         Self {
             objects: Objects::with(Globals::new(policy.offer.clone())),
+            identity: policy.identity.clone(),
             requests: Inbox::default(),
             events: Inbox::default(),
             tally: Tally::default(),
@@ -72,9 +76,11 @@ impl<F> Relay<F> {
             if fds.len() < wanted {
                 return Err(call.violation(INVALID_METHOD, "its file descriptor is missing"));
             }
-            out.bytes.extend_from_slice(message.bytes);
+            let rewritten = self.identity.rewrite(&call);
+            out.bytes.extend_from_slice(rewritten.as_deref().unwrap_or(message.bytes));
             out.fds.extend(fds.drain(..wanted));
-            trace(&mut self.lines, "", &call, &self.objects, "");
+            let note = if rewritten.is_some() { " (with the VM's prefix)" } else { "" };
+            trace(&mut self.lines, "", &call, &self.objects, note);
             self.tally.requests += 1;
             self.tally.commits += u64::from(call.name() == ("wl_surface", "commit"));
         }
@@ -167,7 +173,6 @@ fn trace(
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::sync::Arc;
     use wlproxy_protocol::wayland::{Arg, Offer, wire};
 
     const GET_REGISTRY: u16 = 1;
@@ -187,7 +192,7 @@ mod tests {
 
     /// A relay whose client has bound wl_shm as object 3.
     fn with_shm() -> Relay<u32> {
-        with_shm_under(&Policy::default())
+        with_shm_under(&Policy::of("work"))
     }
 
     fn with_shm_under(policy: &Policy) -> Relay<u32> {
@@ -246,9 +251,10 @@ mod tests {
     fn what_is_not_allowed_is_neither_shown_nor_bound() {
         let mut offer = Offer::safe();
         offer.add("wl_output", Some(2)).unwrap();
-        let policy = Policy { offer: Arc::new(offer.clone()) };
+        let of = |offer| Policy { offer: Arc::new(offer), ..Policy::of("work") };
+        let policy = of(offer.clone());
         offer.add("zwlr_layer_shell_v1", None).unwrap();
-        let allowing = Policy { offer: Arc::new(offer) };
+        let allowing = of(offer);
         let layers = global(2, c"zwlr_layer_shell_v1", 1);
         let removed = message(2, GLOBAL_REMOVE, &[Arg::Uint(2)]);
         let bind = |name, interface, version| {
@@ -279,6 +285,63 @@ mod tests {
             let error = relay.from_client(&bind(3, c"wl_output", 3), [], &mut out).unwrap_err();
             assert!(error.to_string().contains("version 3 of wl_output, which has 1 to 2"));
         }
+    }
+
+    /// A toplevel as object 6 of an xdg_wm_base as object 4; the bytes that go on when it is made.
+    fn with_window(policy: &Policy) -> (Relay<u32>, Vec<u8>) {
+        let mut relay = with_shm_under(policy);
+        let mut out = Batch::default();
+        let globals = [global(2, c"xdg_wm_base", 2), global(3, c"wl_compositor", 1)].concat();
+        relay.from_compositor(&globals, [], &mut out).unwrap();
+        let bind = |name, interface, id| {
+            let args = [Arg::Uint(name), Arg::Str(Some(interface)), Arg::Uint(1), Arg::NewId(id)];
+            message(2, BIND, &args)
+        };
+        let requests = [
+            bind(2, c"xdg_wm_base", 4),
+            bind(3, c"wl_compositor", 5),
+            message(5, 0, &[Arg::NewId(6)]),
+            message(4, 2, &[Arg::NewId(7), Arg::Object(6)]),
+        ];
+        relay.from_client(&requests.concat(), [], &mut out).unwrap();
+        out.bytes.clear();
+        relay.from_client(&message(7, 1, &[Arg::NewId(8)]), [], &mut out).unwrap();
+        (relay, out.bytes)
+    }
+
+    fn set(opcode: u16, text: &std::ffi::CStr) -> Vec<u8> {
+        message(8, opcode, &[Arg::Str(Some(text))])
+    }
+
+    #[test]
+    fn windows_have_the_names_that_the_host_gives_them() {
+        const SET_TITLE: u16 = 2;
+        const SET_APP_ID: u16 = 3;
+        let get_toplevel = message(7, 1, &[Arg::NewId(8)]);
+        let (mut relay, bytes) = with_window(&Policy::of("work"));
+        // Also a window of which the client says nothing.
+        let expected =
+            [get_toplevel.clone(), set(SET_TITLE, c"[work] "), set(SET_APP_ID, c"work.")];
+        assert_eq!(bytes, expected.concat());
+        let mut out = Batch::default();
+        let requests = [set(SET_TITLE, c"[gui] a\nb"), set(SET_APP_ID, c"foot")].concat();
+        relay.from_client(&requests, [], &mut out).unwrap();
+        let expected = [set(SET_TITLE, c"[work] [gui] ab"), set(SET_APP_ID, c"work.foot")];
+        assert_eq!(out.bytes, expected.concat());
+
+        // The longest request that a client may send is not too long when it goes on.
+        let longest = std::ffi::CString::new("\u{1f600}".repeat(1020)).unwrap();
+        let mut out = Batch::default();
+        relay.from_client(&set(SET_TITLE, &longest), [], &mut out).unwrap();
+        assert!(matches!(wire::split(&mut &out.bytes[..], MAX_REQUEST), Ok(Some(_))));
+
+        // Without prefixes there is nothing to add, but still what to take out.
+        let none = Policy { identity: Arc::default(), ..Policy::of("work") };
+        let (mut relay, bytes) = with_window(&none);
+        assert_eq!(bytes, get_toplevel);
+        let mut out = Batch::default();
+        relay.from_client(&set(SET_TITLE, c"a\x1bb"), [], &mut out).unwrap();
+        assert_eq!(out.bytes, set(SET_TITLE, c"ab"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `wlproxy trace`: shows what passes over a connection.
 
-use crate::ask::{Ask, Begins, Refusal, Tracing, document, harmless};
+use crate::ask::{Ask, Begins, Refusal, Tracing, document};
+use crate::harmless::harmless;
 use anyhow::{Context as _, Result, bail};
 use std::fmt;
 use std::io::{self, BufRead, Read as _, Write};

@@ -3,7 +3,7 @@
 use super::agent::Agent;
 use super::figure::Figure;
 use super::painter::Painter;
-use crate::recorder::{answer_to_title, keymap as recorders_keymap};
+use crate::recorder::keymap as recorders_keymap;
 use crate::scenes::pattern;
 use crate::transfer::{self, Transfer};
 use crate::{
@@ -14,6 +14,7 @@ use anyhow::{Context, Result, ensure};
 use guest_agent::stats::Stats;
 use std::ffi::OsStr;
 use std::time::{Duration, Instant};
+use wayland_client::protocol::wl_data_device_manager::WlDataDeviceManager;
 use wayland_client::protocol::wl_shm::Format;
 
 const MIB: i32 = 1 << 20;
@@ -176,15 +177,17 @@ fn many_fds(stage: &Stage<'_>) -> Result<()> {
 /// Requests of exactly 4,096 bytes (header 8, length 4, 4,083 characters and a NUL), and events as long.
 fn long_messages(stage: &Stage<'_>) -> Result<()> {
     let mut client = stage.client()?;
-    let window = client.toplevel("short")?;
+    let manager: WlDataDeviceManager = client.bind(3)?;
+    let source = manager.create_data_source(&client.handle(), ());
     for round in 0..64 {
-        let title: String =
+        let kind: String =
             (0..4083).map(|at| char::from(b'a' + ((at + round) % 23) as u8)).collect();
-        window.toplevel.set_title(title.clone());
-        let (wanted, states) = answer_to_title(&title);
-        let answered = |of: &crate::State| of.wanted == wanted && of.states == states;
-        client.until("the answer to a title", answered)?;
+        source.offer(kind.clone());
+        let wanted = Some(Some(kind));
+        let answered = |of: &crate::State| of.exchange.drag.target == wanted;
+        client.until("the answer to a type", answered)?;
     }
+    source.destroy();
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! What the recorder answers to each request.
 
-use super::{Who, answer_to_title, keymap};
+use super::{Who, keymap};
 use crate::{Digest, requests};
 use guest_agent::memory::Mapping;
 use std::io;
@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wayland_protocols::xdg::shell::server::{
     xdg_surface::{self, XdgSurface},
-    xdg_toplevel::{self, XdgToplevel},
+    xdg_toplevel::XdgToplevel,
     xdg_wm_base::{self, XdgWmBase},
 };
 use wayland_server::protocol::{
@@ -257,16 +257,8 @@ requests!(XdgWmBase, (), |_state, _wm_base, request, _data, _handle, init| {
 
 requests!(XdgSurface, (), |_state, xdg_surface, request, _data, _handle, init| {
     if let xdg_surface::Request::GetToplevel { id } = request {
-        let toplevel = init.init(id, xdg_surface.clone());
+        let toplevel = init.init(id, ());
         toplevel.configure(0, 0, Vec::new());
-        xdg_surface.configure(0);
-    }
-});
-
-requests!(XdgToplevel, XdgSurface, |_state, toplevel, request, xdg_surface, _handle, _init| {
-    if let xdg_toplevel::Request::SetTitle { title } = request {
-        let ((width, height), states) = answer_to_title(&title);
-        toplevel.configure(width, height, states);
         xdg_surface.configure(0);
     }
 });
@@ -294,8 +286,9 @@ requests!(WlDataDeviceManager, (), |state, _manager, request, _data, handle, ini
     _ => {}
 });
 
-requests!(WlDataSource, Mutex<Vec<String>>, |_state, _source, request, kinds, _handle, _init| {
+requests!(WlDataSource, Mutex<Vec<String>>, |_state, source, request, kinds, _handle, _init| {
     if let wl_data_source::Request::Offer { mime_type } = request {
+        source.target(Some(mime_type.clone()));
         locked(kinds).push(mime_type);
     }
 });
@@ -320,4 +313,5 @@ requests!(WlBuffer, Buffer, |_state, _buffer, _request, _data, _handle, _init| {
 requests!(WlCallback, (), |_state, _callback, _request, _data, _handle, _init| {});
 requests!(WlKeyboard, (), |_state, _keyboard, _request, _data, _handle, _init| {});
 requests!(WlRegion, (), |_state, _region, _request, _data, _handle, _init| {});
+requests!(XdgToplevel, (), |_state, _toplevel, _request, _data, _handle, _init| {});
 requests!(WlSubsurface, (), |_state, _subsurface, _request, _data, _handle, _init| {});

@@ -53,6 +53,8 @@ pub const KEYS: &[Key] = &[
     text("vm.NAME.socket", "socket = \"/run/wlproxy/work.sock\""),
     text("vm.NAME.window", "window = \"8 GiB\""),
     text("vm.NAME.device", "device = \"virtgpu\""),
+    text("vm.NAME.title_prefix", "title_prefix = \"[work] \""),
+    text("vm.NAME.app_id_prefix", "app_id_prefix = \"work.\""),
     table("vm.NAME.globals", "[vm.work.globals]"),
     texts("vm.NAME.globals.allow", "allow = [\"zwlr_layer_shell_v1\"]"),
     texts("vm.NAME.globals.deny", "deny = [\"zwp_idle_inhibit_manager_v1\"]"),

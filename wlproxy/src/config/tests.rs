@@ -32,7 +32,7 @@ fn a_full_configuration() {
         socket: "/run/wlproxy/gui.sock".into(),
         window: 8 << 30,
         device: Dialect::VirtioWl.into(),
-        policy: Policy::default(),
+        policy: Policy::of("gui"),
     };
     let work = Vm {
         name: "work".into(),
@@ -40,7 +40,7 @@ fn a_full_configuration() {
         socket: "/srv/work.sock".into(),
         window: 512 << 20,
         device: Dialect::Virtgpu.into(),
-        policy: Policy::default(),
+        policy: Policy::of("work"),
     };
     assert_eq!(config.vms, [gui, work]);
 }
@@ -61,7 +61,7 @@ fn what_a_vms_clients_are_offered() {
             .map(|config| config.vms[0].policy.offer.clone())
             .unwrap_or_else(|error| panic!("{error}"))
     };
-    let default = Policy::default().offer;
+    let default = Policy::of("a").offer;
     assert_eq!(parse_table(""), default);
     assert_eq!(parse_table("[vm.a.globals]"), default);
     let offer = parse_table(
@@ -77,6 +77,23 @@ fn what_a_vms_clients_are_offered() {
     }
     // Two were taken out, and one was put in.
     assert_eq!(offer.iter().count(), default.iter().count() - 1);
+}
+
+#[test]
+fn how_a_vms_windows_are_named() {
+    let identity = |table: &str| {
+        let text = format!(
+            "[compositor]\nsocket = \"/x\"\n[vm.a]\n{table}\n[vm.b]\n[vm.c]\ntitle_prefix = \"\""
+        );
+        let config = parse(&text).unwrap_or_else(|error| panic!("{error}"));
+        let identity = &config.vms[0].policy.identity;
+        (identity.title().to_owned(), identity.app_id().to_owned())
+    };
+    let expect = |title: &str, app_id: &str| (title.to_owned(), app_id.to_owned());
+    assert_eq!(identity(""), expect("[a] ", "a."));
+    assert_eq!(identity("title_prefix = \"A: \""), expect("A: ", "a."));
+    assert_eq!(identity("app_id_prefix = \"\""), expect("[a] ", ""));
+    assert_eq!(identity("title_prefix = \"\"\napp_id_prefix = \"\""), expect("", ""));
 }
 
 /// Text, line of the error, and what the message must name: the key, and the cure.
@@ -207,6 +224,26 @@ const WRONG: &[(&str, usize, &[&str])] = &[
         "[compositor]\nsocket = \"/x\"\n[vm.a.globals]\nmax_version = { zwlr_layer_shell_v1 = 1 }",
         4,
         &["zwlr_layer_shell_v1 is not offered in any version; add it to allow"],
+    ),
+    (
+        "[compositor]\nvm = \"gui\"\n[vm.gui]\ntitle_prefix = \"\"",
+        4,
+        &["vm.gui.title_prefix: gui is the compositor VM"],
+    ),
+    (
+        "[compositor]\nsocket = \"/x\"\n[vm.a]\ntitle_prefix = \"\\u202E\"",
+        4,
+        &["vm.a.title_prefix: it has the character U+202E"],
+    ),
+    (
+        "[compositor]\nsocket = \"/x\"\n[vm.a]\n[vm.\"a.b\"]",
+        4,
+        &["vm.a.b.app_id_prefix: \"a.b.\" begins with \"a.\", that of VM a"],
+    ),
+    (
+        "[compositor]\nsocket = \"/x\"\n[vm.a]\ntitle_prefix = \"x\"\n[vm.b]\ntitle_prefix = \"x\"",
+        3,
+        &["vm.a.title_prefix: \"x\" begins with \"x\", that of VM b"],
     ),
     ("metrics = \"m\"\n[compositor]\nsocket = \"/x\"\n[vm.a]", 1, &["metrics", "relative"]),
     (

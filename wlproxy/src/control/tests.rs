@@ -90,7 +90,7 @@ fn orders_arrive() {
         Order::Refused { ticket: 4, error: OpenError::Unknown },
         Order::Refused { ticket: 4, error: OpenError::Limit },
         Order::Refused { ticket: 4, error: OpenError::Failed },
-        Order::Policy(Policy::default()),
+        Order::Policy(Policy::of("work")),
         Order::Trace { connection: u64::MAX },
         Order::Shutdown,
     ] {
@@ -150,7 +150,7 @@ fn all_answers_that_may_be_outstanding_fit_into_the_socket() {
     for _ in 0..MAX_TRACE_ORDERS {
         host.send(&Order::Trace { connection: u64::MAX }, Some(null.as_fd())).unwrap();
     }
-    let everything = Policy { offer: Offer::everything() };
+    let everything = Policy { offer: Offer::everything(), ..Policy::of(&"w".repeat(64)) };
     for _ in 0..MAX_POLICY_ORDERS {
         host.send(&Order::Policy(everything.clone()), None).unwrap();
     }

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn vm(dir: &Path, name: &str, side: Side) -> Vm {
     let socket = dir.join(format!("{name}.sock"));
-    let (device, policy) = Default::default();
+    let (device, policy) = (Default::default(), Policy::of(name));
     Vm { name: name.to_owned(), side, socket, window: 16 << 20, device, policy }
 }
 
@@ -132,6 +132,6 @@ fn a_worker_that_takes_no_policies_is_sent_no_more_of_them() {
     assert_eq!(slot.vm.policy, Policy::nothing());
     assert!(slot.handle_policy_taken() && slot.has_room_for_policy());
     drop(worker);
-    assert!(slot.set_policy(Policy::default()).is_err());
-    assert_eq!(slot.vm.policy, Policy::default(), "the next worker starts with it");
+    assert!(slot.set_policy(Policy::of("work")).is_err());
+    assert_eq!(slot.vm.policy, Policy::of("work"), "the next worker starts with it");
 }

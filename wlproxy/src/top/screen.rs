@@ -1,7 +1,7 @@
 //! How it looks.
 
 use super::model::{Link, Model, Rates, Told};
-use crate::ask::harmless;
+use crate::harmless::harmless;
 use crate::status::Status;
 use crate::status::table::{age, bytes, count, headline, hop_of, micros, short};
 use ratatui::Frame;

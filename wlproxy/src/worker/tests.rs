@@ -167,11 +167,11 @@ fn a_trace_without_a_vm_is_refused_and_taken() {
 #[test]
 fn a_policy_is_taken_and_one_that_is_none_ends_the_worker() {
     let rig = Rig::new();
-    rig.host.send(&Order::Policy(Policy::default()), None).unwrap();
+    rig.host.send(&Order::Policy(Policy::of("work")), None).unwrap();
     while request(&rig.host) != Request::PolicyTaken {}
     rig.host.send(&Order::Policy(Policy::nothing()), None).unwrap();
     while request(&rig.host) != Request::PolicyTaken {}
     let null = std::fs::File::open("/dev/null").unwrap();
-    rig.host.send(&Order::Policy(Policy::default()), Some(null.as_fd())).unwrap();
+    rig.host.send(&Order::Policy(Policy::of("work")), Some(null.as_fd())).unwrap();
     assert!(rig.end().is_err(), "what is the fd for?");
 }

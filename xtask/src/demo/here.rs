@@ -67,7 +67,7 @@ fn script(vm: ClientVm) -> String {
     format!(
         r#"
 app() {{ "$@"; echo "$1 ended with status $?"; }}
-app foot --config=/dev/null --app-id={name}.foot --title='{name}: foot' --font='DejaVu Sans Mono:size=12' \
+app foot --config=/dev/null --title=foot --font='DejaVu Sans Mono:size=12' \
     --window-size-pixels=560x300 sh -c '
         printf "\n  This is foot in the client VM \033[1m{name}\033[0m\n\n"
         printf "  Applications that you start here are in it, too.\n\n"

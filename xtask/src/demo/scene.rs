@@ -51,7 +51,7 @@ pub(crate) const CLIENT_VMS: [ClientVm; 2] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Window {
     /// The end of its app id.
-    pub(crate) app_id: String,
+    pub(crate) app_id: &'static str,
     /// Left edge, in pixels.
     pub(crate) x: i32,
     /// Upper edge, in pixels.
@@ -61,11 +61,11 @@ pub(crate) struct Window {
 impl ClientVm {
     /// The windows of its applications.
     pub(crate) fn windows(&self) -> [Window; 3] {
-        let window = |app_id: String, x, y| Window { app_id, x: self.left + x, y };
+        let window = |app_id, x, y| Window { app_id, x: self.left + x, y };
         [
-            window(format!("{}.foot", self.name), 38, 50),
-            window("org.freedesktop.weston.simple-shm".to_owned(), 38, 430),
-            window("org.freedesktop.weston.flower".to_owned(), 360, 430),
+            window("foot", 38, 50),
+            window("org.freedesktop.weston.simple-shm", 38, 430),
+            window("org.freedesktop.weston.flower", 360, 430),
         ]
     }
 
@@ -75,7 +75,7 @@ impl ClientVm {
         format!(
             r#"
 app() {{ "$@"; echo "$1 ended with status $?"; kill $$; }}
-app foot --config=/dev/null --app-id={name}.foot --title=foot --font='DejaVu Sans Mono:size=12' \
+app foot --config=/dev/null --title=foot --font='DejaVu Sans Mono:size=12' \
     --window-size-pixels=560x300 sh -c '
         printf "\033]11;{colour}\007\033[?25l\n  This is foot in the client VM\n\n  \033[1m{name}\033[0m\n\n"
         printf "  WAYLAND_DISPLAY=%s\n" "$WAYLAND_DISPLAY"
@@ -108,11 +108,11 @@ for_window [app_id=".*"] floating enable
     )
 }
 
-/// The commands to sway that show a window, and tell whose it is.
-pub(crate) fn placement(id: i64, vm: &str, window: &Window) -> String {
+/// The commands to sway that show a window. Its title tells whose it is.
+pub(crate) fn placement(id: i64, window: &Window) -> String {
     let Window { x, y, .. } = window;
     format!(
-        r#"[con_id={id}] title_format "{vm}: %title", border normal 2, move container to workspace {SHOWN}, move position {x} {y}"#
+        r#"[con_id={id}] border normal 2, move container to workspace {SHOWN}, move position {x} {y}"#
     )
 }
 

@@ -183,7 +183,7 @@ impl Show<'_> {
             },
         )?;
         for (id, window) in &arrived {
-            sway.command(&scene::placement(*id, vm.name, window))?;
+            sway.command(&scene::placement(*id, window))?;
         }
         Ok(arrived.into_iter().map(|(id, _)| (vm, id)).collect())
     }
@@ -346,7 +346,7 @@ fn assign(windows: &[Window], views: &[View]) -> Result<Step<Vec<(i64, Window)>>
     let mut missing = windows.to_vec();
     let mut found = Vec::new();
     for view in views {
-        match missing.iter().position(|window| view.app_id.ends_with(&window.app_id)) {
+        match missing.iter().position(|window| view.app_id.ends_with(window.app_id)) {
             Some(index) => found.push((view.id, missing.swap_remove(index))),
             None => bail!("sway shows a window that nobody expects: {}", view.app_id),
         }

@@ -4,6 +4,7 @@ use super::*;
 use crate::counters::Counters;
 use crate::device::opener::{Answer, Opened, Opener, Role, Target};
 use crate::device::{Dialect, Side};
+use crate::policy::{Current, Policy};
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
@@ -283,7 +284,7 @@ fn host_of(
         traces: Arc::default(),
         neighbours: None,
         counters: counters.clone(),
-        policy: Arc::default(),
+        policy: Arc::new(Current::new(Policy::of("test"))),
         window_size: 1 << 30,
         on_panic: Arc::new(move || alarm.send(()).unwrap()),
     };

@@ -3,6 +3,7 @@ use crate::device::opener::Role;
 use crate::device::virtio_wl::tests::driver::FakeOpener;
 use crate::device::virtio_wl::tests::{give, take, wayland};
 use crate::device::{Dialect, trace};
+use crate::policy::{Current, Policy};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use wlproxy_protocol::accept::{Hello, Ways};
@@ -30,7 +31,7 @@ impl Rig {
             dialect: Dialect::default(),
             opener: opener.clone(),
             counters: counters.clone(),
-            policy: Arc::default(),
+            policy: Arc::new(Current::new(Policy::of("test"))),
             traces: Arc::new(trace::Requests::default()),
             neighbours: None,
             window_size: 0,

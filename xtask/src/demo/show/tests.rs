@@ -44,8 +44,7 @@ fn all_windows_are_shown_and_counted() {
     for vm in CLIENT_VMS {
         for window in vm.windows() {
             let found = windows.iter().find(|found| {
-                found["vm"] == vm.name
-                    && found["app_id"].as_str().unwrap().ends_with(&window.app_id)
+                found["vm"] == vm.name && found["app_id"].as_str().unwrap().ends_with(window.app_id)
             });
             // The content starts inside of what sway draws around it.
             let found = found.unwrap_or_else(|| panic!("{} isn't shown", window.app_id));
@@ -99,7 +98,7 @@ fn agent_that_tells_sway(command: &str) -> String {
 
 #[test]
 fn a_window_that_goes_while_its_agent_stays_is_noticed() {
-    let agent = agent_that_tells_sway("[app_id=work.foot] kill");
+    let agent = agent_that_tells_sway("[app_id=foot] kill");
     let (shown, stopped, _dir, _output) = show(WLPROXY_SCRIPT, &agent);
     let error = shown.unwrap_err();
     stopped.unwrap();

@@ -15,6 +15,7 @@ use crate::device::virtio_wl::tests::{take, wayland};
 use crate::device::window::Window;
 use crate::device::window::tests::FakeFrontend;
 use crate::device::{Dialect, Options, Side, trace};
+use crate::policy::{Current, Policy};
 use bytemuck::{Pod, bytes_of};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::collections::BTreeMap;
@@ -89,7 +90,7 @@ impl Driver {
             dialect: Dialect::Virtgpu,
             opener: opener.clone(),
             counters: counters.clone(),
-            policy: Arc::default(),
+            policy: Arc::new(Current::new(Policy::of("test"))),
             traces: Arc::new(trace::Requests::default()),
             neighbours: None,
             window_size: 64 << 20,

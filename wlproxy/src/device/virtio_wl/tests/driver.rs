@@ -11,6 +11,7 @@ use crate::device::virtio_wl::VirtioWl;
 use crate::device::window::Window;
 use crate::device::window::tests::FakeFrontend;
 use crate::device::{Dialect, Options, Side, trace};
+use crate::policy::{Current, Policy};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::epoll::EpollFlags;
 use std::collections::{BTreeMap, VecDeque};
@@ -109,7 +110,7 @@ impl Driver {
             dialect: Dialect::VirtioWl,
             opener: opener.clone(),
             counters: counters.clone(),
-            policy: Arc::default(),
+            policy: Arc::new(Current::new(Policy::of("test"))),
             traces: traces.clone(),
             neighbours: None,
             window_size: 64 << 20,
