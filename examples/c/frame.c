@@ -4,12 +4,16 @@
 
 #include <stddef.h>
 
+/* Windows that would be farther down lie upon each other: no picture is so large. */
+enum { LOWEST = 1 << 20 };
+
 /* Between two contents there are the borders of both, and one title bar if they stand above each other. */
 enum { GAP = FRAME_BORDER + FRAME_TITLE + FRAME_BORDER };
 
 void layout_place(struct layout *layout, int width, int height, int *x, int *y) {
     if (layout->x > 0 && layout->x + GAP + width + FRAME_BORDER > layout->width) {
-        layout->y += GAP + layout->row;
+        if (layout->y < LOWEST)
+            layout->y += GAP + layout->row;
         layout->x = layout->row = 0;
     }
     *x = layout->x + GAP;

@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* No picture is larger, so nothing that a client draws is farther away: see examples/c/options.c. */
+enum { FARTHEST = 32767 };
+
 static void destroy_resource(struct wl_client *client, struct wl_resource *resource) {
     (void)client;
     wl_resource_destroy(resource);
@@ -207,6 +210,7 @@ static void window_get_toplevel(struct wl_client *client, struct wl_resource *re
 static void window_get_popup(struct wl_client *client, struct wl_resource *resource, uint32_t id,
                              struct wl_resource *parent, struct wl_resource *positioner) {
     (void)parent, (void)positioner;
+    struct window *window = wl_resource_get_user_data(resource);
     struct wl_resource *popup =
         wl_resource_create(client, &xdg_popup_interface, wl_resource_get_version(resource), id);
     if (popup == NULL) {
@@ -215,6 +219,14 @@ static void window_get_popup(struct wl_client *client, struct wl_resource *resou
     }
     wl_resource_set_implementation(popup, &popup_requests, NULL, NULL);
     xdg_popup_send_popup_done(popup);
+    /* It may wait for that all the same. */
+    xdg_popup_send_configure(popup, 0, 0, 1, 1);
+    xdg_surface_send_configure(resource, wl_display_next_serial(window->desktop->display));
+    window->configured = true;
+}
+
+static int32_t bound(int32_t value) {
+    return value < -FARTHEST ? -FARTHEST : value > FARTHEST ? FARTHEST : value;
 }
 
 static void window_set_geometry(struct wl_client *client, struct wl_resource *resource, int32_t x, int32_t y,
@@ -225,10 +237,10 @@ static void window_set_geometry(struct wl_client *client, struct wl_resource *re
         wl_resource_post_error(resource, XDG_SURFACE_ERROR_INVALID_SIZE, "%d x %d is no size", width, height);
         return;
     }
-    window->next.x = x;
-    window->next.y = y;
-    window->next.width = width;
-    window->next.height = height;
+    window->next.x = bound(x);
+    window->next.y = bound(y);
+    window->next.width = bound(width);
+    window->next.height = bound(height);
 }
 
 static void window_ack_configure(struct wl_client *client, struct wl_resource *resource, uint32_t serial) {

@@ -8,7 +8,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use wlproxy_tests::{Arg, Desk, Example, Kind, Part, Plan, Process, Raw, message, shim, until};
+use wlproxy_tests::{
+    Arg, Client, Desk, Example, Kind, Part, Plan, Process, Raw, message, shim, until,
+};
 
 /// See `xtask/src/shim.rs`.
 const SONAME: &str = "libwlproxy_shim.so.0";
@@ -246,6 +248,18 @@ fn exercise(program: Command) {
             desk.adopt(name, local, false);
         }
         until_shown(&example, 2, 2);
+        // As large, and as far away, as can be said.
+        let mut absurd = Client::connect(&work).expect("it is served");
+        let window = absurd.toplevel("absurd").expect("it is served");
+        window.show(&absurd.buffer(100, 100));
+        let (most, least) = (i32::MAX, i32::MIN);
+        for (x, y, width, height) in [(most, most, most, most), (least, least, most, most)] {
+            window.xdg_surface.set_window_geometry(x, y, width, height);
+            window.surface.commit();
+            absurd.roundtrip().expect("it is served");
+            until_shown(&example, 3, 2);
+        }
+        drop((window, absurd));
         let mut half = Raw::connect(&work);
         half.sync();
         half.send(&message(1, 0, &[Arg::Uint(9)])[..7], []);
