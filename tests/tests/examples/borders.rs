@@ -38,7 +38,7 @@ pub(crate) fn nothing_is_drawn_on_a_border(example: Example) {
         client.roundtrip()?;
         let picture = desk.picture();
         let shown = picture.of(Some("work"));
-        assert_eq!((shown.width, shown.height, &*shown.title), (180, 80, "plain"));
+        assert_eq!((shown.width, shown.height, &*shown.title), (180, 80, "[work] plain"));
         picture.assert_framed(shown);
         let content = picture.content(shown);
         let seen = [(0, 0), (139, 79), (140, 0), (179, 79)].map(|(x, y)| content.pixel(x, y));
@@ -83,8 +83,9 @@ pub(crate) fn a_window_goes_and_comes_again(example: Example) {
             let windows = desk.picture().windows;
             windows.into_iter().map(|shown| (shown.title, shown.x)).collect::<Vec<_>>()
         };
-        let expected =
-            |titles: [&str; 2]| [(titles[0].to_owned(), 40), (titles[1].to_owned(), 280)];
+        let expected = |titles: [&str; 2]| {
+            [(format!("[work] {}", titles[0]), 40), (format!("[work] {}", titles[1]), 280)]
+        };
         assert_eq!(titles(&desk), expected(["first", "second"]));
         first.surface.attach(None, 0, 0);
         first.surface.commit();

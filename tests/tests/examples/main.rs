@@ -42,6 +42,19 @@ on!(smithay, Example::Smithay;
     life::a_vm_that_stands_still_holds_up_nobody,
 );
 
+on!(libwayland, Example::Libwayland;
+    looks::windows_look_as_those_of_local_clients,
+    looks::each_vm_has_a_colour_and_a_name,
+    looks::what_moves_arrives_whole,
+    borders::a_window_goes_and_comes_again,
+    borders::absurd_places_harm_nobody,
+    exchange::what_is_copied_is_pasted_each_way,
+    life::a_thousand_clients_leave_nothing,
+    life::the_host_is_found_again,
+    life::a_client_that_dies_in_a_message_leaves_nothing,
+    life::a_vm_that_stands_still_holds_up_nobody,
+);
+
 const VMS: &[&str] = &["work", "untrusted"];
 
 /// An example and two client VMs, to which what comes once has come: the keymap. smithay has another one for old clients,

@@ -1,0 +1,44 @@
+//! What a VM's clients may have at once: the table [vm.NAME.quota].
+
+use super::Error;
+use super::error::Place;
+use crate::quota::Quota;
+use serde::Deserialize;
+use toml::Spanned;
+use wlproxy_protocol::wayland::objects::MAX_OBJECTS;
+
+/// The table as it is in the file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct QuotaTable {
+    objects: Option<Spanned<i64>>,
+    surfaces: Option<Spanned<i64>>,
+    windows: Option<Spanned<i64>>,
+    buffers: Option<Spanned<i64>>,
+    buffer_side: Option<Spanned<i64>>,
+    rectangles: Option<Spanned<i64>>,
+}
+
+/// The default with what `table` says. `key` is the table's name.
+pub(super) fn quota(place: &Place<'_>, key: &str, table: &QuotaTable) -> Result<Quota, Error> {
+    let number = |name: &str, given: &Option<Spanned<i64>>, default: u32, most: u32| {
+        let Some(given) = given else { return Ok(default) };
+        let number = u32::try_from(*given.get_ref()).ok();
+        number.filter(|number| (1..=most).contains(number)).ok_or_else(|| {
+            let why = format!("{key}.{name}: {} is not between 1 and {most}", given.get_ref());
+            place.error(given.span(), why)
+        })
+    };
+    let default = Quota::default();
+    let objects = MAX_OBJECTS as u32;
+    // Nothing that isn't an object is counted beyond what a wl_buffer's sides can be.
+    let sides = i32::MAX as u32;
+    Ok(Quota {
+        objects: number("objects", &table.objects, default.objects, objects)?,
+        surfaces: number("surfaces", &table.surfaces, default.surfaces, objects)?,
+        windows: number("windows", &table.windows, default.windows, objects)?,
+        buffers: number("buffers", &table.buffers, default.buffers, objects)?,
+        buffer_side: number("buffer_side", &table.buffer_side, default.buffer_side, sides)?,
+        rectangles: number("rectangles", &table.rectangles, default.rectangles, sides)?,
+    })
+}

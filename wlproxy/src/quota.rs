@@ -1,0 +1,140 @@
+//! What one client may have at once. Pure: the relay asks at each request.
+//!
+//! A compositor does what clients ask for, as much as they ask for: each rectangle of a region costs it the more the more
+//! there are, each wl_buffer an fd. So the host counts, and the client that asks for too much is told, and ended.
+
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use wlproxy_protocol::wayland::objects::{MAX_OBJECTS, NO_MEMORY, Violation};
+use wlproxy_protocol::wayland::{Arg, Call};
+
+/// Most of each that one client may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quota {
+    /// Objects of any kind.
+    pub objects: u32,
+    /// wl_surfaces.
+    pub surfaces: u32,
+    /// xdg_toplevels.
+    pub windows: u32,
+    /// wl_buffers and wl_shm_pools together: each is an fd or a mapping of the compositor's.
+    pub buffers: u32,
+    /// Pixels that a wl_buffer is wide or high.
+    pub buffer_side: u32,
+    /// Rectangles that were added to a wl_region or taken out of it, or that are the damage of a wl_surface until its
+    /// next commit.
+    pub rectangles: u32,
+}
+
+impl Default for Quota {
+    fn default() -> Self {
+        Self {
+            objects: MAX_OBJECTS as u32,
+            // Four for each window.
+            surfaces: 2_000,
+            // Qubes' gui-daemon allows a VM as many.
+            windows: 500,
+            // Sway 1.10 holds an fd for each, and compositors that don't raise their limit may have 1,024. Firefox has
+            // some dozens.
+            buffers: 1_000,
+            // Qubes' gui-daemon allows windows of 16384x6144; no GPU of today has larger textures.
+            buffer_side: 16_384,
+            // 10,000 of them keep libwayland's and wlroots' compositors for 20 to 53 ms, and that grows by their square.
+            rectangles: 4_096,
+        }
+    }
+}
+
+/// What one client has.
+#[derive(Debug, Default)]
+pub struct Spent {
+    surfaces: u32,
+    windows: u32,
+    buffers: u32,
+    /// By wl_region, or wl_surface: those that have any.
+    rectangles: HashMap<u32, u32>,
+}
+
+impl Spent {
+    /// A request of the client, which was checked. `objects` are all that it has, with those that this makes.
+    ///
+    /// # Errors
+    /// If it would have more than `quota` then.
+    pub fn request(
+        &mut self,
+        call: &Call<'_>,
+        objects: usize,
+        quota: &Quota,
+    ) -> Result<(), Violation> {
+        within(call, objects.try_into().unwrap_or(u32::MAX), quota.objects, "objects", "objects")?;
+        match call.name() {
+            ("wl_surface", "damage" | "damage_buffer") => {
+                self.add_rectangle(call, quota)?;
+            }
+            ("wl_region", "add" | "subtract") => self.add_rectangle(call, quota)?,
+            ("wl_surface", "commit") => {
+                self.rectangles.remove(&call.object());
+            }
+            ("wl_region", "destroy") => {
+                self.rectangles.remove(&call.object());
+            }
+            ("wl_compositor", "create_surface") => {
+                add(call, &mut self.surfaces, quota.surfaces, "surfaces", "surfaces")?;
+            }
+            ("wl_surface", "destroy") => {
+                self.surfaces = self.surfaces.saturating_sub(1);
+                self.rectangles.remove(&call.object());
+            }
+            ("xdg_surface", "get_toplevel") => {
+                add(call, &mut self.windows, quota.windows, "windows", "windows")?;
+            }
+            ("xdg_toplevel", "destroy") => self.windows = self.windows.saturating_sub(1),
+            ("wl_shm_pool", "create_buffer") => {
+                // id, offset, width, height, stride, format
+                for side in call.args().skip(2).take(2) {
+                    let Arg::Int(side) = side else { continue };
+                    // A negative one is an error that the compositor tells.
+                    let side = u32::try_from(side).unwrap_or(0);
+                    within(call, side, quota.buffer_side, "pixels wide or high", "buffer_side")?;
+                }
+                self.add_buffer(call, quota)?;
+            }
+            ("wl_shm", "create_pool")
+            | ("wp_single_pixel_buffer_manager_v1", "create_u32_rgba_buffer") => {
+                self.add_buffer(call, quota)?;
+            }
+            ("wl_shm_pool" | "wl_buffer", "destroy") => {
+                self.buffers = self.buffers.saturating_sub(1);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn add_buffer(&mut self, call: &Call<'_>, quota: &Quota) -> Result<(), Violation> {
+        add(call, &mut self.buffers, quota.buffers, "buffers and pools", "buffers")
+    }
+
+    fn add_rectangle(&mut self, call: &Call<'_>, quota: &Quota) -> Result<(), Violation> {
+        let of_object = self.rectangles.entry(call.object()).or_default();
+        add(call, of_object, quota.rectangles, "rectangles", "rectangles")
+    }
+}
+
+fn add(call: &Call<'_>, has: &mut u32, most: u32, what: &str, key: &str) -> Result<(), Violation> {
+    within(call, *has + 1, most, what, key)?;
+    *has += 1;
+    Ok(())
+}
+
+fn within(call: &Call<'_>, has: u32, most: u32, what: &str, key: &str) -> Result<(), Violation> {
+    if has > most {
+        let reason = format!("more than {most} {what}: the quota `{key}` of this VM's clients");
+        return Err(call.violation(NO_MEMORY, reason));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+use super::*;
+use std::ffi::CStr;
+use wlproxy_protocol::wayland::objects::Event;
+use wlproxy_protocol::wayland::{Objects, wire};
+
+/// wl_compositor, wl_shm and xdg_wm_base of [`Client`].
+const COMPOSITOR: u32 = 3;
+const SHM: u32 = 4;
+const WM_BASE: u32 = 5;
+
+/// Opcodes of wayland.xml and xdg-shell.xml.
+const CREATE_SURFACE: u16 = 0;
+const CREATE_REGION: u16 = 1;
+const CREATE_POOL: u16 = 0;
+const CREATE_BUFFER: u16 = 0;
+const POOL_DESTROY: u16 = 1;
+const BUFFER_DESTROY: u16 = 0;
+const SURFACE_DESTROY: u16 = 0;
+const DAMAGE: u16 = 2;
+const COMMIT: u16 = 6;
+const ADD: u16 = 1;
+const SUBTRACT: u16 = 2;
+const REGION_DESTROY: u16 = 0;
+
+const SMALL: Quota =
+    Quota { objects: 20, surfaces: 3, windows: 2, buffers: 4, buffer_side: 100, rectangles: 5 };
+
+struct Client {
+    objects: Objects,
+    spent: Spent,
+    quota: Quota,
+    last: u32,
+}
+
+impl Client {
+    fn new(quota: Quota) -> Self {
+        let mut client =
+            Self { objects: Objects::new(), spent: Spent::default(), quota, last: WM_BASE };
+        client.say(1, 1, &[Arg::NewId(2)]).unwrap();
+        let globals: [(&CStr, u32); 3] =
+            [(c"wl_compositor", COMPOSITOR), (c"wl_shm", SHM), (c"xdg_wm_base", WM_BASE)];
+        for (interface, id) in globals {
+            let version = Arg::Uint(1);
+            let mut bytes = Vec::new();
+            wire::encode(2, 0, &[Arg::Uint(id), Arg::Str(Some(interface)), version], &mut bytes);
+            let message = wire::split(&mut &bytes[..], bytes.len()).unwrap().unwrap();
+            assert!(matches!(client.objects.event(message).unwrap(), Event::Pass(_)));
+            let bind = [Arg::Uint(id), Arg::Str(Some(interface)), version, Arg::NewId(id)];
+            client.say(2, 0, &bind).unwrap();
+        }
+        client
+    }
+
+    fn say(&mut self, object: u32, opcode: u16, args: &[Arg<'_>]) -> Result<(), Violation> {
+        let mut bytes = Vec::new();
+        wire::encode(object, opcode, args, &mut bytes);
+        let message = wire::split(&mut &bytes[..], bytes.len()).unwrap().unwrap();
+        let call = self.objects.request(message).expect("a right request");
+        self.spent.request(&call, self.objects.count(), &self.quota)
+    }
+
+    /// The id of what a request makes.
+    fn make(&mut self, object: u32, opcode: u16, rest: &[Arg<'_>]) -> Result<u32, Violation> {
+        self.last += 1;
+        let args = [&[Arg::NewId(self.last)], rest].concat();
+        self.say(object, opcode, &args)?;
+        Ok(self.last)
+    }
+
+    fn pool(&mut self) -> Result<u32, Violation> {
+        self.make(SHM, CREATE_POOL, &[Arg::Fd, Arg::Int(40_000)])
+    }
+
+    fn buffer(&mut self, pool: u32, width: i32, height: i32) -> Result<u32, Violation> {
+        let args = [Arg::Int(0), Arg::Int(width), Arg::Int(height), Arg::Int(400), Arg::Uint(0)];
+        self.make(pool, CREATE_BUFFER, &args)
+    }
+
+    fn window(&mut self) -> Result<u32, Violation> {
+        let surface = self.make(COMPOSITOR, CREATE_SURFACE, &[])?;
+        let xdg = self.make(WM_BASE, 2, &[Arg::Object(surface)])?;
+        self.make(xdg, 1, &[])
+    }
+}
+
+fn rectangle() -> [Arg<'static>; 4] {
+    [1, 2, 3, 4].map(Arg::Int)
+}
+
+/// The violation names the request, the number and the key.
+fn check(violation: Violation, subject: &str, words: &[&str]) {
+    assert_eq!((violation.object, violation.code), (1, NO_MEMORY));
+    assert!(violation.subject.starts_with(subject), "{violation}");
+    for word in words {
+        assert!(violation.reason.contains(word), "{violation}: no {word}");
+    }
+}
+
+#[test]
+fn surfaces_are_counted_while_they_are() {
+    let mut client = Client::new(SMALL);
+    let surfaces: Vec<_> =
+        (0..3).map(|_| client.make(COMPOSITOR, CREATE_SURFACE, &[]).unwrap()).collect();
+    client.say(surfaces[1], SURFACE_DESTROY, &[]).unwrap();
+    client.make(COMPOSITOR, CREATE_SURFACE, &[]).unwrap();
+    let violation = client.make(COMPOSITOR, CREATE_SURFACE, &[]).unwrap_err();
+    check(violation, "wl_compositor@3.create_surface", &["3 surfaces", "`surfaces`"]);
+}
+
+#[test]
+fn windows_are_counted_apart() {
+    let mut client = Client::new(SMALL);
+    let first = client.window().unwrap();
+    client.window().unwrap();
+    client.say(first, 0, &[]).unwrap();
+    client.window().unwrap();
+    let mut client = Client::new(SMALL);
+    client.window().unwrap();
+    client.window().unwrap();
+    check(client.window().unwrap_err(), "xdg_surface@", &["2 windows", "`windows`"]);
+}
+
+#[test]
+fn pools_and_buffers_share_a_quota() {
+    let mut client = Client::new(SMALL);
+    let pool = client.pool().unwrap();
+    let buffers: Vec<_> = (0..3).map(|_| client.buffer(pool, 100, 100).unwrap()).collect();
+    client.say(pool, POOL_DESTROY, &[]).unwrap();
+    let pool = client.pool().unwrap();
+    client.say(buffers[0], BUFFER_DESTROY, &[]).unwrap();
+    client.buffer(pool, 1, 1).unwrap();
+    let violation = client.buffer(pool, 1, 1).unwrap_err();
+    check(violation, "wl_shm_pool@", &["4 buffers and pools", "`buffers`"]);
+    let violation = Client { last: 50, ..client }.pool();
+    assert!(violation.is_err());
+}
+
+#[test]
+fn a_buffer_is_no_larger_than_it_may_be() {
+    for (width, height) in [(101, 1), (1, 101), (i32::MAX, i32::MAX)] {
+        let mut client = Client::new(SMALL);
+        let pool = client.pool().unwrap();
+        let violation = client.buffer(pool, width, height).unwrap_err();
+        check(violation, "wl_shm_pool@6.create_buffer", &["100 pixels", "`buffer_side`"]);
+    }
+    // What is wrong otherwise, the compositor tells.
+    let mut client = Client::new(SMALL);
+    let pool = client.pool().unwrap();
+    client.buffer(pool, -1, i32::MIN).unwrap();
+}
+
+#[test]
+fn a_region_has_its_own_rectangles() {
+    let mut client = Client::new(SMALL);
+    let [first, second] = [0, 1].map(|_| client.make(COMPOSITOR, CREATE_REGION, &[]).unwrap());
+    for region in [first, second] {
+        for opcode in [ADD, SUBTRACT, ADD, ADD, SUBTRACT] {
+            client.say(region, opcode, &rectangle()).unwrap();
+        }
+    }
+    client.say(first, REGION_DESTROY, &[]).unwrap();
+    let violation = client.say(second, ADD, &rectangle()).unwrap_err();
+    check(violation, "wl_region@7.add", &["5 rectangles", "`rectangles`"]);
+    assert_eq!(client.spent.rectangles.len(), 1);
+}
+
+#[test]
+fn damage_is_counted_until_the_commit() {
+    let mut client = Client::new(SMALL);
+    let surface = client.make(COMPOSITOR, CREATE_SURFACE, &[]).unwrap();
+    for _ in 0..3 {
+        (0..5).for_each(|_| client.say(surface, DAMAGE, &rectangle()).unwrap());
+        client.say(surface, COMMIT, &[]).unwrap();
+    }
+    assert!(client.spent.rectangles.is_empty());
+    (0..5).for_each(|_| client.say(surface, DAMAGE, &rectangle()).unwrap());
+    let violation = client.say(surface, DAMAGE, &rectangle()).unwrap_err();
+    check(violation, "wl_surface@6.damage", &["5 rectangles"]);
+}
+
+#[test]
+fn objects_of_all_kinds_are_counted() {
+    let mut client = Client::new(SMALL);
+    let mut callbacks = 0;
+    let violation = loop {
+        match client.make(1, 0, &[]) {
+            Ok(_) => callbacks += 1,
+            Err(violation) => break violation,
+        }
+    };
+    // Beside the display, the registry and three globals.
+    assert_eq!(callbacks, 15);
+    check(violation, "wl_display@1.sync", &["20 objects", "`objects`"]);
+}
+
+#[test]
+fn nothing_that_a_toolkit_does_is_too_much() {
+    let mut client = Client::new(Quota::default());
+    for _ in 0..100 {
+        client.window().unwrap();
+        let pool = client.pool().unwrap();
+        client.buffer(pool, 3840, 2160).unwrap();
+        client.buffer(pool, 7680, 4320).unwrap();
+    }
+}
