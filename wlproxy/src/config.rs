@@ -23,6 +23,9 @@
 //! allow = ["zwlr_layer_shell_v1"]          # privileged ones that they are
 //! deny = ["zwp_idle_inhibit_manager_v1"]   # others that they are not
 //! max_version = { wl_output = 3 }
+//!
+//! [vm.work.quota]                          # what each of its clients may have at once
+//! windows = 500                            # and objects, surfaces, buffers, buffer_side, rectangles
 //! ```
 
 mod check;
@@ -31,6 +34,7 @@ mod error;
 mod globals;
 mod identity;
 mod keys;
+mod quota;
 mod window;
 
 pub use error::Error;
@@ -40,6 +44,7 @@ use crate::device::{self, Side};
 use crate::policy::Policy;
 use error::Place;
 use globals::GlobalsTable;
+use quota::QuotaTable;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -133,6 +138,7 @@ struct VmTable {
     title_prefix: Option<Spanned<String>>,
     app_id_prefix: Option<Spanned<String>>,
     globals: Option<Spanned<GlobalsTable>>,
+    quota: Option<Spanned<QuotaTable>>,
 }
 
 impl Config {
@@ -384,10 +390,11 @@ fn vm(
 }
 
 fn policy(place: &Place<'_>, vm: &str, side: Side, table: &VmTable) -> Result<Policy, Error> {
-    let VmTable { title_prefix, app_id_prefix, globals, .. } = table;
+    let VmTable { title_prefix, app_id_prefix, globals, quota, .. } = table;
     if side == Side::Compositor {
         let given = [
             ("globals", globals.as_ref().map(Spanned::span)),
+            ("quota", quota.as_ref().map(Spanned::span)),
             ("title_prefix", title_prefix.as_ref().map(Spanned::span)),
             ("app_id_prefix", app_id_prefix.as_ref().map(Spanned::span)),
         ];
@@ -402,6 +409,9 @@ fn policy(place: &Place<'_>, vm: &str, side: Side, table: &VmTable) -> Result<Po
     if let Some(globals) = globals {
         let key = format!("vm.{vm}.globals");
         policy.offer = Arc::new(globals::offer(place, &key, globals.get_ref())?);
+    }
+    if let Some(table) = quota {
+        policy.quota = quota::quota(place, &format!("vm.{vm}.quota"), table.get_ref())?;
     }
     let identity = identity::identity(place, vm, title_prefix.as_ref(), app_id_prefix.as_ref())?;
     policy.identity = Arc::new(identity);

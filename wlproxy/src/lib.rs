@@ -15,6 +15,7 @@
 //! | [`top`], [`trace`] | `wlproxy top`, `wlproxy trace` |
 //! | [`metrics`] | the same for Prometheus |
 //! | [`device`] | the devices: vhost-user backends |
+//! | [`quota`] | what one client may have at once (pure) |
 //! | [`relay`] | the state machine of a link (pure) |
 //! | [`policy`] | what a VM's clients may do (pure) |
 //! | [`counters`], [`counter`], [`histogram`] | what a worker counts, and how long things take |
@@ -41,6 +42,7 @@ pub mod links;
 pub mod metrics;
 pub mod packet;
 pub mod policy;
+pub mod quota;
 pub mod relay;
 pub mod sandbox;
 pub mod services;

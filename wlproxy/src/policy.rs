@@ -7,6 +7,7 @@ mod identity;
 
 pub use identity::{Identity, MAX_NAME, MAX_PREFIX, PrefixError};
 
+use crate::quota::Quota;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,17 +21,27 @@ pub struct Policy {
     pub offer: Arc<Offer>,
     /// What stands before the names of their windows.
     pub identity: Arc<Identity>,
+    /// What each of them may have at once.
+    pub quota: Quota,
 }
 
 impl Policy {
     /// What holds for a VM of which the configuration says nothing.
     pub fn of(vm: &str) -> Self {
-        Self { offer: Arc::new(Offer::safe()), identity: Arc::new(Identity::of(vm)) }
+        Self {
+            offer: Arc::new(Offer::safe()),
+            identity: Arc::new(Identity::of(vm)),
+            quota: Quota::default(),
+        }
     }
 
     /// What holds before there is one: nothing is offered.
     pub fn nothing() -> Self {
-        Self { offer: Arc::new(Offer::nothing()), identity: Arc::default() }
+        Self {
+            offer: Arc::new(Offer::nothing()),
+            identity: Arc::default(),
+            quota: Quota::default(),
+        }
     }
 }
 
@@ -42,6 +53,7 @@ struct Form {
     globals: BTreeMap<String, u32>,
     title_prefix: String,
     app_id_prefix: String,
+    quota: Quota,
 }
 
 impl From<Policy> for Form {
@@ -51,6 +63,7 @@ impl From<Policy> for Form {
             globals: globals.collect(),
             title_prefix: policy.identity.title().to_owned(),
             app_id_prefix: policy.identity.app_id().to_owned(),
+            quota: policy.quota,
         }
     }
 }
@@ -66,7 +79,7 @@ impl TryFrom<Form> for Policy {
         }
         let identity = Identity::new(form.title_prefix, form.app_id_prefix)
             .map_err(|error| format!("a prefix: {error}"))?;
-        Ok(Self { offer: Arc::new(offer), identity: Arc::new(identity) })
+        Ok(Self { offer: Arc::new(offer), identity: Arc::new(identity), quota: form.quota })
     }
 }
 
@@ -107,6 +120,9 @@ mod tests {
         }
     }
 
+    /// What stands behind the fields that a test is about.
+    const REST: &str = r#","quota":{"objects":1,"surfaces":1,"windows":1,"buffers":1,"buffer_side":1,"rectangles":1}}"#;
+
     #[test]
     fn what_no_policy_can_have_is_refused() {
         for (text, why) in [
@@ -116,7 +132,7 @@ mod tests {
             (r#"{"globals":{},"more":1"#, "unknown field"),
             (r#"{"title_prefix":"twice""#, "duplicate field"),
         ] {
-            let text = format!("{text},\"title_prefix\":\"\",\"app_id_prefix\":\"\"}}");
+            let text = format!("{text},\"title_prefix\":\"\",\"app_id_prefix\":\"\"{REST}");
             let error = serde_json::from_str::<Policy>(&text).unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
         }
@@ -126,7 +142,7 @@ mod tests {
     fn a_prefix_that_is_none_is_refused() {
         for (prefix, why) in [("\\u001b", "U+001B"), (&"x".repeat(81), "may have 80")] {
             let text = format!(
-                "{{\"globals\":{{}},\"title_prefix\":\"\",\"app_id_prefix\":\"{prefix}\"}}"
+                "{{\"globals\":{{}},\"title_prefix\":\"\",\"app_id_prefix\":\"{prefix}\"{REST}"
             );
             let error = serde_json::from_str::<Policy>(&text).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
@@ -137,7 +153,8 @@ mod tests {
     fn the_longest_fits_into_a_packet() {
         let prefix = "\"".repeat(MAX_PREFIX);
         let identity = Identity::new(prefix.clone(), prefix).unwrap();
-        let everything = Policy { offer: Offer::everything(), identity: Arc::new(identity) };
+        let identity = Arc::new(identity);
+        let everything = Policy { offer: Offer::everything(), identity, ..Policy::nothing() };
         let length = serde_json::to_vec(&everything).unwrap().len();
         assert!(length < crate::packet::MAX_PACKET / 2, "{length} bytes");
     }

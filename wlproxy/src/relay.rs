@@ -4,6 +4,7 @@
 //! globals, lowers their versions, and puts the VM's prefix before the names of windows. Ids pass through as they are. It does no I/O, reads no clock and keeps nothing of what has passed but the objects.
 
 use crate::policy::{Identity, Policy};
+use crate::quota::{Quota, Spent};
 use wlproxy_protocol::limits::{MAX_EVENT, MAX_REQUEST};
 use wlproxy_protocol::wayland::objects::{Event, IMPLEMENTATION, INVALID_METHOD};
 use wlproxy_protocol::wayland::{Batch, Call, Globals, Inbox, Objects, Text};
@@ -33,6 +34,8 @@ pub struct Tally {
 #[derive(Debug)]
 pub struct Relay<F> {
     objects: Objects,
+    quota: Quota,
+    spent: Spent,
     identity: Arc<Identity>,
     requests: Inbox<F>,
     events: Inbox<F>,
@@ -46,6 +49,8 @@ impl<F> Relay<F> {
     pub fn new(policy: &Policy) -> Self {
         Self {
             objects: Objects::with(Globals::new(policy.offer.clone())),
+            quota: policy.quota,
+            spent: Spent::default(),
             identity: policy.identity.clone(),
             requests: Inbox::default(),
             events: Inbox::default(),
@@ -72,6 +77,7 @@ impl<F> Relay<F> {
             .map_err(|(object, error)| Violation::unreadable(object, error))?
         {
             let call = self.objects.request(message)?;
+            self.spent.request(&call, self.objects.count(), &self.quota)?;
             let wanted = call.fds();
             if fds.len() < wanted {
                 return Err(call.violation(INVALID_METHOD, "its file descriptor is missing"));

@@ -273,6 +273,7 @@ impl Slot {
             connected: self.connected,
             pid,
             restarts: self.backoff.restarts(),
+            quota: (self.vm.side == Side::Client).then_some(self.vm.policy.quota),
             counters: self.counters.clone(),
         }
     }

@@ -14,6 +14,7 @@ use crate::config::Compositor;
 use crate::counters::Snapshot;
 use crate::device::Side;
 use crate::histogram::BOUNDS;
+use crate::quota::Quota;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -73,6 +74,9 @@ pub struct VmStatus {
     pub pid: Option<u32>,
     /// How often its worker died.
     pub restarts: u64,
+    /// What each of its clients may have at once, from its next one on. The compositor VM has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Quota>,
     /// What its worker counts since it was started; at most a second old. The numbers stand beside the fields above.
     #[serde(flatten)]
     pub counters: Snapshot,
@@ -121,6 +125,7 @@ mod tests {
             connected: true,
             pid: Some(u32::MAX),
             restarts: u64::MAX,
+            quota: Some(Quota::default()),
             counters: Snapshot::default(),
         };
         let name = |n: usize| format!("{n:->MAX_VM_NAME$}");

@@ -60,6 +60,13 @@ pub const KEYS: &[Key] = &[
     texts("vm.NAME.globals.deny", "deny = [\"zwp_idle_inhibit_manager_v1\"]"),
     table("vm.NAME.globals.max_version", "max_version = { wl_output = 3 }"),
     number("vm.NAME.globals.max_version.INTERFACE", "max_version = { wl_output = 3 }"),
+    table("vm.NAME.quota", "[vm.work.quota]"),
+    number("vm.NAME.quota.objects", "objects = 65536"),
+    number("vm.NAME.quota.surfaces", "surfaces = 2000"),
+    number("vm.NAME.quota.windows", "windows = 500"),
+    number("vm.NAME.quota.buffers", "buffers = 1000"),
+    number("vm.NAME.quota.buffer_side", "buffer_side = 16384"),
+    number("vm.NAME.quota.rectangles", "rectangles = 4096"),
 ];
 
 /// Whether what stands here in a key's name is any name.

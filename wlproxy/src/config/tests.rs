@@ -1,5 +1,6 @@
 use super::*;
 use crate::device::Dialect;
+use crate::quota::Quota;
 
 fn parse(text: &str) -> Result<Config, Error> {
     Config::parse(text, Path::new("/etc/wlproxy.toml"), Some(Path::new("/run/user/7")))
@@ -94,6 +95,18 @@ fn how_a_vms_windows_are_named() {
     assert_eq!(identity("title_prefix = \"A: \""), expect("A: ", "a."));
     assert_eq!(identity("app_id_prefix = \"\""), expect("[a] ", ""));
     assert_eq!(identity("title_prefix = \"\"\napp_id_prefix = \"\""), expect("", ""));
+}
+
+#[test]
+fn what_a_vms_clients_may_have() {
+    let table = "objects = 1\nsurfaces = 2\nbuffers = 65536\nbuffer_side = 2147483647";
+    let text = format!("[compositor]\nsocket = \"/x\"\n[vm.a.quota]\n{table}\n[vm.b]");
+    let config = parse(&text).unwrap_or_else(|error| panic!("{error}"));
+    let default = Quota::default();
+    let buffer_side = i32::MAX as u32;
+    let expected = Quota { objects: 1, surfaces: 2, buffers: 65_536, buffer_side, ..default };
+    assert_eq!(config.vms[0].policy.quota, expected);
+    assert_eq!(config.vms[1].policy.quota, default);
 }
 
 /// Text, line of the error, and what the message must name: the key, and the cure.
@@ -245,6 +258,17 @@ const WRONG: &[(&str, usize, &[&str])] = &[
         3,
         &["vm.a.title_prefix: \"x\" begins with \"x\", that of VM b"],
     ),
+    (
+        "[compositor]\nsocket = \"/x\"\n[vm.a.quota]\nwindows = 0",
+        4,
+        &["vm.a.quota.windows: 0 is not between 1 and 65536"],
+    ),
+    (
+        "[compositor]\nsocket = \"/x\"\n[vm.a.quota]\nobjects = 65537",
+        4,
+        &["vm.a.quota.objects: 65537 is not between 1 and 65536"],
+    ),
+    ("[compositor]\nvm = \"gui\"\n[vm.gui.quota]", 3, &["vm.gui.quota: gui is the compositor VM"]),
     ("metrics = \"m\"\n[compositor]\nsocket = \"/x\"\n[vm.a]", 1, &["metrics", "relative"]),
     (
         "metrics = \"/run/user/7/wlproxy/control.sock\"\n[compositor]\nsocket = \"/x\"\n[vm.a]",
@@ -347,6 +371,7 @@ fn all_keys_are_listed() {
     names.push("vm.NAME".to_owned());
     names.extend(below("vm.NAME.", fields::<VmTable>()));
     names.extend(below("vm.NAME.globals.", fields::<GlobalsTable>()));
+    names.extend(below("vm.NAME.quota.", fields::<QuotaTable>()));
     names.push("vm.NAME.globals.max_version.INTERFACE".to_owned());
     let mut listed: Vec<_> = KEYS.iter().map(|key| key.name).collect();
     names.sort();
@@ -366,7 +391,10 @@ fn examples_are_right() {
         let globals = ["", ".allow", ".deny", ".max_version"]
             .map(|key| text(&format!("vm.NAME.globals{key}")))
             .join("\n");
-        let document = format!("{top}\n{compositor}\n{way}\n[vm.gui]\n{table}\n{vm}\n{globals}\n");
+        let quota = KEYS.iter().filter(|key| key.name.starts_with("vm.NAME.quota"));
+        let quota = quota.map(|key| key.example).collect::<Vec<_>>().join("\n");
+        let document =
+            format!("{top}\n{compositor}\n{way}\n[vm.gui]\n{table}\n{vm}\n{globals}\n{quota}\n");
         assert_eq!(
             parse(&document).map(|config| config.vms.len()).map_err(|e| e.to_string()),
             Ok(2)

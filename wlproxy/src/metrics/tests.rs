@@ -20,6 +20,7 @@ fn status() -> Status {
         connected,
         pid: None,
         restarts: 3,
+        quota: None,
         counters,
     };
     let compositor = CompositorStatus::new(&Compositor::Socket("/c".into()), true);

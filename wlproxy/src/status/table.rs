@@ -275,6 +275,7 @@ mod tests {
             connected: true,
             pid: Some(7),
             restarts: 0,
+            quota: None,
             counters,
         }
     }

@@ -176,6 +176,7 @@ pub(super) mod tests {
             connected: true,
             pid: Some(1),
             restarts: 0,
+            quota: None,
             counters,
         };
         let vms = [
