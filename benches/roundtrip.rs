@@ -11,12 +11,12 @@ use wlproxy_benches::talk::{Burst, Task};
 use wlproxy_benches::{Route, Sink};
 
 /// How long each pace is measured.
-const TIME: Duration = Duration::from_secs(20);
+const TIME: Duration = Duration::from_secs(30);
 
 fn main() -> Result<()> {
     let mut bench = Bench::new("roundtrip");
     let mut criterion = Bench::criterion();
-    let paths = bench.there(&Path::without_pixels());
+    let paths = bench.there(&[Path::without_pixels(), Path::EXAMPLES.to_vec()].concat());
     let names: Vec<String> = paths.iter().map(|path| path.key()).collect();
     let mut paces = Vec::new();
     for pace in Pace::ALL {

@@ -20,6 +20,26 @@ pub enum Path {
     Linked(Isolation),
     /// waypipe.
     Waypipe(Compression),
+    /// A compositor of `examples/` in the place of the sink.
+    Example(Example, Way),
+}
+
+/// A compositor of `examples/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Example {
+    /// The one that is made with smithay.
+    Smithay,
+}
+
+/// How a client comes to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Way {
+    /// It connects to its own socket.
+    Direct,
+    /// wlproxy, and `serve` beside the compositor.
+    Serve(Isolation),
+    /// wlproxy, and the compositor links the shim.
+    Shim(Isolation),
 }
 
 /// `isolation` in the configuration of wlproxy.
@@ -72,6 +92,15 @@ impl fmt::Display for Isolation {
     }
 }
 
+impl Example {
+    /// Its name in files and on command lines, and for people.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Smithay => "smithay",
+        }
+    }
+}
+
 impl Compression {
     /// Both.
     pub const ALL: [Self; 2] = [Self::None, Self::Lz4];
@@ -86,7 +115,7 @@ impl Compression {
 }
 
 impl Path {
-    /// All of them, in the order of the tables.
+    /// All that lead to the sink, in the order of the tables.
     pub const ALL: [Self; 12] = [
         Self::Direct,
         Self::Relays(2),
@@ -102,6 +131,23 @@ impl Path {
         Self::Waypipe(Compression::Lz4),
     ];
 
+    /// Those to compositors of `examples/`, in the order of the tables.
+    pub const EXAMPLES: [Self; 5] = [
+        Self::Example(Example::Smithay, Way::Direct),
+        Self::Example(Example::Smithay, Way::Serve(Isolation::None)),
+        Self::Example(Example::Smithay, Way::Serve(Isolation::Process)),
+        Self::Example(Example::Smithay, Way::Shim(Isolation::None)),
+        Self::Example(Example::Smithay, Way::Shim(Isolation::Process)),
+    ];
+
+    /// The direct path to the same compositor.
+    pub fn direct(self) -> Self {
+        match self {
+            Self::Example(example, _) => Self::Example(example, Way::Direct),
+            _ => Self::Direct,
+        }
+    }
+
     /// Those that differ where no pixels are drawn: zero copies or one make no difference there.
     pub fn without_pixels() -> Vec<Self> {
         Self::ALL.into_iter().filter(|path| !matches!(path, Self::ZeroCopy(_))).collect()
@@ -110,7 +156,8 @@ impl Path {
     /// Bare relays that are as many processes, if this isn't those, and there are any.
     pub fn relays(self) -> Option<Self> {
         match self {
-            Self::Direct | Self::Relays(_) => None,
+            // Relays lead to the sink, which answers faster than another compositor.
+            Self::Direct | Self::Relays(_) | Self::Example(..) => None,
             Self::ZeroCopy(isolation) | Self::Shadow(isolation) => Some(isolation.relays()),
             // The same without serve.
             Self::Linked(Isolation::Process) => Some(Self::Relays(3)),
@@ -129,6 +176,11 @@ impl Path {
             Self::Shadow(isolation) => format!("shadow-{}", isolation.key()),
             Self::Linked(isolation) => format!("shim-{}", isolation.key()),
             Self::Waypipe(compression) => format!("waypipe-{}", compression.key()),
+            Self::Example(example, way) => match way {
+                Way::Direct => format!("{}-direct", example.key()),
+                Way::Serve(isolation) => format!("{}-serve-{}", example.key(), isolation.key()),
+                Way::Shim(isolation) => format!("{}-shim-{}", example.key(), isolation.key()),
+            },
         }
     }
 }
@@ -143,6 +195,11 @@ impl fmt::Display for Path {
             Self::Shadow(isolation) => write!(f, "shadow, {isolation}"),
             Self::Linked(isolation) => write!(f, "shim, {isolation}"),
             Self::Waypipe(compression) => write!(f, "waypipe -c {}", compression.key()),
+            Self::Example(example, way) => match way {
+                Way::Direct => write!(f, "direct ({})", example.key()),
+                Way::Serve(isolation) => write!(f, "serve ({}), {isolation}", example.key()),
+                Way::Shim(isolation) => write!(f, "shim ({}), {isolation}", example.key()),
+            },
         }
     }
 }
@@ -157,7 +214,7 @@ impl FromStr for Path {
     type Err = String;
 
     fn from_str(key: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|path| path.key() == key);
+        let found = Self::ALL.into_iter().chain(Self::EXAMPLES).find(|path| path.key() == key);
         found.ok_or_else(|| format!("there is no path {key:?}"))
     }
 }
@@ -176,7 +233,7 @@ mod tests {
 
     #[test]
     fn keys_are_read_as_they_are_written() {
-        for path in Path::ALL {
+        for path in Path::ALL.into_iter().chain(Path::EXAMPLES) {
             assert_eq!(path.key().parse(), Ok(path));
             assert!(path.relays().is_none_or(|relays| Path::ALL.contains(&relays)), "{path}");
         }

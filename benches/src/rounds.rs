@@ -30,7 +30,7 @@ pub struct Collected {
     pub client_ns: u64,
     /// That of all processes between client and sink.
     pub between_ns: u64,
-    /// That of the sink.
+    /// That of the compositor: the sink, or an example.
     pub sink_ns: u64,
     /// Bytes that the client VM's agent has copied; none if there is no agent.
     pub copied: Option<u64>,
@@ -76,13 +76,14 @@ pub fn measure(lanes: &mut [&mut Route], sink: &mut Sink, plan: &Plan) -> Result
         for lane in order(lanes.len(), round) {
             let route = &mut lanes[lane];
             let mut processes = before[lane].between.clone();
-            processes.extend([route.client(), sink.id()]);
-            let sink_before = sink.cpu();
+            let compositor = route.compositor(sink);
+            processes.extend([route.client(), compositor]);
+            let sink_before = cpu::used(compositor);
             scatter.pin(&processes);
             let mut measured = route.burst(Burst { count: 0, ..plan.burst })?;
             scatter.release(&processes);
             measured.add(route.burst(plan.burst)?);
-            collected[lane].add(measured, sink.cpu().saturating_sub(sink_before));
+            collected[lane].add(measured, cpu::used(compositor).saturating_sub(sink_before));
         }
     }
     for ((route, before), collected) in lanes.iter_mut().zip(before).zip(&mut collected) {

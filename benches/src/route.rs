@@ -1,6 +1,6 @@
 //! A path that runs: the sink, the client, and all processes between them.
 
-use crate::path::{Isolation, Path};
+use crate::path::{self, Isolation, Path, Way};
 use crate::talk::{Answer, Beside, Burst, Listener, Measured, Order, Task};
 use crate::waypipe::Waypipe;
 use crate::{cpu, part, sink};
@@ -12,7 +12,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path as FilePath, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
-use wlproxy_tests::{Process, binary, until};
+use wlproxy_tests::{Example, Process, binary, example, until};
+
+/// Files of the libraries that the smithay example is built with, in Debian's packages.
+const SMITHAY: [&str; 2] = ["/usr/include/pixman-1/pixman.h", "/usr/include/xkbcommon/xkbcommon.h"];
 
 /// The sink's process.
 #[derive(Debug)]
@@ -40,11 +43,6 @@ impl Sink {
         self.listener.process().id()
     }
 
-    /// Processor time that it has used, in nanoseconds.
-    pub fn cpu(&mut self) -> u64 {
-        cpu::used(self.listener.process().id())
-    }
-
     /// A number that tells what was shown last; none if that is nothing.
     fn checksum(&mut self) -> Result<Option<u64>> {
         self.listener.tell(&sink::Order::Checksum)
@@ -68,6 +66,8 @@ pub struct Route {
     path: Path,
     client: Listener,
     client_id: u32,
+    /// The compositor, where that isn't the sink.
+    compositor: Option<Process>,
     processes: Vec<Process>,
     /// Where the agent writes its numbers, if one does.
     stats: Option<PathBuf>,
@@ -85,6 +85,7 @@ impl Route {
         let socket = sink.socket().to_owned();
         let mut builder =
             Builder { folder: folder.path(), sink: &socket, processes: Vec::new(), stats: None };
+        let mut compositor = None;
         let client = match path {
             Path::Direct => builder.client_at(&socket),
             Path::Relays(count) => builder.relays(count),
@@ -104,10 +105,26 @@ impl Route {
                 builder.run(true)
             }
             Path::Waypipe(compression) => builder.waypipe(compression.key())?,
+            Path::Example(which, way) => {
+                let (process, socket) = builder.example(which, way);
+                compositor = Some(process);
+                match way {
+                    Way::Direct => builder.client_at(&socket),
+                    Way::Serve(isolation) => {
+                        builder.wlproxy(isolation);
+                        builder.serve_for(&socket);
+                        builder.run(true)
+                    }
+                    Way::Shim(isolation) => {
+                        builder.wlproxy(isolation);
+                        builder.run(true)
+                    }
+                }
+            }
         };
         let Builder { processes, stats, .. } = builder;
         let client = Listener::new(Process::spawn("client", client, folder.path(), true));
-        let mut route = Self { path, client, client_id: 0, processes, stats, folder };
+        let mut route = Self { path, client, client_id: 0, compositor, processes, stats, folder };
         let Answer::Process(id) = route.tell(Order::Who)? else { bail!("{path}: who is it?") };
         route.client_id = id;
         Ok(route)
@@ -125,6 +142,10 @@ impl Route {
     pub fn lacks(path: Path) -> Option<String> {
         match path {
             Path::Waypipe(_) => Waypipe::find().err().map(|error| error.to_string()),
+            Path::Example(path::Example::Smithay, _) => {
+                let missing = SMITHAY.iter().find(|header| !FilePath::new(header).exists());
+                missing.map(|header| format!("there is no {header}; cargo xtask bench gets it"))
+            }
             _ => None,
         }
     }
@@ -198,6 +219,11 @@ impl Route {
             bail!("{}: the sink doesn't show what the client has drawn: {shown:?}", self.path);
         }
         Ok(())
+    }
+
+    /// The compositor at its other end.
+    pub(crate) fn compositor(&self, sink: &mut Sink) -> u32 {
+        self.compositor.as_ref().map_or_else(|| sink.id(), Process::id)
     }
 
     /// The process of the client.
@@ -289,6 +315,23 @@ impl Builder<'_> {
         self.client_at(&socket)
     }
 
+    /// A compositor, and its socket.
+    fn example(&self, which: path::Example, way: Way) -> (Process, PathBuf) {
+        let program = match which {
+            path::Example::Smithay => example(Example::Smithay),
+        };
+        let socket = self.path("example");
+        let mut compositor = part::leash(program);
+        compositor.arg("--socket").arg(&socket);
+        if let Way::Shim(_) = way {
+            compositor.arg("--channel").arg(self.channel("gui"));
+        }
+        let compositor = self.clean(compositor);
+        let process = Process::spawn("example", compositor, self.folder, false);
+        until("the compositor's socket", || socket.exists().then_some(()));
+        (process, socket)
+    }
+
     /// Its host, with a client VM and a compositor VM.
     fn wlproxy(&mut self, isolation: Isolation) {
         let config = format!(
@@ -309,8 +352,13 @@ impl Builder<'_> {
     }
 
     fn serve(&mut self) {
+        self.serve_for(self.sink);
+    }
+
+    /// The same for a compositor that listens at `socket`.
+    fn serve_for(&mut self, socket: &FilePath) {
         let mut serve = part::leash(binary("guest-agent"));
-        serve.args(["serve", "--channel", &self.channel("gui"), "--compositor"]).arg(self.sink);
+        serve.args(["serve", "--channel", &self.channel("gui"), "--compositor"]).arg(socket);
         self.start("serve", serve);
     }
 

@@ -60,6 +60,25 @@ fn every_path_shows_what_is_drawn() {
     }
 }
 
+/// Nothing is drawn there: it can't be asked for a checksum of what it shows.
+#[test]
+fn every_example_answers() {
+    let mut sink = Sink::start().unwrap();
+    for path in Path::EXAMPLES {
+        if let Some(why) = Route::lacks(path) {
+            eprintln!("{path} is left out: {why}");
+            continue;
+        }
+        let mut route = Route::start(path, &mut sink).unwrap();
+        assert_eq!(route.between().is_empty(), path == path.direct(), "{path}");
+        route.take(Task::Sync).unwrap();
+        let measured = rounds::measure(&mut [&mut route], &mut sink, &PLAN).unwrap();
+        let collected = &measured[0];
+        assert_eq!((collected.samples.len(), collected.all), (6, 10), "{path}");
+        assert!(collected.sink_ns > 0, "{path}");
+    }
+}
+
 #[test]
 fn every_path_does_all_that_is_measured() {
     let mut sink = Sink::start().unwrap();

@@ -32,6 +32,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             progress.say(&format!("{error:#}\nso nothing is compared with waypipe"));
         }
     }
+    if let Err(error) = apt::ensure(apt::EXAMPLES, &dir.join("apt.log"), &mut progress) {
+        progress.say(&format!("{error:#}\nso nothing is measured with the example compositor"));
+    }
     let mut command = build::cargo();
     command.args(arguments(options));
     progress.say(&format!("... cargo {}", arguments(options).join(" ")));

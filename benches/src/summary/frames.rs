@@ -68,7 +68,7 @@ pub(crate) const COMPARED: [&str; 8] =
 /// A path beside the others.
 pub(crate) fn compared(lane: &Lane, lanes: &[Lane]) -> Vec<String> {
     let own = lane.timing.median as f64;
-    let direct = median(lanes, Path::Direct).unwrap_or(0.0);
+    let direct = median(lanes, lane.path.direct()).unwrap_or(0.0);
     let relays = lane.path.relays().and_then(|relays| median(lanes, relays)).unwrap_or(0.0);
     let adds = if relays > direct { times(own - direct, relays - direct) } else { String::new() };
     let is_ours = matches!(lane.path, Path::ZeroCopy(_) | Path::Shadow(_) | Path::Linked(_));

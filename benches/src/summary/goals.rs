@@ -5,7 +5,7 @@ use super::figures::three;
 use super::frames::{best_waypipe, median};
 use super::table::Table;
 use crate::cell::{Cell, Damage, Pace, Size};
-use crate::path::{Isolation, Path};
+use crate::path::{Example, Isolation, Path, Way};
 use crate::report::{FrameCell, Lane};
 use crate::talk::{Beside, Copyist};
 
@@ -145,6 +145,12 @@ fn syncs(results: &Results, isolation: Isolation) -> Vec<Goal> {
     let what = format!("wl_display.sync, shim, {isolation}: to serve");
     goals.push(both(what, AtMost(1.0), |pace| {
         Some(median(lanes(pace)?, Path::Linked(isolation))? / median(lanes(pace)?, path)?)
+    }));
+    let what = format!("wl_display.sync, shim (smithay), {isolation}: to serve");
+    let example = |way| Path::Example(Example::Smithay, way);
+    goals.push(both(what, AtMost(1.0), |pace| {
+        let (lanes, shim) = (lanes(pace)?, example(Way::Shim(isolation)));
+        Some(median(lanes, shim)? / median(lanes, example(Way::Serve(isolation)))?)
     }));
     goals
 }

@@ -15,7 +15,11 @@ fn comparison(lanes: &[Lane]) -> String {
     let mut table = Table::new(&[&COMPARED[..], &["CPU", "count"]].concat());
     for lane in lanes {
         let mut row = compared(lane, lanes);
-        row.push(if lane.path == Path::Direct { String::new() } else { time(lane.between_ns) });
+        row.push(if lane.path == lane.path.direct() {
+            String::new()
+        } else {
+            time(lane.between_ns)
+        });
         row.push(lane.timing.count.to_string());
         table.row(row);
     }

@@ -84,6 +84,8 @@ fn colour(path: Path) -> RGBColor {
         Path::Linked(Isolation::Process) => RGBColor(200, 110, 220),
         Path::Waypipe(crate::path::Compression::None) => RGBColor(200, 40, 30),
         Path::Waypipe(crate::path::Compression::Lz4) => RGBColor(250, 140, 60),
+        // They draw no frames.
+        Path::Example(..) => RGBColor(0, 0, 0),
     }
 }
 
