@@ -14,9 +14,9 @@ use wlproxy_protocol::wayland::wire::{Args, split};
 /// Frames whose requests are read and written at once: 64 KiB of them, as much as is received at once.
 const FRAMES: usize = 1024;
 
-/// A relay whose client has a surface.
-fn relay() -> Relay<()> {
-    let (mut relay, mut out) = (Relay::new(&Policy::of("work")), Batch::default());
+/// A relay whose client has a surface, and this policy.
+fn relay(policy: &Policy) -> Relay<()> {
+    let (mut relay, mut out) = (Relay::new(policy), Batch::default());
     let (first, events, second) = hello();
     relay.from_client(&first, [], &mut out).expect("a valid request");
     relay.from_compositor(&events, [], &mut out).expect("a valid event");
@@ -68,10 +68,12 @@ fn codec(c: &mut Criterion) {
 /// All that the host does with a frame: both directions, as they alternate.
 fn check(c: &mut Criterion) {
     let (requests, events) = frame();
+    // A worker has one for all of its links.
+    let policy = Policy::of("work");
     let mut group = c.benchmark_group("wire");
     group.throughput(Throughput::Bytes((requests.len() + events.len()) as u64));
     group.bench_function("check", |b| {
-        let (mut relay, mut out) = (relay(), Batch::default());
+        let (mut relay, mut out) = (relay(&policy), Batch::default());
         b.iter(|| {
             out.bytes.clear();
             relay.from_client(&requests, [], &mut out).expect("valid requests");
@@ -80,7 +82,9 @@ fn check(c: &mut Criterion) {
         });
     });
     group.throughput(Throughput::Elements(1));
-    group.bench_function("link", |b| b.iter_batched(|| (), |()| relay(), BatchSize::SmallInput));
+    group.bench_function("link", |b| {
+        b.iter_batched(|| (), |()| relay(&policy), BatchSize::SmallInput)
+    });
     group.finish();
 }
 
