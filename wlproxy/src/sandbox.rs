@@ -4,7 +4,7 @@
 //! other process, and in which nothing new can be made executable. What it has is what the worker was given: its VM's
 //! memory, the streams of its VM's clients, and wlproxy, to which it can say little (`control.rs`).
 //!
-//! Three things do that, each enough for some of it: `seccomp` for system calls ([`calls`] has the list, with reasons),
+//! Three things do that, each enough for some of it: `seccomp` for system calls (`calls.rs` has the list, with reasons),
 //! `landlock` for files and signals, limits for memory and core dumps. All hold for the whole process, for what it may
 //! start, and until it ends.
 
