@@ -106,6 +106,11 @@ pub(crate) const TESTS: &[Package] = &[
         reason: "makes their keymap",
     },
     Package {
+        name: "libwlroots-dev",
+        proofs: &[Exists("/usr/include/wlr/types/wlr_scene.h")],
+        reason: "what one of them is made with",
+    },
+    Package {
         name: "wayland-protocols",
         proofs: &[Exists("/usr/share/wayland-protocols/stable/xdg-shell/xdg-shell.xml")],
         reason: "what they speak of windows",

@@ -55,6 +55,21 @@ on!(libwayland, Example::Libwayland;
     life::a_vm_that_stands_still_holds_up_nobody,
 );
 
+// What a client draws beside its window isn't clipped: the scene of wlroots 0.15 has no clip. And a window that was taken off
+// the screen waits there in vain for another configure, which nobody has found the reason of.
+on!(wlroots, Example::Wlroots;
+    looks::windows_look_as_those_of_local_clients,
+    looks::each_vm_has_a_colour_and_a_name,
+    looks::what_moves_arrives_whole,
+    borders::absurd_places_harm_nobody,
+    exchange::what_is_copied_is_pasted_each_way,
+    exchange::a_global_for_local_clients_is_seen_by_them_alone,
+    life::a_thousand_clients_leave_nothing,
+    life::the_host_is_found_again,
+    life::a_client_that_dies_in_a_message_leaves_nothing,
+    life::a_vm_that_stands_still_holds_up_nobody,
+);
+
 const VMS: &[&str] = &["work", "untrusted"];
 
 /// An example and two client VMs, to which what comes once has come: the keymap. smithay has another one for old clients,
