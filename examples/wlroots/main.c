@@ -65,9 +65,10 @@ static int photograph(int signal, void *data) {
 /* The signals are for this thread, so this comes before everything that may have others. */
 static bool hear_signals(struct server *server) {
     struct wl_event_loop *loop = wl_display_get_event_loop(server->display);
-    return wl_event_loop_add_signal(loop, SIGTERM, end, server) != NULL &&
-           wl_event_loop_add_signal(loop, SIGINT, end, server) != NULL &&
-           wl_event_loop_add_signal(loop, SIGUSR1, photograph, server) != NULL;
+    server->signals[0] = wl_event_loop_add_signal(loop, SIGTERM, end, server);
+    server->signals[1] = wl_event_loop_add_signal(loop, SIGINT, end, server);
+    server->signals[2] = wl_event_loop_add_signal(loop, SIGUSR1, photograph, server);
+    return server->signals[0] != NULL && server->signals[1] != NULL && server->signals[2] != NULL;
 }
 
 /* What every compositor of wlroots' has. */
@@ -109,6 +110,8 @@ int main(int argc, char **argv) {
     /* The shim may also outlive the display. Either way its clients are destroyed like others. */
     wlproxy_shim_destroy(shim);
     wl_display_destroy_clients(server.display);
+    for (int i = 0; i < 3; i++)
+        wl_event_source_remove(server.signals[i]);
     wlr_scene_node_destroy(&server.scene->node);
     wlr_output_layout_destroy(server.layout);
     /* It takes backend, seat and globals with it, which use the other two. */

@@ -12,6 +12,7 @@ struct wlr_surface;
 struct server {
     const struct options *options;
     struct wl_display *display;
+    struct wl_event_source *signals[3];
     struct wlr_backend *backend;
     struct wlr_renderer *renderer;
     struct wlr_allocator *allocator;
