@@ -97,5 +97,7 @@ fn flood(connection: &mut Connection, surface: u32) -> Result<()> {
     for _ in 0..FLOOD {
         connection.push(surface, opcode::WL_SURFACE_DAMAGE_BUFFER, &damage);
     }
+    // A surface may not have any number of rectangles until its commit.
+    connection.push(surface, opcode::WL_SURFACE_COMMIT, &[]);
     connection.sync()
 }

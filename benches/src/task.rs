@@ -89,6 +89,8 @@ impl Work {
                 for _ in 0..*count {
                     connection.push(*surface, opcode::WL_SURFACE_DAMAGE_BUFFER, &damage);
                 }
+                // A surface may not have any number of rectangles until its commit.
+                connection.push(*surface, opcode::WL_SURFACE_COMMIT, &[]);
                 connection.sync()?;
             }
             Self::Events { connection, pointer, count } => {

@@ -22,9 +22,10 @@ pub struct Quota {
     pub buffers: u32,
     /// Pixels that a wl_buffer is wide or high.
     pub buffer_side: u32,
-    /// Rectangles that were added to a wl_region or taken out of it, or that are the damage of a wl_surface until its
-    /// next commit.
+    /// Rectangles that were added to a wl_region or taken out of it.
     pub rectangles: u32,
+    /// Rectangles that are the damage of a wl_surface until its next commit.
+    pub damage: u32,
 }
 
 impl Default for Quota {
@@ -42,6 +43,8 @@ impl Default for Quota {
             buffer_side: 16_384,
             // 10,000 of them keep libwayland's and wlroots' compositors for 20 to 53 ms, and that grows by their square.
             rectangles: 4_096,
+            // 50,000 keep them for 1 to 8 ms.
+            damage: 65_536,
         }
     }
 }
@@ -70,9 +73,11 @@ impl Spent {
         within(call, objects.try_into().unwrap_or(u32::MAX), quota.objects, "objects", "objects")?;
         match call.name() {
             ("wl_surface", "damage" | "damage_buffer") => {
-                self.add_rectangle(call, quota)?;
+                self.add_rectangle(call, quota.damage, "rectangles of damage", "damage")?;
             }
-            ("wl_region", "add" | "subtract") => self.add_rectangle(call, quota)?,
+            ("wl_region", "add" | "subtract") => {
+                self.add_rectangle(call, quota.rectangles, "rectangles", "rectangles")?;
+            }
             ("wl_surface", "commit") => {
                 self.rectangles.remove(&call.object());
             }
@@ -116,9 +121,15 @@ impl Spent {
         add(call, &mut self.buffers, quota.buffers, "buffers and pools", "buffers")
     }
 
-    fn add_rectangle(&mut self, call: &Call<'_>, quota: &Quota) -> Result<(), Violation> {
+    fn add_rectangle(
+        &mut self,
+        call: &Call<'_>,
+        most: u32,
+        what: &str,
+        key: &str,
+    ) -> Result<(), Violation> {
         let of_object = self.rectangles.entry(call.object()).or_default();
-        add(call, of_object, quota.rectangles, "rectangles", "rectangles")
+        add(call, of_object, most, what, key)
     }
 }
 

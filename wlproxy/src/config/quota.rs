@@ -17,6 +17,7 @@ pub(super) struct QuotaTable {
     buffers: Option<Spanned<i64>>,
     buffer_side: Option<Spanned<i64>>,
     rectangles: Option<Spanned<i64>>,
+    damage: Option<Spanned<i64>>,
 }
 
 /// The default with what `table` says. `key` is the table's name.
@@ -40,5 +41,6 @@ pub(super) fn quota(place: &Place<'_>, key: &str, table: &QuotaTable) -> Result<
         buffers: number("buffers", &table.buffers, default.buffers, objects)?,
         buffer_side: number("buffer_side", &table.buffer_side, default.buffer_side, sides)?,
         rectangles: number("rectangles", &table.rectangles, default.rectangles, sides)?,
+        damage: number("damage", &table.damage, default.damage, sides)?,
     })
 }

@@ -22,8 +22,15 @@ const ADD: u16 = 1;
 const SUBTRACT: u16 = 2;
 const REGION_DESTROY: u16 = 0;
 
-const SMALL: Quota =
-    Quota { objects: 20, surfaces: 3, windows: 2, buffers: 4, buffer_side: 100, rectangles: 5 };
+const SMALL: Quota = Quota {
+    objects: 20,
+    surfaces: 3,
+    windows: 2,
+    buffers: 4,
+    buffer_side: 100,
+    rectangles: 5,
+    damage: 6,
+};
 
 struct Client {
     objects: Objects,
@@ -168,13 +175,13 @@ fn damage_is_counted_until_the_commit() {
     let mut client = Client::new(SMALL);
     let surface = client.make(COMPOSITOR, CREATE_SURFACE, &[]).unwrap();
     for _ in 0..3 {
-        (0..5).for_each(|_| client.say(surface, DAMAGE, &rectangle()).unwrap());
+        (0..6).for_each(|_| client.say(surface, DAMAGE, &rectangle()).unwrap());
         client.say(surface, COMMIT, &[]).unwrap();
     }
     assert!(client.spent.rectangles.is_empty());
-    (0..5).for_each(|_| client.say(surface, DAMAGE, &rectangle()).unwrap());
+    (0..6).for_each(|_| client.say(surface, DAMAGE, &rectangle()).unwrap());
     let violation = client.say(surface, DAMAGE, &rectangle()).unwrap_err();
-    check(violation, "wl_surface@6.damage", &["5 rectangles"]);
+    check(violation, "wl_surface@6.damage", &["6 rectangles of damage", "`damage`"]);
 }
 
 #[test]
