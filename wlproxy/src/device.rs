@@ -19,6 +19,7 @@
 //! | `neighbours` | devices in one process, which save each other's threads the waking up; `turns` is who works with one |
 //! | [`opener`] | where connected streams come from |
 //! | [`trace`] | who reads what passes |
+//! | `bare` | with the feature `fuzz`: a device without a frontend, for `fuzz/` |
 //!
 //! # Threads
 //! Two per connection, both started by the vhost-user crate. One serves the frontend's socket; the *vring worker* does
@@ -42,6 +43,8 @@ use std::sync::Arc;
 mod allocation;
 mod arrival;
 mod backend;
+#[cfg(feature = "fuzz")]
+pub mod bare;
 mod context;
 mod dialect;
 mod flow;
