@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo`, `test`, `bench`, `dist`, `suite`, `header`, `shim` and `vm`.
+//! The project's own commands: `cargo xtask demo`, `test`, `bench`, `fuzz`, `dist`, `suite`, `header`, `shim` and `vm`.
 
 #![deny(unsafe_code)]
 
@@ -9,6 +9,7 @@ mod demo;
 mod dist;
 mod failure;
 mod family;
+mod fuzz;
 mod header;
 mod part;
 mod progress;
@@ -42,6 +43,8 @@ enum Command {
     Test(test::Options),
     /// Gets what is compared with, and runs every benchmark
     Bench(bench::Options),
+    /// Looks for inputs that break something, with libFuzzer
+    Fuzz(fuzz::Options),
     /// Makes the Debian packages, with manual pages, completions and systemd's units
     Dist(dist::Options),
     /// Gets programs of newer Debians, for tests and benchmarks, and tells in which folders they are
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Dist(options) => dist::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Shim(options) => shim::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Suite(options) => suite::run(&options).map(|()| ExitCode::SUCCESS),
