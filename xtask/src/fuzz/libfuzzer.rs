@@ -21,8 +21,8 @@ const TIMEOUT: u32 = 10;
 /// How often it is told how far it is.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Last lines that are shown where something is broken.
-const SHOWN: usize = 40;
+/// Last lines that are shown where something is broken: a panic stands some 75 above the end, before the stack.
+const SHOWN: usize = 100;
 
 /// Most inputs that are kept of a target, as `fuzz/tests/replay.rs` wants it.
 const MOST_KEPT: usize = 200;
