@@ -135,6 +135,7 @@ fn status(counters: Snapshot) -> Status {
         connected: true,
         pid: None,
         restarts: 0,
+        quota: None,
         counters,
     };
     let compositor = CompositorStatus::new(&Compositor::Vm("gui".to_owned()), true);

@@ -5,6 +5,7 @@ use crate::wayland::Known;
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::ops::Range;
+use wlproxy::policy::Policy;
 use wlproxy::relay::{Relay, Tally, Violation};
 use wlproxy_protocol::limits::{MAX_EVENT, MAX_REQUEST};
 use wlproxy_protocol::wayland::{
@@ -41,8 +42,8 @@ pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let mut known = Known::default();
     let mut links = Links {
-        whole: Relay::new(),
-        cut: Relay::new(),
+        whole: Relay::new(&Policy::unchanging()),
+        cut: Relay::new(&Policy::unchanging()),
         cut_out: Batch::default(),
         requests: Stream::default(),
         events: Stream::default(),
@@ -177,7 +178,8 @@ fn offered(requests: &[u8], events: &[u8], count: usize) -> Option<Vec<u8>> {
             GLOBAL if is_registry.contains(&message.object) => {
                 let length = word(12) as usize;
                 let text = str::from_utf8(&message.bytes[16..16 + length - 1]).unwrap_or_default();
-                let known = tables::global(text).filter(|global| global.crosses.is_ok());
+                let known = tables::global(text)
+                    .filter(|global| global.class != tables::Class::CannotCross);
                 let Some(known) = known else { continue };
                 shown.insert(word(8));
                 let version = word(message.bytes.len() - 4);

@@ -35,6 +35,11 @@ impl Policy {
         }
     }
 
+    /// Everything that crosses is offered, and no window is renamed: what is compared byte for byte has this one.
+    pub fn unchanging() -> Self {
+        Self { offer: Offer::everything(), ..Self::nothing() }
+    }
+
     /// What holds before there is one: nothing is offered.
     pub fn nothing() -> Self {
         Self {

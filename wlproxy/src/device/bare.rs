@@ -9,6 +9,7 @@ use super::poller::Poller;
 use super::ring::{Memory, Ring, Runs, Vring};
 use super::{Dialect, Options, Side, trace};
 use crate::counters::Counters;
+use crate::policy::{self, Policy};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollTimeout};
 use nix::sys::stat::fstat;
 use std::collections::{BTreeMap, VecDeque};
@@ -110,6 +111,7 @@ impl Bare {
             dialect,
             opener: asked.clone(),
             counters: counters.clone(),
+            policy: Arc::new(policy::Current::new(Policy::unchanging())),
             traces: Arc::new(trace::Requests::default()),
             neighbours: None,
             window_size: WINDOW,

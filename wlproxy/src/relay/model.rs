@@ -1,6 +1,7 @@
 //! The relay beside a naive model: lists of what was said, and of what has to come out.
 
 use super::*;
+use crate::policy::Policy;
 use proptest::prelude::*;
 use std::ffi::CStr;
 use wlproxy_protocol::wayland::{Arg, tables, wire};
@@ -84,7 +85,8 @@ impl Model {
                 let (name, interface) = (Arg::Uint(which as u32), Arg::Str(Some(GLOBALS[which])));
                 write(REGISTRY, 0, &[name, interface, Arg::Uint(version)]);
                 let known = tables::global(GLOBALS[which].to_str().unwrap());
-                if let Some(known) = known.filter(|known| known.crosses.is_ok()) {
+                if let Some(known) = known.filter(|known| known.class != tables::Class::CannotCross)
+                {
                     let offered = Arg::Uint(version.min(known.interface.version));
                     wire::encode(REGISTRY, 0, &[name, interface, offered], &mut self.to_client);
                 }
@@ -104,7 +106,7 @@ impl Model {
 
 /// A relay whose client has bound wl_shm as object 3.
 fn with_shm() -> Relay<u32> {
-    let (mut relay, mut out) = (Relay::new(), Batch::default());
+    let (mut relay, mut out) = (Relay::new(&Policy::unchanging()), Batch::default());
     let mut requests = Batch::<u32>::default();
     requests.push(1, 1, &[Arg::NewId(REGISTRY)]);
     relay.from_client(&requests.bytes, [], &mut out).unwrap();
