@@ -27,8 +27,10 @@ pub enum Path {
 /// A compositor of `examples/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Example {
-    /// The one that is made with smithay.
+    /// The one that is made with smithay, and links the shim as a crate.
     Smithay,
+    /// The one that is made with libwayland, and links the shim as a C library.
+    Libwayland,
 }
 
 /// How a client comes to it.
@@ -93,11 +95,25 @@ impl fmt::Display for Isolation {
 }
 
 impl Example {
-    /// Its name in files and on command lines, and for people.
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Smithay, Self::Libwayland];
+
+    /// Its name in files and on command lines.
     pub fn key(self) -> &'static str {
         match self {
             Self::Smithay => "smithay",
+            Self::Libwayland => "libwayland",
         }
+    }
+}
+
+/// How it links the shim.
+impl fmt::Display for Example {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Smithay => "smithay",
+            Self::Libwayland => "C",
+        })
     }
 }
 
@@ -132,12 +148,17 @@ impl Path {
     ];
 
     /// Those to compositors of `examples/`, in the order of the tables.
-    pub const EXAMPLES: [Self; 5] = [
+    pub const EXAMPLES: [Self; 10] = [
         Self::Example(Example::Smithay, Way::Direct),
         Self::Example(Example::Smithay, Way::Serve(Isolation::None)),
         Self::Example(Example::Smithay, Way::Serve(Isolation::Process)),
         Self::Example(Example::Smithay, Way::Shim(Isolation::None)),
         Self::Example(Example::Smithay, Way::Shim(Isolation::Process)),
+        Self::Example(Example::Libwayland, Way::Direct),
+        Self::Example(Example::Libwayland, Way::Serve(Isolation::None)),
+        Self::Example(Example::Libwayland, Way::Serve(Isolation::Process)),
+        Self::Example(Example::Libwayland, Way::Shim(Isolation::None)),
+        Self::Example(Example::Libwayland, Way::Shim(Isolation::Process)),
     ];
 
     /// The direct path to the same compositor.
@@ -196,9 +217,9 @@ impl fmt::Display for Path {
             Self::Linked(isolation) => write!(f, "shim, {isolation}"),
             Self::Waypipe(compression) => write!(f, "waypipe -c {}", compression.key()),
             Self::Example(example, way) => match way {
-                Way::Direct => write!(f, "direct ({})", example.key()),
-                Way::Serve(isolation) => write!(f, "serve ({}), {isolation}", example.key()),
-                Way::Shim(isolation) => write!(f, "shim ({}), {isolation}", example.key()),
+                Way::Direct => write!(f, "direct ({example})"),
+                Way::Serve(isolation) => write!(f, "serve ({example}), {isolation}"),
+                Way::Shim(isolation) => write!(f, "shim ({example}), {isolation}"),
             },
         }
     }
@@ -238,5 +259,28 @@ mod tests {
             assert!(path.relays().is_none_or(|relays| Path::ALL.contains(&relays)), "{path}");
         }
         assert!("relays-9".parse::<Path>().is_err());
+    }
+
+    #[test]
+    fn every_example_has_every_way() {
+        for example in Example::ALL {
+            let paths: Vec<Path> = Path::EXAMPLES
+                .into_iter()
+                .filter(|path| path.direct() == Path::Example(example, Way::Direct))
+                .collect();
+            assert_eq!(paths.len(), 1 + 2 * Isolation::ALL.len(), "{example}");
+            for way in [Way::Serve, Way::Shim] {
+                for isolation in Isolation::ALL {
+                    assert!(paths.contains(&Path::Example(example, way(isolation))), "{example}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn examples_are_told_by_how_they_link_the_shim() {
+        let name = |example| Path::Example(example, Way::Shim(Isolation::None)).to_string();
+        assert_eq!(name(Example::Smithay), "shim (smithay), one process");
+        assert_eq!(name(Example::Libwayland), "shim (C), one process");
     }
 }

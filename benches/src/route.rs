@@ -15,7 +15,18 @@ use tempfile::TempDir;
 use wlproxy_tests::{Example, Process, binary, example, until};
 
 /// Files of the libraries that the smithay example is built with, in Debian's packages.
-const SMITHAY: [&str; 2] = ["/usr/include/pixman-1/pixman.h", "/usr/include/xkbcommon/xkbcommon.h"];
+const SMITHAY: &[&str] = &["/usr/include/pixman-1/pixman.h", "/usr/include/xkbcommon/xkbcommon.h"];
+
+/// Those of what the libwayland example is built with.
+const LIBWAYLAND: &[&str] = &[
+    "/usr/bin/make",
+    "/usr/bin/pkg-config",
+    "/usr/bin/wayland-scanner",
+    "/usr/include/cairo/cairo.h",
+    "/usr/include/wayland-server-core.h",
+    "/usr/include/xkbcommon/xkbcommon.h",
+    "/usr/share/wayland-protocols/stable/xdg-shell/xdg-shell.xml",
+];
 
 /// The sink's process.
 #[derive(Debug)]
@@ -142,9 +153,13 @@ impl Route {
     pub fn lacks(path: Path) -> Option<String> {
         match path {
             Path::Waypipe(_) => Waypipe::find().err().map(|error| error.to_string()),
-            Path::Example(path::Example::Smithay, _) => {
-                let missing = SMITHAY.iter().find(|header| !FilePath::new(header).exists());
-                missing.map(|header| format!("there is no {header}; cargo xtask bench gets it"))
+            Path::Example(which, _) => {
+                let files = match which {
+                    path::Example::Smithay => SMITHAY,
+                    path::Example::Libwayland => LIBWAYLAND,
+                };
+                let missing = files.iter().find(|file| !FilePath::new(file).exists());
+                missing.map(|file| format!("there is no {file}; cargo xtask bench gets it"))
             }
             _ => None,
         }
@@ -317,9 +332,10 @@ impl Builder<'_> {
 
     /// A compositor, and its socket.
     fn example(&self, which: path::Example, way: Way) -> (Process, PathBuf) {
-        let program = match which {
-            path::Example::Smithay => example(Example::Smithay),
-        };
+        let program = example(match which {
+            path::Example::Smithay => Example::Smithay,
+            path::Example::Libwayland => Example::Libwayland,
+        });
         let socket = self.path("example");
         let mut compositor = part::leash(program);
         compositor.arg("--socket").arg(&socket);

@@ -94,26 +94,10 @@ pub(crate) const DEMO: &[Package] = &[
 
 /// What only the tests run.
 pub(crate) const TESTS: &[Package] = &[
-    Package { name: "make", proofs: &[Program("make")], reason: "builds the compositors in C" },
-    Package {
-        name: "libcairo2-dev",
-        proofs: &[Exists("/usr/include/cairo/cairo.h")],
-        reason: "what the compositors in C draw with",
-    },
-    Package {
-        name: "libxkbcommon-dev",
-        proofs: &[Exists("/usr/include/xkbcommon/xkbcommon.h")],
-        reason: "makes their keymap",
-    },
     Package {
         name: "libwlroots-dev",
         proofs: &[Exists("/usr/include/wlr/types/wlr_scene.h")],
-        reason: "what one of them is made with",
-    },
-    Package {
-        name: "wayland-protocols",
-        proofs: &[Exists("/usr/share/wayland-protocols/stable/xdg-shell/xdg-shell.xml")],
-        reason: "what they speak of windows",
+        reason: "what a compositor in C is made with",
     },
     Package { name: "g++", proofs: &[Program("c++")], reason: "reads a header as C++" },
     Package { name: "valgrind", proofs: &[Program("valgrind")], reason: "sees wrong accesses" },
@@ -182,7 +166,18 @@ pub(crate) const EXAMPLES: &[Package] = &[
     Package {
         name: "libxkbcommon-dev",
         proofs: &[Exists("/usr/include/xkbcommon/xkbcommon.h")],
-        reason: "where smithay has its keymaps from",
+        reason: "where their keymaps are from",
+    },
+    Package { name: "make", proofs: &[Program("make")], reason: "builds the compositors in C" },
+    Package {
+        name: "libcairo2-dev",
+        proofs: &[Exists("/usr/include/cairo/cairo.h")],
+        reason: "what the compositors in C draw with",
+    },
+    Package {
+        name: "wayland-protocols",
+        proofs: &[Exists("/usr/share/wayland-protocols/stable/xdg-shell/xdg-shell.xml")],
+        reason: "what they speak of windows",
     },
 ];
 

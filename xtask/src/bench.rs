@@ -32,8 +32,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             progress.say(&format!("{error:#}\nso nothing is compared with waypipe"));
         }
     }
-    if let Err(error) = apt::ensure(apt::EXAMPLES, &dir.join("apt.log"), &mut progress) {
-        progress.say(&format!("{error:#}\nso nothing is measured with the example compositor"));
+    let examples = [apt::SHIM, apt::EXAMPLES].concat();
+    if let Err(error) = apt::ensure(&examples, &dir.join("apt.log"), &mut progress) {
+        progress.say(&format!("{error:#}\nso not all example compositors are measured"));
     }
     let mut command = build::cargo();
     command.args(arguments(options));

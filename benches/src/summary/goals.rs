@@ -146,12 +146,14 @@ fn syncs(results: &Results, isolation: Isolation) -> Vec<Goal> {
     goals.push(both(what, AtMost(1.0), |pace| {
         Some(median(lanes(pace)?, Path::Linked(isolation))? / median(lanes(pace)?, path)?)
     }));
-    let what = format!("wl_display.sync, shim (smithay), {isolation}: to serve");
-    let example = |way| Path::Example(Example::Smithay, way);
-    goals.push(both(what, AtMost(1.0), |pace| {
-        let (lanes, shim) = (lanes(pace)?, example(Way::Shim(isolation)));
-        Some(median(lanes, shim)? / median(lanes, example(Way::Serve(isolation)))?)
-    }));
+    for example in Example::ALL {
+        let what = format!("wl_display.sync, shim ({example}), {isolation}: to serve");
+        goals.push(both(what, AtMost(1.0), |pace| {
+            let lanes = lanes(pace)?;
+            let median = |way| median(lanes, Path::Example(example, way));
+            Some(median(Way::Shim(isolation))? / median(Way::Serve(isolation))?)
+        }));
+    }
     goals
 }
 

@@ -76,11 +76,6 @@ impl Picture {
         self.within(rect).zip(other.within(rect)).filter(|(one, other)| one != other).count()
     }
 
-    /// All of it.
-    pub(crate) fn whole(&self) -> Rect {
-        Rect { x: 0, y: 0, width: self.width.into(), height: self.height.into() }
-    }
-
     /// Whether a window with its content there has drawn.
     pub(crate) fn shows_content(&self, rect: Rect) -> bool {
         self.colours(rect) >= MIN_COLOURS
@@ -127,7 +122,13 @@ mod tests {
         let one = picture(4, 4, |_, _| [1; 3]);
         let other = picture(4, 4, |x, y| if (x, y) == (3, 0) { [2; 3] } else { [1; 3] });
         assert_ne!(one, other);
-        assert_eq!(one.differing(&other, one.whole()), 1);
+        assert_eq!(
+            one.differing(
+                &other,
+                Rect { x: 0, y: 0, width: one.width.into(), height: one.height.into() }
+            ),
+            1
+        );
         assert_eq!(one.differing(&other, Rect { x: 0, y: 0, width: 3, height: 4 }), 0);
     }
 
