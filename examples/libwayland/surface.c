@@ -109,6 +109,12 @@ static void copy(struct surface *surface, const struct state *state) {
     }
     if (x1 < x2) {
         size_t from_stride = (size_t)wl_shm_buffer_get_stride(shm);
+        /* libwayland checks that a row has as many bytes as the buffer has pixels, whatever a pixel needs. */
+        if (from_stride < (size_t)width * 4) {
+            wl_resource_post_error(state->buffer, WL_SHM_ERROR_INVALID_STRIDE, "the stride is less than a row");
+            forget_content(surface);
+            return;
+        }
         size_t to_stride = (size_t)cairo_image_surface_get_stride(surface->content);
         cairo_surface_flush(surface->content);
         unsigned char *to = cairo_image_surface_get_data(surface->content);

@@ -38,9 +38,7 @@ pub(super) fn nothing() -> Result<Enforced, RulesetError> {
 
 /// Files are made, changed and removed in these directories alone, nothing outside is sent a signal. Everything may be read
 /// and started: wlproxy's own program and its libraries are all over the file system, as on NixOS.
-///
-/// # Errors
-/// Also if a directory isn't there.
+/// A directory that can't be opened is left out, and what is done in it fails.
 pub(super) fn changes_only(directories: &[&Path]) -> Result<Enforced, RulesetError> {
     let files = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
