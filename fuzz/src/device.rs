@@ -131,6 +131,21 @@ impl Vm {
         self.write(queue(index).table + 16 * u64::from(descriptor), &is.to_bytes());
     }
 
+    /// Entries at `table`, and a descriptor that says so, and that they have so many bytes.
+    fn describe_table(
+        &self,
+        index: usize,
+        descriptor: u16,
+        table: u64,
+        length: u32,
+        entries: &[Descriptor],
+    ) {
+        let bytes: Vec<u8> = entries.iter().flat_map(|entry| entry.to_bytes()).collect();
+        self.write(table, &bytes);
+        let is = Descriptor { address: table, length, flags: INDIRECT, next: 0 };
+        self.describe(index, descriptor, is);
+    }
+
     fn make_available(&mut self, index: usize, head: u16) {
         let place = u64::from(self.avail[index] % QUEUE);
         self.write(queue(index).avail + 4 + 2 * place, &head.to_le_bytes());
@@ -196,15 +211,7 @@ impl Vm {
             Shape::Table(parts, room) => {
                 let entries = parts_of(start, bytes.len(), parts, room, 0);
                 let length = (entries.len() * Descriptor::SIZE) as u32;
-                self.write(
-                    table,
-                    &entries.iter().flat_map(|entry| entry.to_bytes()).collect::<Vec<u8>>(),
-                );
-                self.describe(
-                    index,
-                    first,
-                    Descriptor { address: table, length, flags: INDIRECT, next: 0 },
-                );
+                self.describe_table(index, first, table, length, &entries);
             }
             Shape::Garbage(descriptors) => {
                 for (n, descriptor) in (first..).zip(descriptors) {
@@ -216,15 +223,7 @@ impl Vm {
                 }
             }
             Shape::GarbageTable(entries, length) => {
-                self.write(
-                    table,
-                    &entries.iter().flat_map(|entry| entry.to_bytes()).collect::<Vec<u8>>(),
-                );
-                self.describe(
-                    index,
-                    first,
-                    Descriptor { address: table, length, flags: INDIRECT, next: 0 },
-                );
+                self.describe_table(index, first, table, length, &entries);
             }
             Shape::Head(other) => head = other,
             Shape::Jump(by) => {

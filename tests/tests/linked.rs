@@ -3,7 +3,7 @@
 use std::process::Command;
 use wlproxy_tests::probe::{CLIENT, COPY, NO_AGENT, PASTE};
 use wlproxy_tests::recorder::seat;
-use wlproxy_tests::{Arg, Desk, Display, Kind, Part, Plan, Raw, message, until};
+use wlproxy_tests::{Arg, Desk, Display, Kind, Part, Plan, Raw, die_in_a_message, message, until};
 
 const PROBE: &str = env!("CARGO_BIN_EXE_wlproxy-probe");
 
@@ -135,20 +135,7 @@ fn a_client_that_does_not_read_holds_up_nobody() {
 #[test]
 fn a_client_that_dies_in_a_message_leaves_nothing() {
     let mut desk = Desk::start(plan(&["work"]));
-    let baseline = desk.totals();
-    for length in [1, 7, 8, 11] {
-        let mut client = Raw::connect(&desk.through("work"));
-        client.sync();
-        client.send(&message(1, 0, &[Arg::Uint(9)])[..length], []);
-    }
-    desk.kill(Part::Run("work"));
-    Raw::connect(&desk.direct()).sync();
-    desk.revive(Part::Run("work"));
-    desk.ready("work");
-    Raw::connect(&desk.through("work")).sync();
-    desk.expect_totals(&baseline);
-    // It is another process.
-    desk.take_baseline();
+    die_in_a_message(&mut desk);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::still::FOOT;
 use super::{desk, no_windows, window};
 use nix::sys::signal::Signal;
-use wlproxy_tests::{Arg, Example, Part, Raw, message, until};
+use wlproxy_tests::{Arg, Example, Part, Raw, die_in_a_message, message, until};
 
 pub(crate) fn a_thousand_clients_leave_nothing(example: Example) {
     let desk = desk(example);
@@ -38,20 +38,7 @@ pub(crate) fn the_host_is_found_again(example: Example) {
 /// Half a message, and then nothing more.
 pub(crate) fn a_client_that_dies_in_a_message_leaves_nothing(example: Example) {
     let mut desk = desk(example);
-    let baseline = desk.totals();
-    for length in [1, 7, 8, 11] {
-        let mut client = Raw::connect(&desk.through("work"));
-        client.sync();
-        client.send(&message(1, 0, &[Arg::Uint(9)])[..length], []);
-    }
-    desk.kill(Part::Run("work"));
-    Raw::connect(&desk.direct()).sync();
-    desk.revive(Part::Run("work"));
-    desk.ready("work");
-    Raw::connect(&desk.through("work")).sync();
-    desk.expect_totals(&baseline);
-    // It is another process.
-    desk.take_baseline();
+    die_in_a_message(&mut desk);
 }
 
 /// A VM that doesn't run any more: its window is there still, and everybody else goes on.
