@@ -316,17 +316,21 @@ fn a_reset_ends_everything_but_the_device() {
     }
 }
 
+/// Waits for what ends the channel; a call of before may be told first.
+fn end_of(lab: &mut Lab) -> Error {
+    loop {
+        if let Err(error) = lab.turn() {
+            return error;
+        }
+    }
+}
+
 #[test]
 fn a_device_that_ends_is_noticed() {
     let mut lab = Lab::new(Options::default());
     let context = lab.context();
     lab.daemon.request_shutdown();
-    let lost = loop {
-        if let Err(error) = lab.turn() {
-            break error;
-        }
-    };
-    assert!(matches!(lost, Error::Lost(_)));
+    assert!(matches!(end_of(&mut lab), Error::Lost(_)));
     assert!(matches!(lab.turn(), Err(Error::Lost(_))), "and stays");
     assert!(matches!(lab.channel.send(context, b"x", &[]), Err(Error::Lost(_))));
     assert!(matches!(lab.channel.connect(), Err(Error::Lost(_))));
@@ -434,7 +438,7 @@ fn counts_what_is_left() {
         let mut lab = live(if round % 2 == 0 { Options::default() } else { TODAY });
         if round >= 4 {
             lab.daemon.request_shutdown();
-            assert!(matches!(lab.turn(), Err(Error::Lost(_))));
+            assert!(matches!(end_of(&mut lab), Error::Lost(_)));
         }
         assert!(held().0 > before.0, "the count sees a channel");
         end(lab);
