@@ -26,6 +26,8 @@ pub struct Quota {
     pub rectangles: u32,
     /// Rectangles that are the damage of a wl_surface until its next commit.
     pub damage: u32,
+    /// MIME types of what is copied or dragged.
+    pub types: u32,
 }
 
 impl Default for Quota {
@@ -45,9 +47,21 @@ impl Default for Quota {
             rectangles: 4_096,
             // 50,000 keep them for 1 to 8 ms.
             damage: 65_536,
+            // Each is an event to whoever gets the focus, of up to 4,096 bytes: more than a compositor's buffer of 1 MiB
+            // for that client would disconnect it. LibreOffice has some dozens.
+            types: 250,
         }
     }
 }
+
+/// What is copied or dragged, in each protocol's words.
+const SOURCES: [&str; 5] = [
+    "wl_data_source",
+    "zwp_primary_selection_source_v1",
+    "gtk_primary_selection_source",
+    "zwlr_data_control_source_v1",
+    "ext_data_control_source_v1",
+];
 
 /// What one client has.
 #[derive(Debug, Default)]
@@ -57,6 +71,8 @@ pub struct Spent {
     buffers: u32,
     /// By wl_region, or wl_surface: those that have any.
     rectangles: HashMap<u32, u32>,
+    /// By source of a selection: those that have any.
+    types: HashMap<u32, u32>,
 }
 
 impl Spent {
@@ -111,6 +127,13 @@ impl Spent {
             }
             ("wl_shm_pool" | "wl_buffer", "destroy") => {
                 self.buffers = self.buffers.saturating_sub(1);
+            }
+            (source, "offer") if SOURCES.contains(&source) => {
+                let of_source = self.types.entry(call.object()).or_default();
+                add(call, of_source, quota.types, "types of one selection", "types")?;
+            }
+            (source, "destroy") if SOURCES.contains(&source) => {
+                self.types.remove(&call.object());
             }
             _ => {}
         }

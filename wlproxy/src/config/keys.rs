@@ -68,6 +68,7 @@ pub const KEYS: &[Key] = &[
     number("vm.NAME.quota.buffer_side", "buffer_side = 16384"),
     number("vm.NAME.quota.rectangles", "rectangles = 4096"),
     number("vm.NAME.quota.damage", "damage = 65536"),
+    number("vm.NAME.quota.types", "types = 250"),
 ];
 
 /// Whether what stands here in a key's name is any name.

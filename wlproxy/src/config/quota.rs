@@ -18,6 +18,7 @@ pub(super) struct QuotaTable {
     buffer_side: Option<Spanned<i64>>,
     rectangles: Option<Spanned<i64>>,
     damage: Option<Spanned<i64>>,
+    types: Option<Spanned<i64>>,
 }
 
 /// The default with what `table` says. `key` is the table's name.
@@ -42,5 +43,6 @@ pub(super) fn quota(place: &Place<'_>, key: &str, table: &QuotaTable) -> Result<
         buffer_side: number("buffer_side", &table.buffer_side, default.buffer_side, sides)?,
         rectangles: number("rectangles", &table.rectangles, default.rectangles, sides)?,
         damage: number("damage", &table.damage, default.damage, sides)?,
+        types: number("types", &table.types, default.types, sides)?,
     })
 }

@@ -7,6 +7,7 @@ use wlproxy_protocol::wayland::{Objects, wire};
 const COMPOSITOR: u32 = 3;
 const SHM: u32 = 4;
 const WM_BASE: u32 = 5;
+const DATA_DEVICE_MANAGER: u32 = 6;
 
 /// Opcodes of wayland.xml and xdg-shell.xml.
 const CREATE_SURFACE: u16 = 0;
@@ -30,6 +31,7 @@ const SMALL: Quota = Quota {
     buffer_side: 100,
     rectangles: 5,
     damage: 6,
+    types: 7,
 };
 
 struct Client {
@@ -41,11 +43,19 @@ struct Client {
 
 impl Client {
     fn new(quota: Quota) -> Self {
-        let mut client =
-            Self { objects: Objects::new(), spent: Spent::default(), quota, last: WM_BASE };
+        let mut client = Self {
+            objects: Objects::new(),
+            spent: Spent::default(),
+            quota,
+            last: DATA_DEVICE_MANAGER,
+        };
         client.say(1, 1, &[Arg::NewId(2)]).unwrap();
-        let globals: [(&CStr, u32); 3] =
-            [(c"wl_compositor", COMPOSITOR), (c"wl_shm", SHM), (c"xdg_wm_base", WM_BASE)];
+        let globals: [(&CStr, u32); 4] = [
+            (c"wl_compositor", COMPOSITOR),
+            (c"wl_shm", SHM),
+            (c"xdg_wm_base", WM_BASE),
+            (c"wl_data_device_manager", DATA_DEVICE_MANAGER),
+        ];
         for (interface, id) in globals {
             let version = Arg::Uint(1);
             let mut bytes = Vec::new();
@@ -147,7 +157,7 @@ fn a_buffer_is_no_larger_than_it_may_be() {
         let mut client = Client::new(SMALL);
         let pool = client.pool().unwrap();
         let violation = client.buffer(pool, width, height).unwrap_err();
-        check(violation, "wl_shm_pool@6.create_buffer", &["100 pixels", "`buffer_side`"]);
+        check(violation, "wl_shm_pool@7.create_buffer", &["100 pixels", "`buffer_side`"]);
     }
     // What is wrong otherwise, the compositor tells.
     let mut client = Client::new(SMALL);
@@ -166,7 +176,7 @@ fn a_region_has_its_own_rectangles() {
     }
     client.say(first, REGION_DESTROY, &[]).unwrap();
     let violation = client.say(second, ADD, &rectangle()).unwrap_err();
-    check(violation, "wl_region@7.add", &["5 rectangles", "`rectangles`"]);
+    check(violation, "wl_region@8.add", &["5 rectangles", "`rectangles`"]);
     assert_eq!(client.spent.rectangles.len(), 1);
 }
 
@@ -181,7 +191,23 @@ fn damage_is_counted_until_the_commit() {
     assert!(client.spent.rectangles.is_empty());
     (0..6).for_each(|_| client.say(surface, DAMAGE, &rectangle()).unwrap());
     let violation = client.say(surface, DAMAGE, &rectangle()).unwrap_err();
-    check(violation, "wl_surface@6.damage", &["6 rectangles of damage", "`damage`"]);
+    check(violation, "wl_surface@7.damage", &["6 rectangles of damage", "`damage`"]);
+}
+
+#[test]
+fn a_selection_has_so_many_types() {
+    let mut client = Client::new(SMALL);
+    let offer = |client: &mut Client, source| client.say(source, 0, &[Arg::Str(Some(c"a/b"))]);
+    let [first, second] =
+        [0, 1].map(|_| client.make(DATA_DEVICE_MANAGER, CREATE_SURFACE, &[]).unwrap());
+    for source in [first, second] {
+        (0..7).for_each(|_| offer(&mut client, source).unwrap());
+    }
+    // wl_data_source.destroy
+    client.say(first, 1, &[]).unwrap();
+    assert_eq!(client.spent.types.len(), 1);
+    let violation = offer(&mut client, second).unwrap_err();
+    check(violation, "wl_data_source@8.offer", &["7 types", "`types`"]);
 }
 
 #[test]
@@ -194,8 +220,8 @@ fn objects_of_all_kinds_are_counted() {
             Err(violation) => break violation,
         }
     };
-    // Beside the display, the registry and three globals.
-    assert_eq!(callbacks, 15);
+    // Beside the display, the registry and four globals.
+    assert_eq!(callbacks, 14);
     check(violation, "wl_display@1.sync", &["20 objects", "`objects`"]);
 }
 

@@ -12,6 +12,7 @@ use crate::device::window::Window;
 use crate::device::window::tests::FakeFrontend;
 use crate::device::{Dialect, Options, Side, trace};
 use crate::policy::{Current, Policy};
+use crate::quota::Quota;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::epoll::EpollFlags;
 use std::collections::{BTreeMap, VecDeque};
@@ -77,6 +78,12 @@ pub(super) struct Received {
     buffer: u16,
 }
 
+/// What holds for every VM, but that tests may have any number of types: [`super::wayland::request`] is one.
+fn policy() -> Policy {
+    let policy = Policy::of("test");
+    Policy { quota: Quota { types: u32::MAX, ..policy.quota }, ..policy }
+}
+
 impl Driver {
     pub(super) fn new(side: Side) -> Self {
         Self::with_features(side, 1 << 1 | 1 << 3)
@@ -110,7 +117,7 @@ impl Driver {
             dialect: Dialect::VirtioWl,
             opener: opener.clone(),
             counters: counters.clone(),
-            policy: Arc::new(Current::new(Policy::of("test"))),
+            policy: Arc::new(Current::new(policy())),
             traces: traces.clone(),
             neighbours: None,
             window_size: 64 << 20,
