@@ -16,7 +16,7 @@ pub struct Quota {
     pub objects: u32,
     /// wl_surfaces.
     pub surfaces: u32,
-    /// xdg_toplevels.
+    /// xdg_toplevels, and wl_shell_surfaces of any role.
     pub windows: u32,
     /// wl_buffers and wl_shm_pools together: each is an fd or a mapping of the compositor's.
     pub buffers: u32,
@@ -68,6 +68,8 @@ const SOURCES: [&str; 5] = [
 pub struct Spent {
     surfaces: u32,
     windows: u32,
+    /// Windows of wl_shell among them, by wl_surface.
+    shell_surfaces: HashMap<u32, u32>,
     buffers: u32,
     /// By wl_region, or wl_surface: those that have any.
     rectangles: HashMap<u32, u32>,
@@ -105,10 +107,19 @@ impl Spent {
             }
             ("wl_surface", "destroy") => {
                 self.surfaces = self.surfaces.saturating_sub(1);
+                let windows = self.shell_surfaces.remove(&call.object()).unwrap_or(0);
+                self.windows = self.windows.saturating_sub(windows);
                 self.rectangles.remove(&call.object());
             }
             ("xdg_surface", "get_toplevel") => {
                 add(call, &mut self.windows, quota.windows, "windows", "windows")?;
+            }
+            ("wl_shell", "get_shell_surface") => {
+                add(call, &mut self.windows, quota.windows, "windows", "windows")?;
+                // Nothing destroys it but the end of its wl_surface, so there may be several of one.
+                if let Some(surface) = call.args().find_map(object) {
+                    *self.shell_surfaces.entry(surface).or_default() += 1;
+                }
             }
             ("xdg_toplevel", "destroy") => self.windows = self.windows.saturating_sub(1),
             ("wl_shm_pool", "create_buffer") => {
@@ -153,6 +164,14 @@ impl Spent {
     ) -> Result<(), Violation> {
         let of_object = self.rectangles.entry(call.object()).or_default();
         add(call, of_object, most, what, key)
+    }
+}
+
+/// The object that an argument is, if it is one.
+fn object(arg: Arg<'_>) -> Option<u32> {
+    match arg {
+        Arg::Object(id) => Some(id),
+        _ => None,
     }
 }
 

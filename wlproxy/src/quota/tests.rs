@@ -8,6 +8,7 @@ const COMPOSITOR: u32 = 3;
 const SHM: u32 = 4;
 const WM_BASE: u32 = 5;
 const DATA_DEVICE_MANAGER: u32 = 6;
+const SHELL: u32 = 7;
 
 /// Opcodes of wayland.xml and xdg-shell.xml.
 const CREATE_SURFACE: u16 = 0;
@@ -43,18 +44,15 @@ struct Client {
 
 impl Client {
     fn new(quota: Quota) -> Self {
-        let mut client = Self {
-            objects: Objects::new(),
-            spent: Spent::default(),
-            quota,
-            last: DATA_DEVICE_MANAGER,
-        };
+        let mut client =
+            Self { objects: Objects::new(), spent: Spent::default(), quota, last: SHELL };
         client.say(1, 1, &[Arg::NewId(2)]).unwrap();
-        let globals: [(&CStr, u32); 4] = [
+        let globals: [(&CStr, u32); 5] = [
             (c"wl_compositor", COMPOSITOR),
             (c"wl_shm", SHM),
             (c"xdg_wm_base", WM_BASE),
             (c"wl_data_device_manager", DATA_DEVICE_MANAGER),
+            (c"wl_shell", SHELL),
         ];
         for (interface, id) in globals {
             let version = Arg::Uint(1);
@@ -137,6 +135,23 @@ fn windows_are_counted_apart() {
     check(client.window().unwrap_err(), "xdg_surface@", &["2 windows", "`windows`"]);
 }
 
+/// wl_shell's objects have no destructor: they go with their surface.
+#[test]
+fn windows_of_wl_shell_count_as_long_as_their_surface_is() {
+    let mut client = Client::new(SMALL);
+    let surface = |client: &mut Client| client.make(COMPOSITOR, CREATE_SURFACE, &[]).unwrap();
+    let window = |client: &mut Client, surface| client.make(SHELL, 0, &[Arg::Object(surface)]);
+    let first = surface(&mut client);
+    window(&mut client, first).unwrap();
+    window(&mut client, first).unwrap();
+    client.say(first, SURFACE_DESTROY, &[]).unwrap();
+    let second = surface(&mut client);
+    window(&mut client, second).unwrap();
+    client.window().unwrap();
+    let violation = window(&mut client, second).unwrap_err();
+    check(violation, "wl_shell@7.get_shell_surface", &["2 windows", "`windows`"]);
+}
+
 #[test]
 fn pools_and_buffers_share_a_quota() {
     let mut client = Client::new(SMALL);
@@ -157,7 +172,7 @@ fn a_buffer_is_no_larger_than_it_may_be() {
         let mut client = Client::new(SMALL);
         let pool = client.pool().unwrap();
         let violation = client.buffer(pool, width, height).unwrap_err();
-        check(violation, "wl_shm_pool@7.create_buffer", &["100 pixels", "`buffer_side`"]);
+        check(violation, "wl_shm_pool@8.create_buffer", &["100 pixels", "`buffer_side`"]);
     }
     // What is wrong otherwise, the compositor tells.
     let mut client = Client::new(SMALL);
@@ -176,7 +191,7 @@ fn a_region_has_its_own_rectangles() {
     }
     client.say(first, REGION_DESTROY, &[]).unwrap();
     let violation = client.say(second, ADD, &rectangle()).unwrap_err();
-    check(violation, "wl_region@8.add", &["5 rectangles", "`rectangles`"]);
+    check(violation, "wl_region@9.add", &["5 rectangles", "`rectangles`"]);
     assert_eq!(client.spent.rectangles.len(), 1);
 }
 
@@ -191,7 +206,7 @@ fn damage_is_counted_until_the_commit() {
     assert!(client.spent.rectangles.is_empty());
     (0..6).for_each(|_| client.say(surface, DAMAGE, &rectangle()).unwrap());
     let violation = client.say(surface, DAMAGE, &rectangle()).unwrap_err();
-    check(violation, "wl_surface@7.damage", &["6 rectangles of damage", "`damage`"]);
+    check(violation, "wl_surface@8.damage", &["6 rectangles of damage", "`damage`"]);
 }
 
 #[test]
@@ -207,7 +222,7 @@ fn a_selection_has_so_many_types() {
     client.say(first, 1, &[]).unwrap();
     assert_eq!(client.spent.types.len(), 1);
     let violation = offer(&mut client, second).unwrap_err();
-    check(violation, "wl_data_source@8.offer", &["7 types", "`types`"]);
+    check(violation, "wl_data_source@9.offer", &["7 types", "`types`"]);
 }
 
 #[test]
@@ -220,8 +235,8 @@ fn objects_of_all_kinds_are_counted() {
             Err(violation) => break violation,
         }
     };
-    // Beside the display, the registry and four globals.
-    assert_eq!(callbacks, 14);
+    // Beside the display, the registry and five globals.
+    assert_eq!(callbacks, 13);
     check(violation, "wl_display@1.sync", &["20 objects", "`objects`"]);
 }
 
