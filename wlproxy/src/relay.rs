@@ -354,6 +354,24 @@ mod tests {
     }
 
     #[test]
+    fn a_tag_of_a_window_has_the_prefix_of_app_ids() {
+        let (mut relay, _) = with_window(&Policy::of("work"));
+        let mut out = Batch::default();
+        relay.from_compositor(&global(4, c"xdg_toplevel_tag_manager_v1", 1), [], &mut out).unwrap();
+        let bind = [
+            Arg::Uint(4),
+            Arg::Str(Some(c"xdg_toplevel_tag_manager_v1")),
+            Arg::Uint(1),
+            Arg::NewId(9),
+        ];
+        relay.from_client(&message(2, BIND, &bind), [], &mut out).unwrap();
+        let set_tag = |text| message(9, 1, &[Arg::Object(8), Arg::Str(Some(text))]);
+        let mut out = Batch::default();
+        relay.from_client(&set_tag(c"settings\n"), [], &mut out).unwrap();
+        assert_eq!(out.bytes, set_tag(c"work.settings"));
+    }
+
+    #[test]
     fn what_passes_can_be_read() {
         let mut relay = with_shm();
         assert!(relay.take_lines().is_empty());

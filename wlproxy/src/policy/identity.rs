@@ -73,6 +73,8 @@ impl Identity {
             ("xdg_toplevel" | "wl_shell_surface", "set_title") => &self.title,
             ("xdg_toplevel_tag_manager_v1", "set_toplevel_description") => &self.title,
             ("xdg_toplevel" | "xdg_activation_token_v1", "set_app_id") => &self.app_id,
+            // Compositors' rules are about tags, too.
+            ("xdg_toplevel_tag_manager_v1", "set_toplevel_tag") => &self.app_id,
             ("wl_shell_surface", "set_class") => &self.app_id,
             _ => return None,
         };
