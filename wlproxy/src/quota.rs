@@ -3,6 +3,9 @@
 //! A compositor does what clients ask for, as much as they ask for: each rectangle of a region costs it the more the more
 //! there are, each wl_buffer an fd. So the host counts, and the client that asks for too much is told, and ended.
 
+mod regions;
+
+use regions::Regions;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use wlproxy_protocol::wayland::objects::{MAX_OBJECTS, NO_MEMORY, Violation};
@@ -22,7 +25,8 @@ pub struct Quota {
     pub buffers: u32,
     /// Pixels that a wl_buffer is wide or high.
     pub buffer_side: u32,
-    /// Rectangles that were added to a wl_region or taken out of it.
+    /// Rectangles that were added to a wl_region or taken out of it. All regions of a client, and what its objects have
+    /// taken over of them, may have 16 times as many.
     pub rectangles: u32,
     /// Rectangles that are the damage of a wl_surface until its next commit.
     pub damage: u32,
@@ -71,8 +75,9 @@ pub struct Spent {
     /// Windows of wl_shell among them, by wl_surface.
     shell_surfaces: HashMap<u32, u32>,
     buffers: u32,
-    /// By wl_region, or wl_surface: those that have any.
-    rectangles: HashMap<u32, u32>,
+    regions: Regions,
+    /// Rectangles of damage, by wl_surface: those that have any.
+    damage: HashMap<u32, u32>,
     /// By source of a selection: those that have any.
     types: HashMap<u32, u32>,
 }
@@ -89,18 +94,18 @@ impl Spent {
         quota: &Quota,
     ) -> Result<(), Violation> {
         within(call, objects.try_into().unwrap_or(u32::MAX), quota.objects, "objects", "objects")?;
+        self.regions.take(call, quota)?;
+        if call.desc.is_destructor {
+            self.regions.destroy(call.object());
+        }
         match call.name() {
             ("wl_surface", "damage" | "damage_buffer") => {
-                self.add_rectangle(call, quota.damage, "rectangles of damage", "damage")?;
+                let of_surface = self.damage.entry(call.object()).or_default();
+                add(call, of_surface, quota.damage, "rectangles of damage", "damage")?;
             }
-            ("wl_region", "add" | "subtract") => {
-                self.add_rectangle(call, quota.rectangles, "rectangles", "rectangles")?;
-            }
+            ("wl_region", "add" | "subtract") => self.regions.add(call, quota)?,
             ("wl_surface", "commit") => {
-                self.rectangles.remove(&call.object());
-            }
-            ("wl_region", "destroy") => {
-                self.rectangles.remove(&call.object());
+                self.damage.remove(&call.object());
             }
             ("wl_compositor", "create_surface") => {
                 add(call, &mut self.surfaces, quota.surfaces, "surfaces", "surfaces")?;
@@ -109,7 +114,7 @@ impl Spent {
                 self.surfaces = self.surfaces.saturating_sub(1);
                 let windows = self.shell_surfaces.remove(&call.object()).unwrap_or(0);
                 self.windows = self.windows.saturating_sub(windows);
-                self.rectangles.remove(&call.object());
+                self.damage.remove(&call.object());
             }
             ("xdg_surface", "get_toplevel") => {
                 add(call, &mut self.windows, quota.windows, "windows", "windows")?;
@@ -153,17 +158,6 @@ impl Spent {
 
     fn add_buffer(&mut self, call: &Call<'_>, quota: &Quota) -> Result<(), Violation> {
         add(call, &mut self.buffers, quota.buffers, "buffers and pools", "buffers")
-    }
-
-    fn add_rectangle(
-        &mut self,
-        call: &Call<'_>,
-        most: u32,
-        what: &str,
-        key: &str,
-    ) -> Result<(), Violation> {
-        let of_object = self.rectangles.entry(call.object()).or_default();
-        add(call, of_object, most, what, key)
     }
 }
 

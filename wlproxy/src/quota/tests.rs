@@ -19,6 +19,8 @@ const POOL_DESTROY: u16 = 1;
 const BUFFER_DESTROY: u16 = 0;
 const SURFACE_DESTROY: u16 = 0;
 const DAMAGE: u16 = 2;
+const SET_OPAQUE: u16 = 4;
+const SET_INPUT: u16 = 5;
 const COMMIT: u16 = 6;
 const ADD: u16 = 1;
 const SUBTRACT: u16 = 2;
@@ -192,7 +194,52 @@ fn a_region_has_its_own_rectangles() {
     client.say(first, REGION_DESTROY, &[]).unwrap();
     let violation = client.say(second, ADD, &rectangle()).unwrap_err();
     check(violation, "wl_region@9.add", &["5 rectangles", "`rectangles`"]);
-    assert_eq!(client.spent.rectangles.len(), 1);
+}
+
+/// Also those that are gone, as long as a surface has what was in them.
+#[test]
+fn all_regions_together_have_so_many_rectangles() {
+    let quota = Quota { objects: 1000, surfaces: 100, ..SMALL };
+    let full = |client: &mut Client| {
+        let region = client.make(COMPOSITOR, CREATE_REGION, &[])?;
+        (0..5).try_for_each(|_| client.say(region, ADD, &rectangle()))?;
+        Ok::<_, Violation>(region)
+    };
+    let mut client = Client::new(quota);
+    (0..16).for_each(|_| _ = full(&mut client).unwrap());
+    let words = ["80 rectangles in all", "`rectangles`"];
+    check(full(&mut client).unwrap_err(), "wl_region@", &words);
+
+    let mut client = Client::new(quota);
+    let surfaces: Vec<_> =
+        (0..8).map(|_| client.make(COMPOSITOR, CREATE_SURFACE, &[]).unwrap()).collect();
+    let set = |client: &mut Client, surface, opcode, region| {
+        client.say(surface, opcode, &[Arg::Object(region)])
+    };
+    let region = full(&mut client).unwrap();
+    // Again and again takes the place of what was.
+    for &surface in surfaces.iter().cycle().take(100) {
+        set(&mut client, surface, SET_OPAQUE, region).unwrap();
+    }
+    for &surface in &surfaces[1..] {
+        set(&mut client, surface, SET_INPUT, region).unwrap();
+    }
+    client.say(region, REGION_DESTROY, &[]).unwrap();
+    let region = full(&mut client).unwrap();
+    let violation = set(&mut client, surfaces[0], SET_INPUT, region).unwrap_err();
+    check(violation, "wl_surface@8.set_input_region", &words);
+
+    // What is given back, and goes with its surface, counts no more.
+    let mut client = Client::new(quota);
+    for _ in 0..100 {
+        let surface = client.make(COMPOSITOR, CREATE_SURFACE, &[]).unwrap();
+        let region = full(&mut client).unwrap();
+        set(&mut client, surface, SET_OPAQUE, region).unwrap();
+        set(&mut client, surface, SET_INPUT, region).unwrap();
+        set(&mut client, surface, SET_INPUT, 0).unwrap();
+        client.say(region, REGION_DESTROY, &[]).unwrap();
+        client.say(surface, SURFACE_DESTROY, &[]).unwrap();
+    }
 }
 
 #[test]
@@ -203,7 +250,7 @@ fn damage_is_counted_until_the_commit() {
         (0..6).for_each(|_| client.say(surface, DAMAGE, &rectangle()).unwrap());
         client.say(surface, COMMIT, &[]).unwrap();
     }
-    assert!(client.spent.rectangles.is_empty());
+    assert!(client.spent.damage.is_empty());
     (0..6).for_each(|_| client.say(surface, DAMAGE, &rectangle()).unwrap());
     let violation = client.say(surface, DAMAGE, &rectangle()).unwrap_err();
     check(violation, "wl_surface@8.damage", &["6 rectangles of damage", "`damage`"]);
