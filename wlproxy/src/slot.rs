@@ -7,7 +7,7 @@ use crate::control::{HostControl, MAX_POLICY_ORDERS, MAX_TRACE_ORDERS, Order};
 use crate::counters::Snapshot;
 use crate::device::Side;
 use crate::launch::{Home, Running, launch};
-use crate::policy::Policy;
+use crate::policy::{Identity, Policy};
 use crate::sockets::Listening;
 use crate::status::{VmStatus, side_name};
 use anyhow::Result;
@@ -16,11 +16,20 @@ use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 
 /// How long a worker that closed its control socket may take to end.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// How long a worker that was sent new policies may go without taking one. It does nothing but listen, so it takes them
+/// within milliseconds; until it has, its clients may get the old ones, and [`MAX_POLICY_ORDERS`] hold up reloads.
+const POLICY_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Most identities that clients of one worker may have: as many reloads as change a prefix in one day's work. The next such
+/// reload has to wait until the VM has no clients, or wlproxy is started again.
+const MAX_WORN: usize = 64;
 
 /// How often a worker thread that ends is looked at: no signal tells when it has.
 const THREAD_PERIOD: Duration = Duration::from_millis(10);
@@ -42,6 +51,10 @@ pub struct Slot {
     traces: usize,
     /// Policies that the worker was sent and hasn't taken.
     policies: usize,
+    /// When it has to have taken the next one, if it was sent one since it was started.
+    policy_due: Option<Instant>,
+    /// Names that windows of this VM may have beside those of its policy: of clients that came under an earlier one.
+    worn: Vec<Arc<Identity>>,
 }
 
 #[derive(Debug)]
@@ -60,8 +73,18 @@ impl Slot {
         let listening = Listening::bind(&vm.socket)?;
         let phase = Phase::Down { until: now };
         let (backoff, counters) = Default::default();
-        let (traces, policies) = (0, 0);
-        Ok(Self { vm, listening, phase, backoff, connected: false, counters, traces, policies })
+        Ok(Self {
+            vm,
+            listening,
+            phase,
+            backoff,
+            connected: false,
+            counters,
+            traces: 0,
+            policies: 0,
+            policy_due: None,
+            worn: Vec::new(),
+        })
     }
 
     /// Starts the worker, if it is due. `watch` puts its control socket into the event loop.
@@ -116,6 +139,10 @@ impl Slot {
     /// The VM's frontend came, or went.
     pub fn handle_connected(&mut self, connected: bool) {
         self.connected = connected;
+        // As long as a policy is under way, a client may still come under the one before.
+        if !connected && self.policies == 0 {
+            self.worn.clear();
+        }
     }
 
     /// The worker took a trace. `false` if it wasn't asked for one.
@@ -128,24 +155,46 @@ impl Slot {
 
     /// The worker took a policy. `false` if it wasn't sent one.
     #[must_use]
-    pub fn handle_policy_taken(&mut self) -> bool {
+    pub fn handle_policy_taken(&mut self, now: Instant) -> bool {
         let taken = self.policies.checked_sub(1);
         self.policies = taken.unwrap_or(0);
+        self.policy_due =
+            self.policy_due.filter(|_| self.policies > 0).map(|_| now + POLICY_PATIENCE);
         taken.is_some()
     }
 
-    /// Whether [`Slot::set_policy`] would find room for one more.
-    pub fn has_room_for_policy(&self) -> bool {
-        self.policies < MAX_POLICY_ORDERS
+    /// Whether the worker was sent a policy and hasn't taken it in time.
+    pub fn is_late(&self, now: Instant) -> bool {
+        self.policy_due.is_some_and(|due| due <= now)
+    }
+
+    /// Whether [`Slot::set_policy`] would find room for one more. `Err` tells why not.
+    pub fn has_room_for_policy(&self, policy: &Policy) -> Result<(), &'static str> {
+        if self.policies >= MAX_POLICY_ORDERS {
+            return Err("its worker hasn't taken the last policies yet; try again later");
+        }
+        if self.worn.len() >= MAX_WORN && policy.identity != self.vm.policy.identity {
+            return Err("its prefixes were changed too often while it ran; start it again first");
+        }
+        Ok(())
+    }
+
+    /// What windows of this VM may be called by: as its policy has it, and as earlier ones had it.
+    pub fn identities(&self) -> impl Iterator<Item = &Identity> {
+        std::iter::once(&self.vm.policy.identity).chain(&self.worn).map(|identity| &**identity)
     }
 
     /// Clients that come from now on have this policy. `Err`: the worker that is up can't be told, so it has to go; the
     /// next one starts with it.
-    pub fn set_policy(&mut self, policy: Policy) -> io::Result<()> {
-        self.vm.policy = policy.clone();
+    pub fn set_policy(&mut self, policy: Policy, now: Instant) -> io::Result<()> {
+        let before = std::mem::replace(&mut self.vm.policy, policy.clone());
         if let Phase::Up { control, .. } = &self.phase {
+            if before.identity != policy.identity && !self.worn.contains(&before.identity) {
+                self.worn.push(before.identity);
+            }
             control.send(&Order::Policy(policy), None)?;
             self.policies += 1;
+            self.policy_due = self.policy_due.or(Some(now + POLICY_PATIENCE));
         }
         Ok(())
     }
@@ -208,7 +257,9 @@ impl Slot {
         };
         self.connected = false;
         self.counters = Snapshot::default();
-        (self.traces, self.policies) = (0, 0);
+        (self.traces, self.policies, self.policy_due) = (0, 0, None);
+        // Its links end with it.
+        self.worn.clear();
         self.phase = Phase::Ending { running, since, kill_at };
         Some(watch)
     }
@@ -237,7 +288,7 @@ impl Slot {
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
         match &self.phase {
             Phase::Down { until } => Some(*until),
-            Phase::Up { .. } => None,
+            Phase::Up { .. } => self.policy_due,
             Phase::Ending { running: Running::Thread(_), .. } => Some(now + THREAD_PERIOD),
             Phase::Ending { kill_at, .. } => *kill_at,
         }
@@ -296,6 +347,32 @@ pub fn client_with(slots: &mut [Slot], connection: u64) -> Result<&mut Slot, Str
              if it is new, or one of many, name its VM with --vm"
         )),
     }
+}
+
+/// Checks that windows of `vm` can't be called as those of another VM that is served, if its prefixes are these from now on.
+/// The configuration sees to that for the VMs in it, but one that is gone from it goes on, as do clients that came before.
+/// `Err` tells what is the same, and the cure.
+pub fn apart(vm: &str, identity: &Identity, slots: &[Slot]) -> Result<(), String> {
+    type Prefix = fn(&Identity) -> &str;
+    let keys: [(&str, Prefix); 2] =
+        [("title_prefix", Identity::title), ("app_id_prefix", Identity::app_id)];
+    let others = slots.iter().filter(|slot| slot.vm.side == Side::Client && slot.name() != vm);
+    for other in others {
+        for of in other.identities() {
+            for (key, prefix) in keys {
+                let (own, of) = (prefix(identity), prefix(of));
+                if !own.is_empty() && !of.is_empty() && (own.starts_with(of) || of.starts_with(own))
+                {
+                    let other = other.name();
+                    return Err(format!(
+                        "VM {vm}: {key} {own:?} can't be told from {of:?}, which windows of VM {other} may still have; \
+                         choose another, or start wlproxy again"
+                    ));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::links::{HasLinks, Links};
 use crate::metrics;
 use crate::sandbox;
 use crate::services::{HasServices, Service, Services};
-use crate::slot::{Slot, client_with};
+use crate::slot::{Slot, apart, client_with};
 use crate::sockets::{Listening, RuntimeDir};
 use crate::status::{CompositorStatus, Status};
 use anyhow::{Context as _, Result};
@@ -183,6 +183,7 @@ impl Supervisor {
     fn tick(&mut self, now: Instant) -> Option<Option<Duration>> {
         let mut deadlines = vec![self.links.tick(now), self.services.tick(now)];
         self.reap(now);
+        self.cut_late(now);
         if let Some(stopping) = &mut self.stopping {
             let over = stopping.until <= now;
             if self.slots.iter().all(Slot::is_down) || over && stopping.killed {
@@ -239,7 +240,7 @@ impl Supervisor {
                     }
                 }
                 Ok(Received::Message(Request::PolicyTaken, None)) => {
-                    if !slot.handle_policy_taken() {
+                    if !slot.handle_policy_taken(Instant::now()) {
                         return self.cut(index, Some("it takes a policy that it wasn't sent"));
                     }
                 }
@@ -263,6 +264,19 @@ impl Supervisor {
             self.handle.remove(watch);
             if slot.vm.side == Side::Compositor {
                 self.links.compositor_worker_ended();
+            }
+        }
+    }
+
+    /// Ends workers that don't take their policies: clients of theirs would go on to come under those of before.
+    fn cut_late(&mut self, now: Instant) {
+        for index in 0..self.slots.len() {
+            if self.slots[index].is_late(now) {
+                // It may have taken them, and said so.
+                self.read_worker(index);
+                if self.slots[index].is_late(now) {
+                    self.cut(index, Some("it doesn't take its policies"));
+                }
             }
         }
     }
@@ -351,19 +365,17 @@ impl Supervisor {
                 changed.push((index, policy.clone()));
             }
         }
-        let slow = changed.iter().find(|(index, _)| !self.slots[*index].has_room_for_policy());
-        if let Some((index, _)) = slow {
-            let vm = self.slots[*index].name();
-            return Err(format!(
-                "VM {vm}: its worker hasn't taken the last policies yet; try again later"
-            ));
+        for (index, policy) in &changed {
+            let slot = &self.slots[*index];
+            slot.has_room_for_policy(policy).map_err(|why| format!("VM {}: {why}", slot.name()))?;
+            apart(slot.name(), &policy.identity, &self.slots)?;
         }
-        let (mut policies, mut connections) = (Vec::new(), 0);
+        let (mut policies, mut connections, now) = (Vec::new(), 0, Instant::now());
         for (index, policy) in changed {
             let slot = &mut self.slots[index];
             policies.push(slot.name().to_owned());
             connections += slot.connections();
-            if let Err(error) = slot.set_policy(policy) {
+            if let Err(error) = slot.set_policy(policy, now) {
                 self.cut(index, Some(&format!("it doesn't take its policy: {error}")));
             }
         }

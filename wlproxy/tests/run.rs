@@ -594,3 +594,31 @@ fn the_policy_is_read_again() {
         assert!(rig.ended().success());
     }
 }
+
+/// A VM that is gone from the file is served as before, and so are clients that came before a reload: nobody gets the names of
+/// their windows. And a worker that doesn't take its policy ends, or its clients would have the old one for ever.
+#[test]
+fn a_reload_leaves_nothing_half_done() {
+    let mut rig = Rig::new("process");
+    let base = format!(
+        "runtime_dir = {:?}\n[compositor]\nsocket = {:?}\n",
+        rig.runtime_dir(),
+        rig.temp.path().join("compositor")
+    );
+    let write = |config: &Path, more: &str| fs::write(config, format!("{base}{more}")).unwrap();
+    write(&rig.config(), "[vm.work]\n[vm.other]\n");
+    rig.start();
+    write(&rig.config(), "[vm.other]\ntitle_prefix = \"[work] \"\n");
+    let output = rig.run(&["reload"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let words = "VM other: title_prefix \"[work] \" can't be told from \"[work] \", which windows of VM work may";
+    assert!(!output.status.success() && said.contains(words), "{said}");
+
+    write(&rig.config(), "[vm.work]\ntitle_prefix = \"w\"\n[vm.other]\n");
+    let worker = rig.vm("work").pid.unwrap();
+    signal(worker, Signal::SIGSTOP);
+    assert!(rig.run(&["reload"]).status.success());
+    until("another worker", || rig.vm("work").pid.filter(|&pid| pid != worker));
+    signal(rig.pid(), Signal::SIGTERM);
+    assert!(rig.ended().success());
+}

@@ -119,19 +119,100 @@ fn a_worker_that_takes_no_policies_is_sent_no_more_of_them() {
     let temp = tempfile::tempdir().unwrap();
     let events = EventLoop::try_new().unwrap();
     let (mut slot, worker) = played(vm(temp.path(), "work", Side::Client), &events);
-    assert!(!slot.handle_policy_taken(), "it wasn't sent one");
+    let now = Instant::now();
+    assert!(!slot.handle_policy_taken(now), "it wasn't sent one");
     for sent in 0.. {
-        if !slot.has_room_for_policy() {
-            assert_eq!(sent, MAX_POLICY_ORDERS);
+        if let Err(why) = slot.has_room_for_policy(&Policy::nothing()) {
+            assert!(sent == MAX_POLICY_ORDERS && why.contains("try again"), "{sent}: {why}");
             break;
         }
-        slot.set_policy(Policy::nothing()).unwrap();
+        slot.set_policy(Policy::nothing(), now).unwrap();
         let order = worker.receive().unwrap();
         assert!(matches!(order, Received::Message(Order::Policy(_), None)), "{order:?}");
     }
     assert_eq!(slot.vm.policy, Policy::nothing());
-    assert!(slot.handle_policy_taken() && slot.has_room_for_policy());
+    // It has to take one after the other.
+    assert!(!slot.is_late(now) && slot.deadline(now) == Some(now + POLICY_PATIENCE));
+    assert!(slot.is_late(now + POLICY_PATIENCE));
+    let later = now + POLICY_PATIENCE / 2;
+    assert!(slot.handle_policy_taken(later));
+    slot.has_room_for_policy(&Policy::nothing()).unwrap();
+    assert!(!slot.is_late(now + POLICY_PATIENCE) && slot.is_late(later + POLICY_PATIENCE));
+    (1..MAX_POLICY_ORDERS).for_each(|_| assert!(slot.handle_policy_taken(later)));
+    assert!(!slot.is_late(later + POLICY_PATIENCE) && slot.deadline(later).is_none());
     drop(worker);
-    assert!(slot.set_policy(Policy::of("work")).is_err());
+    assert!(slot.set_policy(Policy::of("work"), now).is_err());
     assert_eq!(slot.vm.policy, Policy::of("work"), "the next worker starts with it");
+}
+
+/// Whose window it is, its title tells: also for clients that came before a reload.
+#[test]
+fn names_that_clients_may_still_have_are_known() {
+    let temp = tempfile::tempdir().unwrap();
+    let events = EventLoop::try_new().unwrap();
+    let now = Instant::now();
+    let (mut slot, worker) = played(vm(temp.path(), "work", Side::Client), &events);
+    let titles = |slot: &Slot| -> Vec<String> {
+        slot.identities().map(|identity| identity.title().to_owned()).collect()
+    };
+    for name in ["play", "work", "play"] {
+        slot.set_policy(Policy::of(name), now).unwrap();
+        worker.receive().unwrap();
+    }
+    assert_eq!(titles(&slot), ["[play] ", "[work] ", "[play] "]);
+    // The last one isn't taken yet.
+    (0..2).for_each(|_| assert!(slot.handle_policy_taken(now)));
+    slot.handle_connected(false);
+    assert_eq!(titles(&slot).len(), 3);
+    assert!(slot.handle_policy_taken(now));
+    slot.handle_connected(true);
+    assert_eq!(titles(&slot).len(), 3);
+    slot.handle_connected(false);
+    assert_eq!(titles(&slot), ["[play] "]);
+
+    for n in 0..MAX_WORN {
+        let policy = Policy::of(&n.to_string());
+        slot.has_room_for_policy(&policy).unwrap();
+        slot.set_policy(policy, now).unwrap();
+        assert!(slot.handle_policy_taken(now));
+        worker.receive().unwrap();
+    }
+    slot.has_room_for_policy(&slot.vm.policy).unwrap();
+    let why = slot.has_room_for_policy(&Policy::of("work")).unwrap_err();
+    assert!(why.contains("start it again"), "{why}");
+    events.handle().remove(slot.cut(now, false).unwrap());
+    assert_eq!(titles(&slot).len(), 1);
+}
+
+#[test]
+fn a_prefix_is_not_given_away_while_windows_may_have_it() {
+    let temp = tempfile::tempdir().unwrap();
+    let events = EventLoop::try_new().unwrap();
+    let now = Instant::now();
+    let (work, worker) = played(vm(temp.path(), "work", Side::Client), &events);
+    let gui = Slot::new(vm(temp.path(), "gui", Side::Compositor), now).unwrap();
+    let mut slots = [work, gui];
+    let of = |title: &str, app_id: &str| Identity::new(title.into(), app_id.into()).unwrap();
+    let refused = |slots: &[Slot], identity: &Identity, key: &str| {
+        let why = apart("other", identity, slots).unwrap_err();
+        let words = [key, "VM other: ", "windows of VM work may still have"];
+        assert!(words.iter().all(|word| why.contains(word)), "{why}");
+    };
+    for (title, app_id) in [("[work] ", "a"), ("[work] x", "a"), ("[w", "a")] {
+        refused(&slots, &of(title, app_id), "title_prefix");
+    }
+    refused(&slots, &of("a", "work.x"), "app_id_prefix");
+    for (title, app_id) in [("", ""), ("[play] ", "play."), ("[gui] ", "gui.")] {
+        apart("other", &of(title, app_id), &slots).unwrap();
+    }
+    apart("work", &of("[work] ", "work."), &slots).unwrap();
+    // It has another one now; but who came before has the old one.
+    slots[0].set_policy(Policy::of("play"), now).unwrap();
+    for name in ["work", "play"] {
+        refused(&slots, &Identity::of(name), "title_prefix");
+    }
+    assert!(slots[0].handle_policy_taken(now));
+    slots[0].handle_connected(false);
+    apart("other", &Identity::of("work"), &slots).unwrap();
+    drop(worker);
 }
