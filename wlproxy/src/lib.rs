@@ -15,6 +15,7 @@
 //! | [`top`], [`trace`] | `wlproxy top`, `wlproxy trace` |
 //! | [`metrics`] | the same for Prometheus |
 //! | [`device`] | the devices: vhost-user backends |
+//! | [`impossible`] | requests that compositors don't survive (pure) |
 //! | [`quota`] | what one client may have at once (pure) |
 //! | [`relay`] | the state machine of a link (pure) |
 //! | [`policy`] | what a VM's clients may do (pure) |
@@ -37,6 +38,7 @@ pub mod device;
 mod few_fds;
 mod harmless;
 pub mod histogram;
+pub mod impossible;
 pub mod launch;
 pub mod links;
 pub mod metrics;

@@ -3,6 +3,7 @@
 //! It understands every message by the tables and passes it on, or ends the link. What it changes the policy says: it hides
 //! globals, lowers their versions, and puts the VM's prefix before the names of windows. Ids pass through as they are. It does no I/O, reads no clock and keeps nothing of what has passed but the objects.
 
+use crate::impossible;
 use crate::policy::{Identity, Policy};
 use crate::quota::{Quota, Spent};
 use wlproxy_protocol::limits::{MAX_EVENT, MAX_REQUEST};
@@ -77,6 +78,7 @@ impl<F> Relay<F> {
             .map_err(|(object, error)| Violation::unreadable(object, error))?
         {
             let call = self.objects.request(message)?;
+            impossible::check(&call)?;
             self.spent.request(&call, self.objects.count(), &self.quota)?;
             let wanted = call.fds();
             if fds.len() < wanted {
