@@ -63,11 +63,12 @@ pub const KEYS: &[Key] = &[
     table("vm.NAME.quota", "[vm.work.quota]"),
     number("vm.NAME.quota.objects", "objects = 65536"),
     number("vm.NAME.quota.surfaces", "surfaces = 2000"),
+    number("vm.NAME.quota.nesting", "nesting = 32"),
     number("vm.NAME.quota.windows", "windows = 500"),
     number("vm.NAME.quota.buffers", "buffers = 1000"),
     number("vm.NAME.quota.buffer_side", "buffer_side = 16384"),
     number("vm.NAME.quota.rectangles", "rectangles = 4096"),
-    number("vm.NAME.quota.damage", "damage = 65536"),
+    number("vm.NAME.quota.damage", "damage = 4096"),
     number("vm.NAME.quota.types", "types = 250"),
 ];
 

@@ -13,6 +13,7 @@ use wlproxy_protocol::wayland::objects::MAX_OBJECTS;
 pub(super) struct QuotaTable {
     objects: Option<Spanned<i64>>,
     surfaces: Option<Spanned<i64>>,
+    nesting: Option<Spanned<i64>>,
     windows: Option<Spanned<i64>>,
     buffers: Option<Spanned<i64>>,
     buffer_side: Option<Spanned<i64>>,
@@ -38,6 +39,7 @@ pub(super) fn quota(place: &Place<'_>, key: &str, table: &QuotaTable) -> Result<
     Ok(Quota {
         objects: number("objects", &table.objects, default.objects, objects)?,
         surfaces: number("surfaces", &table.surfaces, default.surfaces, objects)?,
+        nesting: number("nesting", &table.nesting, default.nesting, objects)?,
         windows: number("windows", &table.windows, default.windows, objects)?,
         buffers: number("buffers", &table.buffers, default.buffers, objects)?,
         buffer_side: number("buffer_side", &table.buffer_side, default.buffer_side, sides)?,

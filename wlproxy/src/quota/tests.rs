@@ -22,6 +22,7 @@ const DAMAGE: u16 = 2;
 const SET_OPAQUE: u16 = 4;
 const SET_INPUT: u16 = 5;
 const COMMIT: u16 = 6;
+const GET_SUBSURFACE: u16 = 1;
 const ADD: u16 = 1;
 const SUBTRACT: u16 = 2;
 const REGION_DESTROY: u16 = 0;
@@ -29,6 +30,7 @@ const REGION_DESTROY: u16 = 0;
 const SMALL: Quota = Quota {
     objects: 20,
     surfaces: 3,
+    nesting: 2,
     windows: 2,
     buffers: 4,
     buffer_side: 100,
@@ -56,16 +58,18 @@ impl Client {
             (c"wl_data_device_manager", DATA_DEVICE_MANAGER),
             (c"wl_shell", SHELL),
         ];
-        for (interface, id) in globals {
-            let version = Arg::Uint(1);
-            let mut bytes = Vec::new();
-            wire::encode(2, 0, &[Arg::Uint(id), Arg::Str(Some(interface)), version], &mut bytes);
-            let message = wire::split(&mut &bytes[..], bytes.len()).unwrap().unwrap();
-            assert!(matches!(client.objects.event(message).unwrap(), Event::Pass(_)));
-            let bind = [Arg::Uint(id), Arg::Str(Some(interface)), version, Arg::NewId(id)];
-            client.say(2, 0, &bind).unwrap();
-        }
+        globals.into_iter().for_each(|(interface, id)| client.bind(interface, id));
         client
+    }
+
+    fn bind(&mut self, interface: &CStr, id: u32) {
+        let version = Arg::Uint(1);
+        let mut bytes = Vec::new();
+        wire::encode(2, 0, &[Arg::Uint(id), Arg::Str(Some(interface)), version], &mut bytes);
+        let message = wire::split(&mut &bytes[..], bytes.len()).unwrap().unwrap();
+        assert!(matches!(self.objects.event(message).unwrap(), Event::Pass(_)));
+        let bind = [Arg::Uint(id), Arg::Str(Some(interface)), version, Arg::NewId(id)];
+        self.say(2, 0, &bind).unwrap();
     }
 
     fn say(&mut self, object: u32, opcode: u16, args: &[Arg<'_>]) -> Result<(), Violation> {
@@ -122,6 +126,26 @@ fn surfaces_are_counted_while_they_are() {
     client.make(COMPOSITOR, CREATE_SURFACE, &[]).unwrap();
     let violation = client.make(COMPOSITOR, CREATE_SURFACE, &[]).unwrap_err();
     check(violation, "wl_compositor@3.create_surface", &["3 surfaces", "`surfaces`"]);
+}
+
+#[test]
+fn subsurfaces_are_so_deep() {
+    let mut client = Client::new(Quota { surfaces: 10, ..SMALL });
+    client.last += 1;
+    let subcompositor = client.last;
+    client.bind(c"wl_subcompositor", subcompositor);
+    let surfaces: Vec<_> =
+        (0..4).map(|_| client.make(COMPOSITOR, CREATE_SURFACE, &[]).unwrap()).collect();
+    let mut subsurface = |surface: usize, parent: usize| {
+        let args = [surfaces[surface], surfaces[parent]].map(Arg::Object);
+        client.make(subcompositor, GET_SUBSURFACE, &args)
+    };
+    subsurface(3, 2).unwrap();
+    subsurface(1, 0).unwrap();
+    let violation = subsurface(2, 1).unwrap_err();
+    check(violation, "wl_subcompositor@8.get_subsurface", &["2 subsurfaces", "`nesting`"]);
+    let violation = subsurface(3, 3).unwrap_err();
+    assert_eq!((violation.object, violation.code), (8, BAD_PARENT));
 }
 
 #[test]
