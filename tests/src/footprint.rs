@@ -1,6 +1,10 @@
 //! How much memory processes use.
 
 use std::fs;
+use std::time::Duration;
+
+/// Of the clock in which the kernel counts that, in a second (`USER_HZ`).
+const TICKS: u64 = 100;
 
 /// Memory of a process, in bytes: its own, and its share of memory that it has in common with others (Linux, `Pss_Anon`
 /// and `Pss_Shmem` of `smaps_rollup`). 0 if it is gone.
@@ -25,9 +29,27 @@ pub fn anonymous(id: u32) -> usize {
     line.split_whitespace().next().and_then(|kib| kib.parse::<usize>().ok()).expect("kB") << 10
 }
 
+/// Time that a process has run so far, on all processors (`utime` and `stime` of proc_pid_stat(5)); none if it is gone.
+pub fn cpu(id: u32) -> Duration {
+    let text = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    // Its name, the second field, may have spaces and brackets.
+    let fields = text.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 1000 / TICKS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_runs_has_used_time() {
+        let before = cpu(std::process::id());
+        while cpu(std::process::id()) == before {
+            std::hint::spin_loop();
+        }
+        assert_eq!(cpu(u32::MAX), Duration::ZERO);
+    }
 
     #[test]
     fn it_grows_with_what_is_used() {

@@ -14,6 +14,7 @@
 #![deny(unsafe_code)]
 
 mod app;
+pub mod attacker;
 mod binaries;
 mod bystander;
 mod client;
@@ -31,6 +32,7 @@ mod image;
 mod input;
 mod leak;
 mod machine;
+pub mod malformed;
 mod map;
 mod model;
 mod party;
@@ -51,6 +53,7 @@ mod vm;
 mod wait;
 
 pub use app::{App, Close, Effect, Step};
+pub use attacker::Attacker;
 pub use binaries::{binary, example, shim};
 pub use bystander::Bystander;
 pub use client::{Buffer, Client, Output, Pool, Popup, State, Toplevel, keymap, memfd, show};
@@ -63,7 +66,7 @@ pub use dying::die_in_a_message;
 pub use example::{BORDER, Example, Picture, Shown, TITLE_BAR, colour};
 pub use exchange::{DATA_CONTROL, Drag, Exchange, Selection};
 pub use flood::Flood;
-pub use footprint::{anonymous, footprint};
+pub use footprint::{anonymous, cpu, footprint};
 pub use image::Image;
 pub use input::Input;
 pub use leak::{Count, Leaks};

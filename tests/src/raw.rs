@@ -139,6 +139,11 @@ impl Raw {
         self.stream.queued() > 0
     }
 
+    /// Bytes that it hasn't taken.
+    pub fn waiting(&self) -> usize {
+        self.stream.queued()
+    }
+
     /// Waits until it takes more, at most until `deadline`.
     pub fn wait_for_room(&mut self, deadline: Instant) {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -173,6 +178,18 @@ impl Raw {
         }
     }
 
+    /// Reads until an object's event; the error, if there was one, if the connection ends before that.
+    pub fn until(&mut self, object: u32, opcode: u16) -> Result<Event, Option<Fault>> {
+        while let Some(event) = self.event() {
+            match (event.object, event.opcode) {
+                (DISPLAY, 0) => return Err(Some(fault(&event))),
+                heard if heard == (object, opcode) => return Ok(event),
+                _ => {}
+            }
+        }
+        Err(None)
+    }
+
     /// Binds a global in `version`, after a [`Raw::sync`]; its id.
     pub fn bind(&mut self, interface: &str, version: u32) -> u32 {
         let global = self.globals.iter().find(|(_, name, _)| name == interface);
@@ -181,6 +198,12 @@ impl Raw {
         let args = [Arg::Uint(name), Arg::Text(interface), Arg::Uint(version), Arg::Uint(id)];
         self.send(&message(self.registry, 0, &args), []);
         id
+    }
+
+    /// The same in the newest version up to `version` that is offered; `None` if it isn't.
+    pub fn try_bind(&mut self, interface: &str, version: u32) -> Option<u32> {
+        let global = self.globals.iter().find(|(_, name, _)| name == interface)?;
+        Some(self.bind(interface, version.min(global.2)))
     }
 
     /// Name, interface and version of each global heard of.
