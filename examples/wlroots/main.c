@@ -78,8 +78,10 @@ static bool start(struct server *server) {
     if (server->renderer == NULL || !wlr_renderer_init_wl_display(server->renderer, server->display))
         return false;
     server->allocator = wlr_allocator_autocreate(server->backend, server->renderer);
-    if (server->allocator == NULL || !globals_init(server) || !screen_init(server) || !windows_init(server) ||
-        !seat_init(server) || !wlr_backend_start(server->backend))
+    if (server->allocator == NULL || !globals_init(server) || !screen_init(server))
+        return false;
+    windows_init(server);
+    if (!seat_init(server) || !wlr_backend_start(server->backend))
         return false;
     seat_add_keyboard(server);
     return true;

@@ -15,9 +15,6 @@
 #include <wlr/types/wlr_scene.h>
 #include <wlr/types/wlr_xdg_output_v1.h>
 
-/* What is behind windows. */
-static const float BACKGROUND[4] = {0, 0, 0, 1};
-
 struct screen {
     struct server *server;
     struct wlr_output *output;
@@ -25,26 +22,42 @@ struct screen {
     bool is_asked; /* for a picture */
 };
 
+/* Draws what of the screen is in a region. */
+static void draw(struct server *server, struct wlr_output *output, pixman_region32_t *region,
+                 struct wlr_presentation *presentation) {
+    struct canvas canvas = {
+        .renderer = server->renderer,
+        .output = output,
+        .presentation = presentation,
+        .region = region,
+    };
+    canvas_clear(&canvas);
+    windows_draw(server, &canvas);
+    popups_draw(server, &canvas);
+}
+
 /* Draws all of the screen into a buffer that isn't shown, and copies it. */
-static bool draw(struct server *server, struct wlr_output *output, cairo_surface_t *picture) {
+static bool copy(struct server *server, struct wlr_output *output, cairo_surface_t *picture) {
     if (!wlr_output_attach_render(output, NULL))
         return false;
+    pixman_region32_t all;
+    pixman_region32_init_rect(&all, 0, 0, output->width, output->height);
     wlr_renderer_begin(server->renderer, output->width, output->height);
-    wlr_renderer_clear(server->renderer, BACKGROUND);
-    wlr_scene_render_output(server->scene, output, 0, 0, NULL);
+    draw(server, output, &all, NULL);
     cairo_surface_flush(picture);
-    bool is_drawn = wlr_renderer_read_pixels(server->renderer, DRM_FORMAT_XRGB8888, NULL,
-                                             cairo_image_surface_get_stride(picture), output->width, output->height, 0, 0,
-                                             0, 0, cairo_image_surface_get_data(picture));
+    bool is_read = wlr_renderer_read_pixels(server->renderer, DRM_FORMAT_XRGB8888, NULL,
+                                            cairo_image_surface_get_stride(picture), output->width, output->height, 0, 0, 0,
+                                            0, cairo_image_surface_get_data(picture));
     cairo_surface_mark_dirty(picture);
     wlr_renderer_end(server->renderer);
+    pixman_region32_fini(&all);
     wlr_output_rollback(output);
-    return is_drawn;
+    return is_read;
 }
 
 static void photograph(struct server *server, struct wlr_output *output) {
     cairo_surface_t *picture = cairo_image_surface_create(CAIRO_FORMAT_RGB24, output->width, output->height);
-    if (cairo_surface_status(picture) == CAIRO_STATUS_SUCCESS && draw(server, output, picture)) {
+    if (cairo_surface_status(picture) == CAIRO_STATUS_SUCCESS && copy(server, output, picture)) {
         windows_tell(server);
         picture_write(picture, server->options->picture);
     } else {
@@ -53,17 +66,35 @@ static void photograph(struct server *server, struct wlr_output *output) {
     cairo_surface_destroy(picture);
 }
 
-/* The output is ready for the next frame: it gets one if something has changed, and clients may draw their next. */
+/* Shows the next frame, if something has changed. */
+static void show(struct screen *screen, struct wlr_output_damage *damage) {
+    struct server *server = screen->server;
+    struct wlr_output *output = screen->output;
+    bool is_needed;
+    pixman_region32_t changed;
+    pixman_region32_init(&changed);
+    if (wlr_output_damage_attach_render(damage, &is_needed, &changed)) {
+        if (is_needed) {
+            wlr_renderer_begin(server->renderer, output->width, output->height);
+            draw(server, output, &changed, server->presentation);
+            wlr_renderer_end(server->renderer);
+            wlr_output_set_damage(output, &damage->current);
+            wlr_output_commit(output);
+        } else {
+            wlr_output_rollback(output);
+        }
+    }
+    pixman_region32_fini(&changed);
+}
+
+/* The output is ready for the next frame, and clients may draw their next. */
 static void frame(struct wl_listener *listener, void *data) {
     (void)data;
     struct screen *screen = wl_container_of(listener, screen, frame);
     struct wlr_scene_output *view = wlr_scene_get_scene_output(screen->server->scene, screen->output);
     if (view == NULL)
         return;
-    /* The scene makes textures of images that it didn't have yet only before it draws a frame. */
-    if (screen->is_asked)
-        wlr_output_damage_add_whole(view->damage);
-    wlr_scene_output_commit(view);
+    show(screen, view->damage);
     if (screen->is_asked)
         photograph(screen->server, screen->output);
     screen->is_asked = false;
@@ -105,6 +136,13 @@ static void new_output(struct wl_listener *listener, void *data) {
     wlr_output_layout_add_auto(server->layout, output);
 }
 
+void screen_change(struct server *server) {
+    struct wlr_scene_output *view =
+        server->screen != NULL ? wlr_scene_get_scene_output(server->scene, server->screen->output) : NULL;
+    if (view != NULL)
+        wlr_output_damage_add_whole(view->damage);
+}
+
 void screen_photograph(struct server *server) {
     if (server->screen == NULL) {
         fprintf(stderr, "there is no screen to be photographed\n");
@@ -121,10 +159,9 @@ bool screen_init(struct server *server) {
         !wlr_scene_attach_output_layout(server->scene, server->layout) ||
         wlr_xdg_output_manager_v1_create(server->display, server->layout) == NULL)
         return false;
-    struct wlr_presentation *presentation = wlr_presentation_create(server->display, server->backend);
-    if (presentation == NULL)
+    server->presentation = wlr_presentation_create(server->display, server->backend);
+    if (server->presentation == NULL)
         return false;
-    wlr_scene_set_presentation(server->scene, presentation);
     server->new_output.notify = new_output;
     wl_signal_add(&server->backend->events.new_output, &server->new_output);
     return true;

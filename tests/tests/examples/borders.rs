@@ -91,6 +91,8 @@ pub(crate) fn a_window_goes_and_comes_again(example: Example) {
         first.surface.commit();
         client.roundtrip()?;
         assert_eq!(titles(&desk), expected(["second", ""])[..1]);
+        // It is as it was before its first commit, so it has no title, either.
+        first.toplevel.set_title("first".into());
         client.configured(&first.surface)?;
         let buffer = client.buffer(200, 100);
         first.show(&buffer);

@@ -55,12 +55,12 @@ on!(libwayland, Example::Libwayland;
     life::a_vm_that_stands_still_holds_up_nobody,
 );
 
-// What a client draws beside its window isn't clipped: the scene of wlroots 0.15 has no clip. And a window that was taken off
-// the screen waits there in vain for another configure, which nobody has found the reason of.
 on!(wlroots, Example::Wlroots;
     looks::windows_look_as_those_of_local_clients,
     looks::each_vm_has_a_colour_and_a_name,
     looks::what_moves_arrives_whole,
+    borders::nothing_is_drawn_on_a_border,
+    borders::a_window_goes_and_comes_again,
     borders::absurd_places_harm_nobody,
     exchange::what_is_copied_is_pasted_each_way,
     exchange::a_global_for_local_clients_is_seen_by_them_alone,
