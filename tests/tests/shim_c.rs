@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use wlproxy_tests::{
-    Arg, Client, Desk, Example, Kind, Part, Plan, Process, Raw, message, shim, until,
+    Arg, Client, Desk, Example, Kind, Part, Plan, Process, Raw, Rect, message, shim, show, until,
 };
 
 /// See `xtask/src/shim.rs`.
@@ -225,7 +225,7 @@ fn until_shown(example: &Process, work: usize, local: usize) {
     });
 }
 
-/// Has the libwayland example, started as `program`, show clients of a VM and local ones, lose and find the host, and end.
+/// Has an example, started as `program`, show clients of a VM and local ones, lose and find the host, and end.
 fn exercise(program: Command) {
     let (mut desk, channel) = desk();
     let (socket, picture) = (desk.folder().join("example.sock"), desk.folder().join("example.png"));
@@ -259,7 +259,21 @@ fn exercise(program: Command) {
             absurd.roundtrip().expect("it is served");
             until_shown(&example, 3, 2);
         }
-        drop((window, absurd));
+        // A menu is on it, and goes with it.
+        let menu = absurd.popup(&window.xdg_surface, Rect { x: 10, y: 20, width: 50, height: 40 });
+        absurd.configured(&menu.surface).expect("it is served");
+        show(&menu.surface, &absurd.buffer(50, 40));
+        absurd.roundtrip().expect("it is served");
+        until_shown(&example, 3, 2);
+        window.surface.attach(None, 0, 0);
+        window.surface.commit();
+        absurd.roundtrip().expect("it is served");
+        until_shown(&example, 2, 2);
+        absurd.configured(&window.surface).expect("it is served");
+        window.show(&absurd.buffer(100, 100));
+        absurd.roundtrip().expect("it is served");
+        until_shown(&example, 3, 2);
+        drop((menu, window, absurd));
         let mut half = Raw::connect(&work);
         half.sync();
         half.send(&message(1, 0, &[Arg::Uint(9)])[..7], []);
@@ -279,32 +293,38 @@ fn exercise(program: Command) {
     assert!(!socket.exists());
 }
 
-/// Builds the example with what the compiler has to notice wrong accesses, lost memory and what C leaves undefined.
-fn sanitized() -> PathBuf {
-    let out = folder().join("sanitized");
+/// Has an example that is built with what the compiler has to notice wrong accesses, lost memory and what C leaves
+/// undefined do all this.
+fn sanitize(name: &str) {
+    let out = folder().join(format!("sanitized-{name}"));
     let flags = "-fsanitize=address,undefined -fno-sanitize-recover=all";
     let mut make = Command::new("make");
     make.arg("--silent").arg("-C");
-    make.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/libwayland"));
+    make.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/").to_owned() + name);
     make.arg(format!("OUT={}", out.display()));
     make.env("CFLAGS", format!("-O1 -g -Werror {flags}")).env("LDFLAGS", flags);
     make.env("PKG_CONFIG_PATH", shim().join("lib/pkgconfig"));
     said(&mut make);
-    out.join("libwayland-shim")
-}
-
-#[test]
-fn the_example_does_nothing_undefined() {
-    let mut example = Command::new(sanitized());
-    // As in valgrind.supp.
-    let suppressions = folder().join("leaks.supp");
-    std::fs::write(&suppressions, "leak:libfontconfig\n").expect("a file in our own folder");
-    example.env("LSAN_OPTIONS", format!("suppressions={}", suppressions.display()));
+    let mut example = Command::new(out.join(format!("{name}-shim")));
+    let suppressions = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/c/leaks.supp");
+    example.env("LSAN_OPTIONS", format!("suppressions={suppressions}"));
+    // Libraries keep no frame pointers, and suppressions name functions that are farther up.
+    example.env("ASAN_OPTIONS", "fast_unwind_on_malloc=0");
     exercise(example);
 }
 
 #[test]
-fn the_example_accesses_nothing_that_is_not_its_own() {
+fn the_libwayland_example_does_nothing_undefined() {
+    sanitize("libwayland");
+}
+
+#[test]
+fn the_wlroots_example_does_nothing_undefined() {
+    sanitize("wlroots");
+}
+
+#[test]
+fn the_libwayland_example_accesses_nothing_that_is_not_its_own() {
     exercise(watched(&wlproxy_tests::example(Example::Libwayland)));
 }
 
