@@ -25,7 +25,7 @@
 //! max_version = { wl_output = 3 }
 //!
 //! [vm.work.quota]                          # what each of its clients may have at once
-//! windows = 500                            # and objects, surfaces, nesting, buffers, buffer_side, rectangles, damage, types
+//! windows = 500                            # and objects, binds, surfaces, nesting, buffers, buffer_side and so on
 //! ```
 
 mod check;

@@ -9,7 +9,7 @@ mod regions;
 use nesting::Nesting;
 use regions::Regions;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use wlproxy_protocol::wayland::objects::{MAX_OBJECTS, NO_MEMORY, Violation};
 use wlproxy_protocol::wayland::{Arg, Call};
 
@@ -19,6 +19,8 @@ use wlproxy_protocol::wayland::{Arg, Call};
 pub struct Quota {
     /// Objects of any kind.
     pub objects: u32,
+    /// Globals that are bound, whichever they are.
+    pub binds: u32,
     /// wl_surfaces.
     pub surfaces: u32,
     /// wl_surfaces that are subsurfaces of each other.
@@ -42,6 +44,9 @@ impl Default for Quota {
     fn default() -> Self {
         Self {
             objects: MAX_OBJECTS as u32,
+            // Each part of an application has a registry of its own, and binds some ten. When a client with 20,000 wl_seats
+            // leaves, smithay 0.7 is busy for seconds, and that grows by the square.
+            binds: 2_000,
             // Four for each window.
             surfaces: 2_000,
             // Toolkits have two or three. smithay 0.7 takes 1 ms for 100, and that grows by the square: 11 s for 1,500.
@@ -79,6 +84,8 @@ const SOURCES: [&str; 5] = [
 /// What one client has.
 #[derive(Debug, Default)]
 pub struct Spent {
+    /// What was bound.
+    bound: HashSet<u32>,
     surfaces: u32,
     nesting: Nesting,
     windows: u32,
@@ -106,9 +113,15 @@ impl Spent {
         within(call, objects.try_into().unwrap_or(u32::MAX), quota.objects, "objects", "objects")?;
         self.regions.take(call, quota)?;
         if call.desc.is_destructor {
+            self.bound.remove(&call.object());
             self.regions.destroy(call.object());
         }
         match call.name() {
+            ("wl_registry", "bind") => {
+                self.bound.extend(call.args().find_map(new_id));
+                let bound = self.bound.len().try_into().unwrap_or(u32::MAX);
+                within(call, bound, quota.binds, "globals that are bound", "binds")?;
+            }
             ("wl_surface", "damage" | "damage_buffer") => {
                 let of_surface = self.damage.entry(call.object()).or_default();
                 add(call, of_surface, quota.damage, "rectangles of damage", "damage")?;
@@ -190,6 +203,14 @@ impl Spent {
 fn object(arg: Arg<'_>) -> Option<u32> {
     match arg {
         Arg::Object(id) => Some(id),
+        _ => None,
+    }
+}
+
+/// The object that an argument makes, if it makes one.
+fn new_id(arg: Arg<'_>) -> Option<u32> {
+    match arg {
+        Arg::NewId(id) => Some(id),
         _ => None,
     }
 }

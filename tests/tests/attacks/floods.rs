@@ -21,11 +21,11 @@ const FRAME: u16 = 3;
 const QUOTA: &[&str] = &["quota"];
 
 attacks! {
-    "20,000 binds" => Served, |a| {
+    "20,000 binds" => Told(QUOTA), |a| {
         binds(a, 20_000, "wl_compositor")
     };
-    "20,000 seats, whose events nobody reads" => Either, |a| {
-        binds(a, 20_000, "wl_seat")?;
+    "1,900 seats, whose events nobody reads" => Either, |a| {
+        binds(a, 1_900, "wl_seat")?;
         a.push();
         Some(())
     };

@@ -62,6 +62,7 @@ pub const KEYS: &[Key] = &[
     number("vm.NAME.globals.max_version.INTERFACE", "max_version = { wl_output = 3 }"),
     table("vm.NAME.quota", "[vm.work.quota]"),
     number("vm.NAME.quota.objects", "objects = 65536"),
+    number("vm.NAME.quota.binds", "binds = 2000"),
     number("vm.NAME.quota.surfaces", "surfaces = 2000"),
     number("vm.NAME.quota.nesting", "nesting = 32"),
     number("vm.NAME.quota.windows", "windows = 500"),

@@ -12,6 +12,7 @@ use wlproxy_protocol::wayland::objects::MAX_OBJECTS;
 #[serde(deny_unknown_fields)]
 pub(super) struct QuotaTable {
     objects: Option<Spanned<i64>>,
+    binds: Option<Spanned<i64>>,
     surfaces: Option<Spanned<i64>>,
     nesting: Option<Spanned<i64>>,
     windows: Option<Spanned<i64>>,
@@ -38,6 +39,7 @@ pub(super) fn quota(place: &Place<'_>, key: &str, table: &QuotaTable) -> Result<
     let sides = i32::MAX as u32;
     Ok(Quota {
         objects: number("objects", &table.objects, default.objects, objects)?,
+        binds: number("binds", &table.binds, default.binds, objects)?,
         surfaces: number("surfaces", &table.surfaces, default.surfaces, objects)?,
         nesting: number("nesting", &table.nesting, default.nesting, objects)?,
         windows: number("windows", &table.windows, default.windows, objects)?,

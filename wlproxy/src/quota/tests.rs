@@ -29,6 +29,7 @@ const REGION_DESTROY: u16 = 0;
 
 const SMALL: Quota = Quota {
     objects: 20,
+    binds: 7,
     surfaces: 3,
     nesting: 2,
     windows: 2,
@@ -62,13 +63,17 @@ impl Client {
         client
     }
 
-    fn bind(&mut self, interface: &CStr, id: u32) {
-        let version = Arg::Uint(1);
+    fn offer(&mut self, interface: &CStr, name: u32, version: u32) {
+        let args = [Arg::Uint(name), Arg::Str(Some(interface)), Arg::Uint(version)];
         let mut bytes = Vec::new();
-        wire::encode(2, 0, &[Arg::Uint(id), Arg::Str(Some(interface)), version], &mut bytes);
+        wire::encode(2, 0, &args, &mut bytes);
         let message = wire::split(&mut &bytes[..], bytes.len()).unwrap().unwrap();
         assert!(matches!(self.objects.event(message).unwrap(), Event::Pass(_)));
-        let bind = [Arg::Uint(id), Arg::Str(Some(interface)), version, Arg::NewId(id)];
+    }
+
+    fn bind(&mut self, interface: &CStr, id: u32) {
+        self.offer(interface, id, 1);
+        let bind = [Arg::Uint(id), Arg::Str(Some(interface)), Arg::Uint(1), Arg::NewId(id)];
         self.say(2, 0, &bind).unwrap();
     }
 
@@ -126,6 +131,24 @@ fn surfaces_are_counted_while_they_are() {
     client.make(COMPOSITOR, CREATE_SURFACE, &[]).unwrap();
     let violation = client.make(COMPOSITOR, CREATE_SURFACE, &[]).unwrap_err();
     check(violation, "wl_compositor@3.create_surface", &["3 surfaces", "`surfaces`"]);
+}
+
+#[test]
+fn globals_are_bound_so_often() {
+    let mut client = Client::new(SMALL);
+    let bind = |client: &mut Client| {
+        client.last += 1;
+        let args =
+            [Arg::Uint(SHM), Arg::Str(Some(c"wl_shm")), Arg::Uint(2), Arg::NewId(client.last)];
+        client.say(2, 0, &args).map(|()| client.last)
+    };
+    client.offer(c"wl_shm", SHM, 2);
+    let second = bind(&mut client).unwrap();
+    bind(&mut client).unwrap();
+    // wl_shm.release
+    client.say(second, 1, &[]).unwrap();
+    bind(&mut client).unwrap();
+    check(bind(&mut client).unwrap_err(), "wl_registry@2.bind", &["7 globals", "`binds`"]);
 }
 
 #[test]
