@@ -9,5 +9,5 @@ mod receive;
 mod stream;
 
 pub use connect::connect;
-pub use receive::receive;
+pub use receive::{Arrived, receive, receive_all};
 pub use stream::{Read, Stream};

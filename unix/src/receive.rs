@@ -31,6 +31,30 @@ pub fn receive(
     bytes: &mut [u8],
     fds: &mut impl Extend<OwnedFd>,
 ) -> nix::Result<usize> {
+    match receive_all(socket, bytes, fds)? {
+        Arrived { bytes, lost: false } => Ok(bytes),
+        Arrived { lost: true, .. } => Err(Errno::EMFILE),
+    }
+}
+
+/// What [`receive_all`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrived {
+    /// How many bytes came.
+    pub bytes: usize,
+    /// Whether fds were lost for want of room in this process. Those that did find room are closed then.
+    pub lost: bool,
+}
+
+/// The same for who can do something with a message of which the fds were lost.
+///
+/// # Errors
+/// As recvmsg(2), with `EAGAIN` if nothing is there.
+pub fn receive_all(
+    socket: impl AsFd,
+    bytes: &mut [u8],
+    fds: &mut impl Extend<OwnedFd>,
+) -> nix::Result<Arrived> {
     receive_with(socket.as_fd(), bytes, fds, &mut [0; CONTROL])
 }
 
@@ -39,7 +63,7 @@ fn receive_with(
     bytes: &mut [u8],
     fds: &mut impl Extend<OwnedFd>,
     control: &mut [u64],
-) -> nix::Result<usize> {
+) -> nix::Result<Arrived> {
     let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     // SAFETY: a msghdr is numbers and pointers; zeros are no parts, no control messages, no address.
     let mut header: msghdr = unsafe { mem::zeroed() };
@@ -53,11 +77,11 @@ fn receive_with(
     // SAFETY: recvmsg has just filled in this header, and `control` is still there and as it left it.
     let received = unsafe { take_fds(&header) };
     // There is room for all that a message can bring, so this process is out of fds.
-    if header.msg_flags & libc::MSG_CTRUNC != 0 {
-        return Err(Errno::EMFILE);
+    let lost = header.msg_flags & libc::MSG_CTRUNC != 0;
+    if !lost {
+        fds.extend(received);
     }
-    fds.extend(received);
-    Ok(count as usize)
+    Ok(Arrived { bytes: count as usize, lost })
 }
 
 /// The fds that came with a message, also if others of it were lost.
@@ -139,7 +163,8 @@ mod tests {
             let mut control = vec![0; control_space(room) / size_of::<u64>()];
             let mut fds = Vec::new();
             let result = receive_with(b.as_fd(), &mut [0; 9], &mut fds, &mut control);
-            assert_eq!((result, fds.len()), (Err(Errno::EMFILE), 0), "room for {room}");
+            let arrived = Arrived { bytes: 1, lost: true };
+            assert_eq!((result, fds.len()), (Ok(arrived), 0), "room for {room}");
             assert!(is_closed(&reader), "room for {room}");
         }
     }

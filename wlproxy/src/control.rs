@@ -131,6 +131,8 @@ pub enum ControlError {
 pub enum Received<T> {
     /// A message, and the fd that came with it.
     Message(T, Option<OwnedFd>),
+    /// A message whose fd was lost: this process has no room for it.
+    Lost(T),
     /// Nothing now.
     WouldBlock,
     /// The peer is gone.
@@ -165,6 +167,7 @@ impl<O: Serialize, I: DeserializeOwned> Control<O, I> {
     pub fn receive(&self) -> Result<Received<I>, ControlError> {
         Ok(match self.socket.receive()? {
             Packet::Data(bytes, fd) => Received::Message(serde_json::from_slice(&bytes)?, fd),
+            Packet::Lost(bytes) => Received::Lost(serde_json::from_slice(&bytes)?),
             Packet::WouldBlock => Received::WouldBlock,
             Packet::Eof => Received::Eof,
         })

@@ -36,6 +36,8 @@ pub enum PacketError {
 pub enum Packet {
     /// One packet: its bytes, at least one, and the fd that came with it.
     Data(Vec<u8>, Option<OwnedFd>),
+    /// One packet whose fd was lost: this process has no room for it.
+    Lost(Vec<u8>),
     /// Nothing now.
     WouldBlock,
     /// The peer has closed its end. An empty packet counts as that too.
@@ -80,9 +82,9 @@ impl PacketSocket {
         // One byte more, so that a packet of the largest size is told from a longer one.
         let mut bytes = vec![0; MAX_PACKET + 1];
         let mut fds = Vec::new();
-        let length = loop {
-            match wlproxy_unix::receive(&self.0, &mut bytes, &mut fds) {
-                Ok(length) => break length,
+        let arrived = loop {
+            match wlproxy_unix::receive_all(&self.0, &mut bytes, &mut fds) {
+                Ok(arrived) => break arrived,
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return Ok(Packet::WouldBlock),
                 Err(Errno::ECONNRESET) => return Ok(Packet::Eof),
@@ -92,11 +94,11 @@ impl PacketSocket {
         if fds.len() > 1 {
             return Err(PacketError::TooManyFds);
         }
-        match length {
+        match arrived.bytes {
             0 => Ok(Packet::Eof),
-            1..=MAX_PACKET => {
+            length @ 1..=MAX_PACKET => {
                 bytes.truncate(length);
-                Ok(Packet::Data(bytes, fds.pop()))
+                Ok(if arrived.lost { Packet::Lost(bytes) } else { Packet::Data(bytes, fds.pop()) })
             }
             _ => Err(PacketError::TooLong),
         }
@@ -148,6 +150,7 @@ pub fn inherit(number: RawFd) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::few_fds::alone;
     use std::fs::File;
     use std::io::Read as _;
 
@@ -174,6 +177,22 @@ mod tests {
         assert!(matches!(b.receive().unwrap(), Packet::WouldBlock));
         drop(a);
         assert!(matches!(b.receive().unwrap(), Packet::Eof));
+    }
+
+    #[test]
+    fn an_fd_without_room_is_lost_alone() {
+        alone("packet::tests::an_fd_without_room_is_lost_alone", || {
+            let (a, b) = PacketSocket::pair().unwrap();
+            let null = File::open("/dev/null").unwrap();
+            a.send(b"one", Some(null.as_fd())).unwrap();
+            a.send(b"two", Some(null.as_fd())).unwrap();
+            let all: Vec<_> = std::iter::from_fn(|| null.try_clone().ok()).collect();
+            assert!(matches!(b.receive().unwrap(), Packet::Lost(bytes) if bytes == b"one"));
+            drop(all);
+            assert!(
+                matches!(b.receive().unwrap(), Packet::Data(bytes, Some(_)) if bytes == b"two")
+            );
+        });
     }
 
     #[test]

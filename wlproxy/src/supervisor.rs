@@ -244,7 +244,7 @@ impl Supervisor {
                         return self.cut(index, Some("it takes a policy that it wasn't sent"));
                     }
                 }
-                Ok(Received::Message(_, Some(_))) => {
+                Ok(Received::Message(_, Some(_)) | Received::Lost(_)) => {
                     return self.cut(index, Some("it sends a file descriptor"));
                 }
                 Ok(Received::WouldBlock) => return,

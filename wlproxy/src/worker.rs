@@ -9,6 +9,7 @@ mod broker;
 use crate::ask::Refusal;
 use crate::control::{Order, Received, Request, WorkerControl};
 use crate::counters::{Counters, Snapshot};
+use crate::device::opener::OpenError;
 use crate::device::serve::{Ended, Stop, serve};
 use crate::device::{self, Dialect, Kind, Neighbours, Side, socket, trace};
 use crate::policy::{self, Policy};
@@ -160,8 +161,14 @@ fn listen(
                         start_trace(traces, connection, fd.into());
                         teller.traces_taken += 1;
                     }
+                    // Whoever waits for it is turned away, and the others go on.
+                    Received::Lost(Order::Opened { ticket, .. }) => {
+                        warn!("a stream is not taken: {}", Errno::EMFILE);
+                        broker.refused(ticket, OpenError::Failed);
+                    }
+                    Received::Lost(Order::Trace { .. }) => teller.traces_taken += 1,
                     Received::Message(Order::Shutdown, None) | Received::Eof => return Ok(()),
-                    Received::Message(order, _) => {
+                    Received::Message(order, _) | Received::Lost(order) => {
                         bail!("wlproxy sends an fd too many or too few: {order:?}")
                     }
                     Received::WouldBlock => break,
