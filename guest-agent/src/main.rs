@@ -16,6 +16,8 @@ fn main() -> ExitCode {
         .with_env_filter(tracing_subscriber::EnvFilter::new(format!("{QUIET},{}", args.log)))
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
+        // It would say so on stderr, where a line that finds no room ends the thread.
+        .log_internal_errors(false)
         .init();
     args.run().unwrap_or_else(|error| {
         eprintln!("guest-agent: {error:#}");

@@ -25,6 +25,8 @@ fn start_log(filter: &str) -> Result<()> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
+        // It would say so on stderr, where a line that finds no room ends the thread.
+        .log_internal_errors(false)
         .init();
     Ok(())
 }

@@ -3,7 +3,7 @@
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -289,6 +289,24 @@ fn sigterm_leaves_nothing() {
         assert_eq!(rig.ended().code(), Some(0), "{isolation}");
         assert!(pids.iter().all(|&pid| !exists(pid)), "{isolation}");
         assert!(rig.files().is_empty(), "{isolation}");
+    }
+}
+
+/// What has to be logged may find no room.
+#[test]
+fn a_full_disk_ends_nobody() {
+    for isolation in ["process", "none"] {
+        let mut rig = Rig::new(isolation);
+        rig.start_with_log(File::options().write(true).open("/dev/full").unwrap());
+        let pids = rig.pids();
+        // A worker's end is logged, and so is all that comes after it.
+        if isolation == "process" {
+            signal(rig.vm("work").pid.unwrap(), Signal::SIGKILL);
+            until("another worker", || rig.vm("work").pid.filter(|pid| !pids.contains(pid)));
+        }
+        assert!(rig.run(&["reload"]).status.success(), "{isolation}");
+        signal(rig.pid(), Signal::SIGTERM);
+        assert_eq!(rig.ended().code(), Some(0), "{isolation}");
     }
 }
 
