@@ -1,10 +1,12 @@
-//! The project's own commands: `cargo xtask demo`, `test`, `bench`, `fuzz`, `dist`, `suite`, `header`, `shim` and `vm`.
+//! The project's own commands: `cargo xtask demo`, `test`, `bench`, `fuzz`, `chaos`, `dist`, `suite`, `header`,
+//! `shim` and `vm`.
 
 #![deny(unsafe_code)]
 
 mod apt;
 mod bench;
 mod build;
+mod chaos;
 mod demo;
 mod dist;
 mod failure;
@@ -45,6 +47,8 @@ enum Command {
     Bench(bench::Options),
     /// Looks for inputs that break something, with libFuzzer
     Fuzz(fuzz::Options),
+    /// Kills and stops processes, fills sockets, uses up fds and the disk, and looks whether survivors go on
+    Chaos(chaos::Options),
     /// Makes the Debian packages, with manual pages, completions and systemd's units
     Dist(dist::Options),
     /// Gets programs of newer Debians, for tests and benchmarks, and tells in which folders they are
@@ -74,6 +78,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Chaos(options) => chaos::run(&options),
         Command::Dist(options) => dist::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Shim(options) => shim::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Suite(options) => suite::run(&options).map(|()| ExitCode::SUCCESS),

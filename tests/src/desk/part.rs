@@ -59,6 +59,28 @@ impl Desk {
         }
     }
 
+    /// The process that a part is now.
+    pub fn id(&self, part: Part) -> Pid {
+        let of = |process: &Process| Pid::from_raw(process.id().cast_signed());
+        match part {
+            Part::Proxy => of(self.proxy.as_ref().expect("wlproxy was started")),
+            Part::Worker(vm) => self.worker(vm),
+            Part::Serve => of(self.serve.as_ref().expect("serve was started")),
+            Part::Run(vm) => of(&self.vms[vm].process),
+            Part::Compositor => of(self.compositor.process()),
+        }
+    }
+
+    /// Waits until a part that somebody has killed, and that was the process `id`, is gone.
+    pub fn bury(&mut self, part: Part, id: Pid) {
+        match part {
+            Part::Worker(_) => until_gone(id),
+            Part::Proxy => end(self.proxy()),
+            // A child that nobody has waited for takes one more signal.
+            Part::Serve | Part::Run(_) | Part::Compositor => self.kill(part),
+        }
+    }
+
     /// What there is, whoever holds it, when nothing changes any more.
     pub fn totals(&self) -> Totals {
         Totals::of(&Count::settled(self.folder.path()))
