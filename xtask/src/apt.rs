@@ -94,11 +94,6 @@ pub(crate) const DEMO: &[Package] = &[
 
 /// What only the tests run.
 pub(crate) const TESTS: &[Package] = &[
-    Package {
-        name: "libwlroots-dev",
-        proofs: &[Exists("/usr/include/wlr/types/wlr_scene.h")],
-        reason: "what a compositor in C is made with",
-    },
     Package { name: "g++", proofs: &[Program("c++")], reason: "reads a header as C++" },
     Package { name: "valgrind", proofs: &[Program("valgrind")], reason: "sees wrong accesses" },
     Package {
@@ -158,6 +153,11 @@ pub(crate) const SHIM: &[Package] = &[
 
 /// What the compositors of `examples/` are built with, besides that.
 pub(crate) const EXAMPLES: &[Package] = &[
+    Package {
+        name: "libwlroots-dev",
+        proofs: &[Exists("/usr/include/wlr/types/wlr_scene.h")],
+        reason: "what a compositor in C is made with",
+    },
     Package {
         name: "libpixman-1-dev",
         proofs: &[Exists("/usr/include/pixman-1/pixman.h")],

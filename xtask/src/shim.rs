@@ -39,18 +39,34 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let dir = crate::root().join("target/xtask");
     fs::create_dir_all(&dir).with_context(|| format!("can't make {}", dir.display()))?;
     apt::ensure(apt::SHIM, &dir.join("apt.log"), &mut progress)?;
-    progress.stage("cargo rustc -p compositor-shim --features capi --crate-type cdylib,staticlib");
-    progress.leave_line();
-    let built = build(options.dev)?;
-    progress.done();
     let prefix = crate::absolute(&options.prefix);
     let place = match &options.destdir {
         Some(destdir) => crate::absolute(destdir).join(prefix.strip_prefix("/").unwrap_or(&prefix)),
         None => prefix.clone(),
     };
-    install(&built, &prefix, &place)?;
+    make(options.dev, &prefix, &place, &mut progress)?;
     progress.say(&format!("installed in {}", place.display()));
     Ok(())
+}
+
+/// Builds the library, optimised unless `is_dev`, and copies it to where `prefix` is now, which is `place`. What it is built
+/// with is there.
+pub(crate) fn make(
+    is_dev: bool,
+    prefix: &Path,
+    place: &Path,
+    progress: &mut Progress,
+) -> Result<()> {
+    progress.stage("cargo rustc -p compositor-shim --features capi --crate-type cdylib,staticlib");
+    progress.leave_line();
+    let built = build(is_dev)?;
+    progress.done();
+    install(&built, prefix, place)
+}
+
+/// Where the shared library is that programs look for, in a prefix.
+pub(crate) fn shared(prefix: &Path) -> PathBuf {
+    prefix.join("lib").join(SONAME)
 }
 
 /// What is built.

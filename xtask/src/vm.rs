@@ -9,6 +9,7 @@
 
 mod cpio;
 mod demo;
+mod examples;
 mod image;
 mod lab;
 mod machine;

@@ -81,6 +81,13 @@ impl Picture {
         self.colours(rect) >= MIN_COLOURS
     }
 
+    /// The colour of a part of it, if it has one and no more.
+    pub(crate) fn only_colour(&self, rect: Rect) -> Option<[u8; 3]> {
+        let mut pixels = self.within(rect);
+        let first = pixels.next()?;
+        pixels.all(|pixel| pixel == first).then_some(*first)
+    }
+
     /// The colour in the upper left corner, where no window is.
     pub(crate) fn corner(&self) -> Option<[u8; 3]> {
         self.pixels.first().copied()
@@ -113,6 +120,9 @@ mod tests {
         assert!(picture.shows_content(rect(-100, 1000)));
         assert!(!picture.shows_content(rect(16, 8)));
         assert!(!picture.shows_content(rect(i64::MAX, i64::MAX)));
+        assert_eq!(picture.only_colour(rect(0, 8)), Some([9; 3]));
+        assert_eq!(picture.only_colour(rect(0, 10)), None);
+        assert_eq!(picture.only_colour(rect(16, 8)), None);
         assert_eq!(picture.corner(), Some([9; 3]));
         assert_eq!((picture.width, picture.height), (16, 4));
     }

@@ -9,6 +9,7 @@ pub(super) use den::device_of_running;
 pub(super) use screen::picture_path;
 pub(super) use vms::Vm;
 
+use super::examples;
 use super::image::Images;
 use super::machine::{Machine, USER};
 use super::programs::Programs;
@@ -66,10 +67,22 @@ pub(super) struct Lab {
 
 impl Lab {
     /// Makes all that is missing. Nothing runs yet.
-    pub(super) fn new(how: &How, mut progress: Progress) -> Result<Self> {
+    pub(super) fn new(how: &How, progress: Progress) -> Result<Self> {
+        Self::make(how, false, progress)
+    }
+
+    /// The same, with the compositors of `examples/` in the compositor VM.
+    pub(super) fn with_examples(how: &How, progress: Progress) -> Result<Self> {
+        Self::make(how, true, progress)
+    }
+
+    fn make(how: &How, has_examples: bool, mut progress: Progress) -> Result<Self> {
         let den = Den::new()?;
         let images = Images::ensure(&mut progress)?;
-        let programs = Programs::build(how.release, &mut progress)?;
+        let mut programs = Programs::build(how.release, &mut progress)?;
+        if has_examples {
+            programs.examples = examples::make(how.release, &mut progress)?;
+        }
         let logs = root().join("target/vm/logs");
         let _ = fs::remove_dir_all(&logs);
         fs::create_dir_all(&logs).with_context(|| format!("can't make {}", logs.display()))?;
@@ -267,8 +280,11 @@ impl Lab {
     }
 
     fn start_machine(&mut self, vm: Vm, setup: &Setup) -> Result<()> {
-        let inside = &self.programs.inside;
-        let machine = Machine::start(setup, &self.images, inside, &mut self.supervisor)?;
+        let mut inside = self.programs.inside.clone();
+        if vm == Vm::Gui {
+            inside.extend(self.programs.examples.iter().cloned());
+        }
+        let machine = Machine::start(setup, &self.images, &inside, &mut self.supervisor)?;
         self.machines.insert(vm, machine);
         Ok(())
     }
@@ -292,6 +308,14 @@ impl Lab {
     pub(super) fn start_part(&mut self, vm: Vm, part: &str) -> Result<()> {
         let script = format!("exec vm-{part}");
         self.with(vm, |machine, supervisor| machine.background(supervisor, USER, part, &script))
+    }
+
+    /// Ends the usual parts of a VM. [`Lab::furnish`] starts them again.
+    pub(super) fn strip(&mut self, vm: Vm) -> Result<()> {
+        for part in vm.parts().iter().rev() {
+            self.with(vm, |machine, supervisor| machine.end(supervisor, part))?;
+        }
+        if vm == Vm::Gui { self.wait_until_ready(false) } else { Ok(()) }
     }
 
     /// Waits until the compositor VM takes clients, or takes none any more.

@@ -29,8 +29,18 @@ pub(super) struct Program {
 pub(super) struct Programs {
     /// The host's own.
     pub(super) wlproxy: PathBuf,
-    /// What is in VMs.
+    /// What is in all VMs.
     pub(super) inside: Vec<Program>,
+    /// The compositors of `examples/`, and libraries of theirs, which are in the compositor VM; none if nobody wants them.
+    pub(super) examples: Vec<Program>,
+}
+
+impl Program {
+    /// A file that has the same name in VMs.
+    pub(super) fn at(path: PathBuf) -> Result<Self> {
+        let name = path.file_name().context("a program is a file")?;
+        Ok(Self { name: name.to_string_lossy().into_owned(), path })
+    }
 }
 
 impl Programs {
@@ -48,13 +58,10 @@ impl Programs {
         progress.leave_line();
         let built = build::build(&args)?;
         progress.done();
-        let inside = INSIDE.iter().map(|(_, target)| {
-            let path = build::program(&built, target)?;
-            let name = path.file_name().context("a program is a file")?;
-            Ok(Program { name: name.to_string_lossy().into_owned(), path })
-        });
+        let inside = INSIDE.iter().map(|(_, target)| Program::at(build::program(&built, target)?));
         Ok(Self {
             inside: inside.collect::<Result<_>>()?,
+            examples: Vec::new(),
             wlproxy: build::program(&built, "wlproxy")?,
         })
     }

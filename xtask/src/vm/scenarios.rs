@@ -6,6 +6,7 @@
 mod cycles;
 mod death;
 mod early;
+mod examples;
 mod holdings;
 mod hostile;
 mod itself;
@@ -43,6 +44,9 @@ const GENTLE: &[Scenario] = &[
     Scenario { name: "zero-copy-of-applications", run: lending::to_applications },
     Scenario { name: "figures", run: probe::figures },
     Scenario { name: "pool-cycles", run: cycles::of_pools },
+    Scenario { name: "example-smithay", run: |lab| examples::shows(lab, "smithay") },
+    Scenario { name: "example-libwayland", run: |lab| examples::shows(lab, "libwayland") },
+    Scenario { name: "example-wlroots", run: |lab| examples::shows(lab, "wlroots") },
     Scenario { name: "hostile-program", run: hostile::program },
     Scenario { name: "hostile-kernel", run: hostile::kernel },
 ];
@@ -80,6 +84,11 @@ pub(super) fn chosen(words: &[String]) -> Result<Vec<Scenario>> {
     Ok(all().filter(|scenario| wanted(scenario.name)).collect())
 }
 
+/// Whether some need the compositors of `examples/`.
+pub(super) fn have_examples(scenarios: &[Scenario]) -> bool {
+    scenarios.iter().any(|scenario| scenario.name.starts_with("example-"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +103,13 @@ mod tests {
             let found = chosen(&[name.to_owned()]).unwrap();
             assert!(found.iter().any(|scenario| scenario.name == name), "{name}");
         }
+    }
+
+    #[test]
+    fn examples_are_built_for_those_that_need_them() {
+        assert!(have_examples(&chosen(&[]).unwrap()));
+        assert!(have_examples(&chosen(&["wlroots".to_owned()]).unwrap()));
+        assert!(!have_examples(&chosen(&["names".to_owned(), "pixels".to_owned()]).unwrap()));
     }
 
     #[test]

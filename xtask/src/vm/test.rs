@@ -36,7 +36,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return Ok(());
     }
     let making = Instant::now();
-    let mut lab = Lab::new(&options.how, Progress::new())?;
+    let make = if scenarios::have_examples(&scenarios) { Lab::with_examples } else { Lab::new };
+    let mut lab = make(&options.how, Progress::new())?;
     lab.note(&format!("programs and images: {:.0} s", making.elapsed().as_secs_f32()));
     let begin = Instant::now();
     let mut tally = Tally::default();
