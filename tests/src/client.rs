@@ -86,6 +86,12 @@ pub struct State {
     pub serial: u32,
     /// Buttons that are held down.
     pub pressed: u32,
+    /// How often one was pressed.
+    pub presses: u32,
+    /// How often the mouse has moved over a surface.
+    pub motions: usize,
+    /// Where it was last, in the surface's own pixels.
+    pub mouse: Option<(f64, f64)>,
     /// What it copies and is offered.
     pub exchange: Exchange,
     /// While the mouse is over a surface: the serial of its coming.

@@ -29,6 +29,10 @@ const KEYMAP: &[u8] = b"xkb_keymap {
 const BTN_LEFT: u32 = 0x110;
 const BTN_RIGHT: u32 = 0x111;
 
+/// Motions before the compositor is waited for. What it makes of them for a window, with frames 1.4 KiB, fits into the
+/// 4 KiB that it keeps for a client.
+const MOTIONS_AT_ONCE: u32 = 50;
+
 /// How far a wheel turns at each click of its, in the units of wl_pointer.axis: what libinput reports for usual ones.
 const NOTCH: f64 = 15.0;
 
@@ -70,6 +74,19 @@ impl Input {
         let (x, y) = (inside(x, WIDTH), inside(y, HEIGHT));
         self.pointer.motion_absolute(self.now(), x, y, WIDTH, HEIGHT);
         self.pointer.frame();
+        self.client.roundtrip()
+    }
+
+    /// Moves the mouse so many times, to and fro between two places, as fast as the compositor takes it.
+    pub fn sweep(&mut self, times: u32, from: (u32, u32), to: (u32, u32)) -> Result<()> {
+        for number in 0..times {
+            let (x, y) = if number % 2 == 0 { from } else { to };
+            self.pointer.motion_absolute(self.now(), x, y, WIDTH, HEIGHT);
+            self.pointer.frame();
+            if number % MOTIONS_AT_ONCE == 0 {
+                self.client.roundtrip()?;
+            }
+        }
         self.client.roundtrip()
     }
 

@@ -2,10 +2,21 @@
 //!
 //! It understands every message by the tables and passes it on, or ends the link. What it changes the policy says: it hides
 //! globals, lowers their versions, and puts the VM's prefix before the names of windows. Ids pass through as they are. It does no I/O, reads no clock and keeps nothing of what has passed but the objects.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `backlog` | events that wait for a client that is slow to read |
+//! | `joinable` | which of them are joined |
+
+mod backlog;
+mod joinable;
+
+pub use backlog::{MAX_HELD, MAX_HELD_FDS};
 
 use crate::impossible;
 use crate::policy::{Identity, Policy};
 use crate::quota::{Quota, Spent};
+use backlog::Backlog;
 use wlproxy_protocol::limits::{MAX_EVENT, MAX_REQUEST};
 use wlproxy_protocol::wayland::objects::{Event, IMPLEMENTATION, INVALID_METHOD};
 use wlproxy_protocol::wayland::{Batch, Call, Globals, Inbox, Objects, Text};
@@ -40,6 +51,7 @@ pub struct Relay<F> {
     identity: Arc<Identity>,
     requests: Inbox<F>,
     events: Inbox<F>,
+    backlog: Backlog<F>,
     tally: Tally,
     /// What passed, as text, if anybody wants to know.
     lines: Option<Vec<String>>,
@@ -55,6 +67,7 @@ impl<F> Relay<F> {
             identity: policy.identity.clone(),
             requests: Inbox::default(),
             events: Inbox::default(),
+            backlog: Backlog::default(),
             tally: Tally::default(),
             lines: None,
         }
@@ -97,12 +110,49 @@ impl<F> Relay<F> {
 
     /// Takes bytes and fds of the compositor; appends to `out` what the client is to get.
     ///
-    /// Globals that the policy doesn't offer are left out.
+    /// Globals that the policy doesn't offer are left out. What waits in here has to be taken before.
     pub fn from_compositor(
         &mut self,
         bytes: &[u8],
         fds: impl IntoIterator<Item = F>,
         out: &mut Batch<F>,
+    ) -> Result<(), Violation> {
+        self.events(bytes, fds, Some(out))
+    }
+
+    /// The same for a client that doesn't take anything now: what it is to get waits in here, and where a later event makes
+    /// an earlier one needless, they are joined. Not to be called unless [`Relay::has_room`].
+    ///
+    /// After an error, what waits is still for the client.
+    pub fn hold(
+        &mut self,
+        bytes: &[u8],
+        fds: impl IntoIterator<Item = F>,
+    ) -> Result<(), Violation> {
+        self.events(bytes, fds, None)
+    }
+
+    /// Whether less waits in here than may: [`MAX_HELD`] bytes and [`MAX_HELD_FDS`] fds.
+    pub fn has_room(&self) -> bool {
+        self.backlog.has_room()
+    }
+
+    /// Bytes that wait in here for the client.
+    pub fn held(&self) -> usize {
+        self.backlog.bytes()
+    }
+
+    /// Takes what has waited longest: whole messages of at most `limit` bytes, but for the first, which may be longer.
+    pub fn take_held(&mut self, limit: usize, out: &mut Batch<F>) {
+        self.backlog.take(limit, out);
+    }
+
+    /// Understands events; they go to `out` or, without that, into the backlog.
+    fn events(
+        &mut self,
+        bytes: &[u8],
+        fds: impl IntoIterator<Item = F>,
+        mut out: Option<&mut Batch<F>>,
     ) -> Result<(), Violation> {
         if !self.events.push(bytes, fds) {
             return Err(Violation::stuffed());
@@ -112,27 +162,33 @@ impl<F> Relay<F> {
             .next(MAX_EVENT)
             .map_err(|(object, error)| Violation::unreadable(object, error))?
         {
-            match self.objects.event(message)? {
-                Event::Pass(call) => {
-                    let wanted = call.fds();
-                    if fds.len() < wanted {
-                        return Err(call.violation(
-                            IMPLEMENTATION,
-                            "the compositor's file descriptor is missing",
-                        ));
+            let event = self.objects.event(message)?;
+            let (call, note) = match &event {
+                Event::Pass(call) => (call, ""),
+                Event::Hide(call) => (call, " (hidden)"),
+                Event::Replace(call, _) => (call, " (with a lower version)"),
+            };
+            let goes_on = match &event {
+                Event::Pass(_) => Some(message.bytes),
+                Event::Hide(_) => None,
+                Event::Replace(_, bytes) => Some(&bytes[..]),
+            };
+            if let Some(bytes) = goes_on {
+                let wanted = call.fds();
+                if fds.len() < wanted {
+                    let reason = "the compositor's file descriptor is missing";
+                    return Err(call.violation(IMPLEMENTATION, reason));
+                }
+                let fds = fds.drain(..wanted);
+                match &mut out {
+                    Some(out) => {
+                        out.bytes.extend_from_slice(bytes);
+                        out.fds.extend(fds);
                     }
-                    out.bytes.extend_from_slice(message.bytes);
-                    out.fds.extend(fds.drain(..wanted));
-                    trace(&mut self.lines, EVENT, &call, &self.objects, "");
-                }
-                Event::Hide(call) => {
-                    trace(&mut self.lines, EVENT, &call, &self.objects, " (hidden)");
-                }
-                Event::Replace(call, bytes) => {
-                    out.bytes.extend_from_slice(&bytes);
-                    trace(&mut self.lines, EVENT, &call, &self.objects, " (with a lower version)");
+                    None => self.backlog.push(call, bytes, fds),
                 }
             }
+            trace(&mut self.lines, EVENT, call, &self.objects, note);
             self.tally.events += 1;
         }
         Ok(())

@@ -20,10 +20,17 @@ impl Dispatch<WlPointer, ()> for State {
         match event {
             wl_pointer::Event::Enter { serial, .. } => state.pointer_entered = Some(serial),
             wl_pointer::Event::Leave { .. } => state.pointer_entered = None,
+            wl_pointer::Event::Motion { surface_x, surface_y, .. } => {
+                state.motions += 1;
+                state.mouse = Some((surface_x, surface_y));
+            }
             wl_pointer::Event::Button { serial, state: WEnum::Value(button), .. } => {
                 state.serial = serial;
                 match button {
-                    wl_pointer::ButtonState::Pressed => state.pressed += 1,
+                    wl_pointer::ButtonState::Pressed => {
+                        state.pressed += 1;
+                        state.presses += 1;
+                    }
                     _ => state.pressed -= 1,
                 }
             }

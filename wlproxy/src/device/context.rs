@@ -64,6 +64,13 @@ enum Kind {
     Plain,
 }
 
+/// How a stream has ended that was read before its guest had taken all.
+#[derive(Debug)]
+enum Ended {
+    HangUp,
+    Fault(End),
+}
+
 /// One stream of a guest.
 #[derive(Debug)]
 pub(super) struct Context {
@@ -78,6 +85,8 @@ pub(super) struct Context {
     unread: bool,
     /// Nobody reads what is written, but what was written before can still be read.
     deaf: bool,
+    /// How the stream has ended, to be told after what waits in the relay.
+    ended: Option<Box<Ended>>,
     /// On its way into the stream; fds wait here for a byte to go with.
     out: Batch<OwnedFd>,
     queued_fds: usize,
@@ -113,6 +122,7 @@ impl Context {
             place: None,
             unread: true,
             deaf: false,
+            ended: None,
             out: Batch::default(),
             queued_fds: 0,
             commits: None,
@@ -212,30 +222,35 @@ impl Context {
         Sent::Done
     }
 
-    /// Reads once, at most `limit` bytes. After an error, `batch` is still to be delivered.
+    /// Reads once, at most `limit` bytes, unless something waits here: then that is first. After an error, `batch` is still
+    /// to be delivered.
     pub(super) fn read(
         &mut self,
         limit: usize,
         batch: &mut Batch<OwnedFd>,
     ) -> Result<Incoming, End> {
-        let Some(stream) = self.stream.as_mut() else { return Ok(Incoming::Nothing) };
-        let (mut bytes, mut fds) = (Vec::new(), VecDeque::new());
-        match stream.read(&mut bytes, &mut fds, limit)? {
-            Read::WouldBlock => {
-                self.unread = false;
-                return Ok(Incoming::Nothing);
+        if let Kind::Link(relay) = &mut self.kind
+            && relay.held() > 0
+        {
+            relay.take_held(limit, batch);
+            return Ok(Incoming::Batch(std::mem::take(batch)));
+        }
+        match self.ended.take().map(|ended| *ended) {
+            Some(Ended::HangUp) => {
+                (self.stream, self.place) = (None, None);
+                return Ok(Incoming::HangUp);
             }
+            Some(Ended::Fault(end)) => return Err(end),
+            None => {}
+        }
+        let (mut bytes, mut fds) = (Vec::new(), VecDeque::new());
+        match self.read_stream(limit, &mut bytes, &mut fds)? {
+            Read::WouldBlock => return Ok(Incoming::Nothing),
             Read::Eof => {
                 (self.stream, self.place) = (None, None);
                 return Ok(Incoming::HangUp);
             }
-            Read::Bytes(length) => {
-                // Linux ends a read early at bytes that fds came with; without any there was no more.
-                self.unread = length == limit || !fds.is_empty();
-                if let Some(numbers) = &self.numbers {
-                    numbers.received_bytes.add(length as u64);
-                }
-            }
+            Read::Bytes(_) => {}
         }
         match &mut self.kind {
             Kind::Link(relay) => {
@@ -251,6 +266,71 @@ impl Context {
         Ok(Incoming::Batch(std::mem::take(batch)))
     }
 
+    /// Reads once, at most `limit` bytes, though the guest hasn't taken what came before: what comes waits in the relay,
+    /// which needs little room for a mouse that moves. Only for a link, and within bounds.
+    pub(super) fn read_ahead(&mut self, limit: usize) {
+        if !self.reads_ahead() {
+            return;
+        }
+        let (mut bytes, mut fds) = (Vec::new(), VecDeque::new());
+        let ended = match self.read_stream(limit, &mut bytes, &mut fds) {
+            Ok(Read::WouldBlock) => None,
+            // What the guest still sends finds that out by itself.
+            Ok(Read::Eof) => Some(Ended::HangUp),
+            Err(end) => Some(Ended::Fault(end)),
+            Ok(Read::Bytes(_)) => match &mut self.kind {
+                Kind::Link(relay) => {
+                    let held = relay.hold(&bytes, fds);
+                    count(relay, &self.counters, self.numbers.as_ref());
+                    held.err().map(|violation| Ended::Fault(End::Violation(violation)))
+                }
+                Kind::Unproven(..) | Kind::Plain => None,
+            },
+        };
+        self.ended = ended.map(Box::new);
+    }
+
+    /// Whether it may be read though the guest hasn't taken what came before.
+    fn reads_ahead(&self) -> bool {
+        let has_room = matches!(&self.kind, Kind::Link(relay) if relay.has_room());
+        has_room && self.ended.is_none()
+    }
+
+    /// Whether something for the guest is here, and needs nobody to come.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.held() > 0 || self.ended.is_some()
+    }
+
+    /// Bytes that wait here for the guest.
+    fn held(&self) -> usize {
+        match &self.kind {
+            Kind::Link(relay) => relay.held(),
+            Kind::Unproven(..) | Kind::Plain => 0,
+        }
+    }
+
+    fn read_stream(
+        &mut self,
+        limit: usize,
+        bytes: &mut Vec<u8>,
+        fds: &mut VecDeque<OwnedFd>,
+    ) -> Result<Read, End> {
+        let Some(stream) = self.stream.as_mut() else { return Ok(Read::WouldBlock) };
+        let read = stream.read(bytes, fds, limit)?;
+        match read {
+            Read::WouldBlock => self.unread = false,
+            Read::Eof => {}
+            Read::Bytes(length) => {
+                // Linux ends a read early at bytes that fds came with; without any there was no more.
+                self.unread = length == limit || !fds.is_empty();
+                if let Some(numbers) = &self.numbers {
+                    numbers.received_bytes.add(length as u64);
+                }
+            }
+        }
+        Ok(read)
+    }
+
     /// Ends it from this side. Returns the stream if something still has to be written.
     pub(super) fn finish(&mut self) -> Option<Watched<Stream>> {
         // Whoever is at the other end has to see the socket close, sooner or later.
@@ -258,9 +338,10 @@ impl Context {
         self.stream.take().filter(|stream| stream.queued() > 0 && !self.deaf)
     }
 
-    /// Waits for what there is to wait for; for bytes only if `may_read`.
+    /// Waits for what there is to wait for; for bytes only if `may_read`, or they may wait here.
     pub(super) fn watch(&mut self, may_read: bool) -> io::Result<()> {
         let is_called = self.place.as_ref().is_some_and(|place| place.is_called());
+        let may_read = may_read && self.ended.is_none() || self.reads_ahead();
         let reads = may_read && self.is_proven() && (self.unread || !is_called);
         let Some(stream) = &mut self.stream else { return Ok(()) };
         let mut interest = EpollFlags::empty();
@@ -304,7 +385,7 @@ impl Context {
             self.stream.as_ref().map_or((0, 0), |stream| (stream.queued(), stream.queued_fds()));
         numbers.sending_bytes.set((bytes + held) as u64);
         numbers.sending_fds.set(fds as u64);
-        numbers.receiving_bytes.set(receiving as u64);
+        numbers.receiving_bytes.set((receiving + self.held()) as u64);
     }
 
     /// So many vfds that came over it exist now.

@@ -350,7 +350,12 @@ impl Connections {
         let Some(connection) = self.all.get_mut(&id) else { return };
         // That nobody is there is seen when it is read.
         if connection.guest.flush().is_err() {
-            self.guest_left(id);
+            return self.guest_left(id);
+        }
+        // What was read ahead comes after that.
+        let is_ahead = matches!(&connection.state, State::Open(context) if context.is_ahead());
+        if is_ahead && connection.guest.queued() == 0 {
+            self.read_host(id);
         }
     }
 
@@ -368,12 +373,12 @@ impl Connections {
         }
     }
 
-    /// Reads once what comes for the VM, if that has taken what came before.
+    /// Reads once what comes for the VM: it gets that if it has taken what came before.
     fn read_host(&mut self, id: u32) {
         let Some(connection) = self.all.get_mut(&id) else { return };
         let State::Open(context) = &mut connection.state else { return };
         if connection.guest.queued() > 0 {
-            return;
+            return context.read_ahead(READ);
         }
         let mut batch = Batch::default();
         let end = match context.read(READ, &mut batch) {

@@ -49,7 +49,7 @@ const LINGERING: u64 = 1 << 32;
 #[derive(Debug)]
 pub(super) enum Vfd {
     /// A Wayland stream.
-    Context(Context),
+    Context(Box<Context>),
     /// Memory.
     Allocation(Allocation),
     /// One end of a pipe.
@@ -131,7 +131,7 @@ impl Vfds {
             context.take_place(presence.enter(connection, id));
         }
         self.counters.contexts_opened.add(1);
-        self.insert(id, Vfd::Context(context));
+        self.insert(id, Vfd::Context(Box::new(context)));
         Ok(())
     }
 

@@ -48,11 +48,24 @@ impl Virtgpu {
         }
         if flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP)
             && self.vfds.is_told(id, flags)
-            && self.may_read(id)
         {
-            self.receive(id);
+            if self.may_read(id) {
+                self.receive(id);
+            } else {
+                self.read_ahead(id);
+            }
         }
         self.refresh(id);
+    }
+
+    /// Reads once from a stream whose guest hasn't taken what came before.
+    fn read_ahead(&mut self, id: u32) {
+        let Some(&(owner, _)) = self.owners.get(&id) else { return };
+        let Some(room) = self.contexts.get(&owner).map(receive_room) else { return };
+        if let Some(Vfd::Context(stream)) = self.vfds.get_mut(id) {
+            stream.read_ahead(room);
+            self.traces.tell(&mut self.vfds, id, None);
+        }
     }
 
     fn may_read(&self, id: u32) -> bool {
@@ -62,6 +75,13 @@ impl Virtgpu {
 
     /// Reads once, and delivers what came or keeps it for the next POLLs.
     fn receive(&mut self, id: u32) {
+        let owner = self.owners.get(&id).map(|&(owner, _)| owner);
+        self.take_in(id);
+        owner.into_iter().for_each(|owner| self.deliver(owner));
+    }
+
+    /// Reads once, and keeps what came.
+    fn take_in(&mut self, id: u32) {
         let Some(&(owner, name)) = self.owners.get(&id) else { return };
         let Some(context) = self.contexts.get(&owner) else { return };
         let mut batch = Batch::default();
@@ -86,7 +106,6 @@ impl Virtgpu {
         if let Err(end) = result {
             self.end(id, &end);
         }
-        self.deliver(owner);
     }
 
     /// Makes events of what came over a stream or pipe.
@@ -212,8 +231,32 @@ impl Virtgpu {
         self.hang_up(id);
     }
 
-    /// Writes events into a context's ring, as POLLs wait for them.
+    /// Writes events into a context's ring, as POLLs wait for them, and what was read ahead behind them.
     pub(super) fn deliver(&mut self, id: u32) {
+        self.deliver_pending(id);
+        while let Some(stream) = self.ahead(id) {
+            self.take_in(stream);
+            self.deliver_pending(id);
+        }
+        let Some(context) = self.contexts.get_mut(&id) else { return };
+        let reads = context.pending.is_empty();
+        if context.reads != reads {
+            context.reads = reads;
+            let stream = if let Link::Open(vfd) = context.link { Some(vfd) } else { None };
+            let all: Vec<u32> = context.ids.values().copied().chain(stream).collect();
+            all.into_iter().for_each(|id| self.refresh(id));
+        }
+    }
+
+    /// The stream of a context that has taken all that came before, if something was read ahead for it.
+    fn ahead(&self, id: u32) -> Option<u32> {
+        let context = self.contexts.get(&id).filter(|context| context.pending.is_empty())?;
+        let Link::Open(stream) = context.link else { return None };
+        let is_ahead = matches!(self.vfds.get(stream), Some(Vfd::Context(of)) if of.is_ahead());
+        is_ahead.then_some(stream)
+    }
+
+    fn deliver_pending(&mut self, id: u32) {
         while let Some(context) = self.contexts.get_mut(&id)
             && let Some(&ticket) = context.polls.front()
             && context.fences.is_first(ticket)
@@ -233,14 +276,6 @@ impl Virtgpu {
                 self.counters.commit_out.add(read.elapsed(), 1);
             }
             self.finish(ticket);
-        }
-        let Some(context) = self.contexts.get_mut(&id) else { return };
-        let reads = context.pending.is_empty();
-        if context.reads != reads {
-            context.reads = reads;
-            let stream = if let Link::Open(vfd) = context.link { Some(vfd) } else { None };
-            let all: Vec<u32> = context.ids.values().copied().chain(stream).collect();
-            all.into_iter().for_each(|id| self.refresh(id));
         }
     }
 

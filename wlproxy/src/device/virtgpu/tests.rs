@@ -7,6 +7,7 @@ use super::*;
 use crate::device::opener::{OpenError, Role, Target};
 use crate::device::virtio_wl::tests::wayland::{self, report, request};
 use crate::device::virtio_wl::tests::{give, take};
+use crate::relay::MAX_HELD;
 use driver::{Driver, Event, channel_ring, place, query_ring, send, write};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -330,6 +331,42 @@ fn a_context_that_hangs_up_carries_its_pipes_on() {
     // One that isn't connected has none.
     assert_eq!(driver.create_context(2, 5), OK);
     assert_eq!(driver.executed(2, &write(STREAM, true, b"")), MALFORMED);
+}
+
+#[test]
+fn what_nobody_polls_for_is_read_ahead_within_a_bound() {
+    let mut driver = Driver::new(Side::Client);
+    let mut peer = driver.link(1);
+    let mut sent = Vec::new();
+    // Until the socket is full, and what is kept here is.
+    let mut patience = 10;
+    while patience > 0 {
+        let bytes = report(&"a".repeat(sent.len() % 7));
+        match peer.write(&bytes) {
+            Ok(written) => {
+                assert_eq!(written, bytes.len());
+                sent.extend(bytes);
+                patience = 10;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                driver.turn();
+                patience -= 1;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let waits = driver.counters.snapshot().connections[0].receiving_bytes as usize;
+    assert!((MAX_HELD..MAX_HELD + (64 << 10)).contains(&waits), "{waits} bytes");
+    drop(peer);
+    let mut got = Vec::new();
+    loop {
+        match driver.receive(1) {
+            event if event == HANG_UP => break,
+            Event::Receive(_, bytes) => got.extend(bytes),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(got == sent, "{} of {} bytes", got.len(), sent.len());
 }
 
 /// Requests of one SEND.

@@ -208,6 +208,38 @@ fn an_unread_vfd_stalls_nobody_and_loses_nothing() {
 }
 
 #[test]
+fn what_ends_a_stream_is_told_after_what_was_read_ahead() {
+    for breaks_it in [false, true] {
+        let mut driver = Driver::new(Side::Client);
+        let mut peer = link(&mut driver, 1);
+        // More than the guest gets without giving buffers back, and less than a socket takes.
+        let sent: Vec<u8> = (0..3000).flat_map(|n| report(&n.to_string())).collect();
+        peer.write_all(&sent).unwrap();
+        if breaks_it {
+            peer.write_all(&wayland::bad_event()).unwrap();
+        }
+        drop(peer);
+        let mut unread = driver.received();
+        let (mut got, mut hung_up) = (Vec::new(), false);
+        while !unread.is_empty() {
+            assert!(!hung_up, "something comes after the hang-up");
+            for received in &unread {
+                match event(&received.bytes) {
+                    Event::Recv(1, _, bytes) => got.extend(bytes),
+                    Event::Hup(1) => hung_up = true,
+                    other => panic!("{other:?}"),
+                }
+            }
+            driver.give_back(unread);
+            unread = driver.received();
+        }
+        let why = wayland::error(0, "object 99: event of an unknown object");
+        let expected = if breaks_it { [sent, why].concat() } else { sent };
+        assert!(hung_up && got == expected, "{} of {} bytes", got.len(), expected.len());
+    }
+}
+
+#[test]
 fn unread_pipes_stall_no_context() {
     let mut driver = Driver::new(Side::Client);
     let (peer, other) = (link(&mut driver, 1), link(&mut driver, 2));

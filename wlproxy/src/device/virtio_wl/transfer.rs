@@ -216,9 +216,13 @@ impl VirtioWl {
         }
         if flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP)
             && self.vfds.is_told(id, flags)
-            && self.may_read(id)
         {
-            self.receive(id);
+            if self.may_read(id) {
+                self.receive(id);
+            } else if let Some(Vfd::Context(context)) = self.vfds.get_mut(id) {
+                context.read_ahead(MAX_RECV);
+                self.traces.tell(&mut self.vfds, id, None);
+            }
         }
         self.refresh(id);
     }
@@ -229,17 +233,24 @@ impl VirtioWl {
     }
 
     /// Reads once, and delivers what came or puts it in front of the guest's door.
+    fn receive(&mut self, id: u32) {
+        if let Some(came) = self.read(id) {
+            self.take_in(id, came);
+        }
+    }
+
+    /// Reads once; what is to be taken in now.
     ///
     /// A visitor leaves memory, which has to be mapped, and ends, after which some may have to be unmapped.
-    fn receive(&mut self, id: u32) {
+    fn read(&mut self, id: u32) -> Option<Came> {
         let mut batch = Batch::default();
         let read = match self.vfds.get_mut(id) {
             Some(Vfd::Context(context)) => context.read(MAX_RECV, &mut batch),
             Some(Vfd::Pipe(pipe)) => Ok(pipe.read(MAX_RECV)),
-            Some(Vfd::Allocation(_) | Vfd::Reports(_)) | None => return,
+            Some(Vfd::Allocation(_) | Vfd::Reports(_)) | None => return None,
         };
         let end = match read {
-            Ok(Incoming::Nothing) => return,
+            Ok(Incoming::Nothing) => return None,
             Ok(Incoming::Batch(all)) => {
                 batch = all;
                 None
@@ -251,9 +262,16 @@ impl VirtioWl {
         self.traces.tell(&mut self.vfds, id, None);
         if self.visited && (came.end.is_some() || !came.batch.fds.is_empty()) {
             self.left.push_back((id, came));
-            return self.waker.wake();
+            self.waker.wake();
+            return None;
         }
-        self.take_in(id, came);
+        Some(came)
+    }
+
+    /// What was read ahead for a guest that has taken all that came before.
+    fn read_on(&mut self, id: u32) -> Option<Came> {
+        let is_ahead = matches!(self.vfds.get(id), Some(Vfd::Context(of)) if of.is_ahead());
+        (is_ahead && self.may_read(id)).then(|| self.read(id)).flatten()
     }
 
     /// Goes on with what a visitor left.
@@ -264,6 +282,11 @@ impl VirtioWl {
     }
 
     fn take_in(&mut self, id: u32, came: Came) {
+        self.put(id, came);
+        self.place(id);
+    }
+
+    fn put(&mut self, id: u32, came: Came) {
         match (self.queue(id, came.batch, came.read), came.end) {
             (Err(end), _) | (Ok(()), Some(Ending::Fault(end))) => self.end(id, &end),
             (Ok(()), Some(Ending::HangUp)) => {
@@ -272,7 +295,6 @@ impl VirtioWl {
             }
             (Ok(()), None) => {}
         }
-        self.place(id);
     }
 
     /// Makes messages of what came: each arrived fd is announced, then the bytes follow with their ids.
@@ -357,6 +379,18 @@ impl VirtioWl {
 
     /// Puts messages of vfd `id` into receive buffers, as many as it may have.
     fn place(&mut self, id: u32) {
+        self.place_pending(id);
+        while let Some(came) = self.read_on(id) {
+            self.put(id, came);
+            self.place_pending(id);
+        }
+        if self.flows.get(&id).is_some_and(|flow| flow.pending.is_empty() && flow.held.is_empty()) {
+            self.flows.remove(&id);
+        }
+        self.refresh(id);
+    }
+
+    fn place_pending(&mut self, id: u32) {
         self.take_buffers();
         let taker = match self.vfds.get(id) {
             Some(Vfd::Pipe(_)) => Taker::Pipe,
@@ -376,10 +410,6 @@ impl VirtioWl {
                 self.refresh(vfd);
             }
         }
-        if self.flows.get(&id).is_some_and(|flow| flow.pending.is_empty() && flow.held.is_empty()) {
-            self.flows.remove(&id);
-        }
-        self.refresh(id);
     }
 
     /// Delivers what waits for buffers. Kicks on IN are wanted only while something does.
