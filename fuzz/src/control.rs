@@ -68,7 +68,7 @@ pub fn run(data: &[u8]) {
         2 => packet(&bytes, fds),
         _ => {
             if let Some(Request::Stats(snapshot)) = told::<Request>(&bytes) {
-                show(snapshot);
+                show(*snapshot);
             }
             told::<Order>(&bytes);
         }
@@ -136,6 +136,7 @@ fn status(counters: Snapshot) -> Status {
         pid: None,
         restarts: 0,
         quota: None,
+        vm_quota: None,
         counters,
     };
     let compositor = CompositorStatus::new(&Compositor::Vm("gui".to_owned()), true);

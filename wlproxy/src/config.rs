@@ -26,6 +26,8 @@
 //!
 //! [vm.work.quota]                          # what each of its clients may have at once
 //! windows = 500                            # and objects, binds, surfaces, nesting, buffers, buffer_side and so on
+//! connections = 1024                       # and all of them together: also vfds, memory_mib
+//! connections_per_second = 1000            # and how fast; messages_per_second for each client
 //! ```
 
 mod check;
@@ -35,6 +37,7 @@ mod globals;
 mod identity;
 mod keys;
 mod quota;
+mod vm_quota;
 mod window;
 
 pub use error::Error;
@@ -385,11 +388,17 @@ fn vm(
         Compositor::Vm(vm) if vm == name => Side::Compositor,
         _ => Side::Client,
     };
-    let policy = policy(place, name, side, &table)?;
+    let policy = policy(place, name, side, &table, window)?;
     Ok(Vm { name: name.clone(), side, socket, window, device, policy })
 }
 
-fn policy(place: &Place<'_>, vm: &str, side: Side, table: &VmTable) -> Result<Policy, Error> {
+fn policy(
+    place: &Place<'_>,
+    vm: &str,
+    side: Side,
+    table: &VmTable,
+    window: u64,
+) -> Result<Policy, Error> {
     let VmTable { title_prefix, app_id_prefix, globals, quota, .. } = table;
     if side == Side::Compositor {
         let given = [
@@ -410,8 +419,11 @@ fn policy(place: &Place<'_>, vm: &str, side: Side, table: &VmTable) -> Result<Po
         let key = format!("vm.{vm}.globals");
         policy.offer = Arc::new(globals::offer(place, &key, globals.get_ref())?);
     }
+    policy.vm_quota = vm_quota::default(window);
     if let Some(table) = quota {
-        policy.quota = quota::quota(place, &format!("vm.{vm}.quota"), table.get_ref())?;
+        let key = format!("vm.{vm}.quota");
+        policy.quota = quota::quota(place, &key, table.get_ref())?;
+        policy.vm_quota = vm_quota::vm_quota(place, &key, table.get_ref(), policy.vm_quota)?;
     }
     let identity = identity::identity(place, vm, title_prefix.as_ref(), app_id_prefix.as_ref())?;
     policy.identity = Arc::new(identity);

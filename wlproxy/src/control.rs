@@ -41,7 +41,7 @@ pub enum Request {
         target: Target,
     },
     /// What the worker counts now.
-    Stats(Snapshot),
+    Stats(Box<Snapshot>),
     /// The VM's frontend came, or went.
     Connected(bool),
     /// One [`Order::Trace`] was taken.

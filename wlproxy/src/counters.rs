@@ -93,6 +93,11 @@ counters! {
     commits,
     /// Clients that were disconnected for a protocol violation.
     violations,
+    /// Clients that were not taken, since the VM has as many as it may have, or they came too fast. One that tries again
+    /// counts again.
+    contexts_refused,
+    /// Times that a client was paused for sending too many messages.
+    pauses,
     /// vfds that exist now.
     vfds,
     /// Bytes of the allocations that were made for this VM and that exist now.

@@ -71,10 +71,8 @@ mod window;
 /// guests map it write-back cached.
 pub const DEFAULT_WINDOW: u64 = 8 << 30;
 
-/// Most contexts of one client VM. Half of the vfds that the compositor VM's driver can make
-/// ([`MAX_DRIVER_ID`](wlproxy_protocol::virtio_wl::MAX_DRIVER_ID)): each client needs one there, and no VM may take them
-/// all.
-const MAX_CONTEXTS: usize = 1024;
+/// Most contexts of one client VM, whatever its quota says.
+const MAX_CONTEXTS: usize = crate::quota::vm::MAX_CONNECTIONS as usize;
 
 /// Which of the VMs a device is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

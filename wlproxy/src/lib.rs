@@ -16,7 +16,7 @@
 //! | [`metrics`] | the same for Prometheus |
 //! | [`device`] | the devices: vhost-user backends |
 //! | [`impossible`] | requests that compositors don't survive (pure) |
-//! | [`quota`] | what one client may have at once (pure) |
+//! | [`quota`], [`bucket`] | what a client and a VM may have at once, and how fast they may be (pure) |
 //! | [`relay`] | the state machine of a link (pure) |
 //! | [`policy`] | what a VM's clients may do (pure) |
 //! | [`counters`], [`counter`], [`histogram`] | what a worker counts, and how long things take |
@@ -26,6 +26,7 @@
 pub mod accept;
 pub mod ask;
 pub mod backoff;
+pub mod bucket;
 #[cfg(test)]
 mod child;
 pub mod cli;

@@ -53,6 +53,10 @@ const METRICS: &[Metric] = metrics! {
         |vm| vm.counters.commits;
     counter "wlproxy_violations_total", "Clients that were disconnected for a violation of the protocol.",
         |vm| vm.counters.violations;
+    counter "wlproxy_contexts_refused_total", "Clients that were not taken for the VM's quota of connections.",
+        |vm| vm.counters.contexts_refused;
+    counter "wlproxy_pauses_total", "Times that a client was paused for sending too many messages.",
+        |vm| vm.counters.pauses;
     gauge "wlproxy_vfds", "vfds that exist.", |vm| vm.counters.vfds;
     gauge "wlproxy_allocation_bytes", "Memory that was made for the VM.",
         |vm| vm.counters.allocation_bytes;

@@ -8,6 +8,7 @@ mod identity;
 pub use identity::{Identity, MAX_NAME, MAX_PREFIX, PrefixError};
 
 use crate::quota::Quota;
+use crate::quota::vm::VmQuota;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +24,8 @@ pub struct Policy {
     pub identity: Arc<Identity>,
     /// What each of them may have at once.
     pub quota: Quota,
+    /// What all of them may have together, and how fast they may be. This is the VM's: it holds from when it comes.
+    pub vm_quota: VmQuota,
 }
 
 impl Policy {
@@ -32,6 +35,7 @@ impl Policy {
             offer: Arc::new(Offer::safe()),
             identity: Arc::new(Identity::of(vm)),
             quota: Quota::default(),
+            vm_quota: VmQuota::default(),
         }
     }
 
@@ -46,6 +50,7 @@ impl Policy {
             offer: Arc::new(Offer::nothing()),
             identity: Arc::default(),
             quota: Quota::default(),
+            vm_quota: VmQuota::default(),
         }
     }
 }
@@ -59,6 +64,7 @@ struct Form {
     title_prefix: String,
     app_id_prefix: String,
     quota: Quota,
+    vm_quota: VmQuota,
 }
 
 impl From<Policy> for Form {
@@ -69,6 +75,7 @@ impl From<Policy> for Form {
             title_prefix: policy.identity.title().to_owned(),
             app_id_prefix: policy.identity.app_id().to_owned(),
             quota: policy.quota,
+            vm_quota: policy.vm_quota,
         }
     }
 }
@@ -78,13 +85,14 @@ impl TryFrom<Form> for Policy {
 
     fn try_from(form: Form) -> Result<Self, String> {
         let mut offer = Offer::nothing();
-        for (interface, version) in form.globals {
-            let added = offer.add(&interface, Some(version));
+        for (interface, version) in &form.globals {
+            let added = offer.add(interface, Some(*version));
             added.map_err(|error| format!("{interface:?}, version {version}: {error}"))?;
         }
         let identity = Identity::new(form.title_prefix, form.app_id_prefix)
             .map_err(|error| format!("a prefix: {error}"))?;
-        Ok(Self { offer: Arc::new(offer), identity: Arc::new(identity), quota: form.quota })
+        let Form { quota, vm_quota, .. } = form;
+        Ok(Self { offer: Arc::new(offer), identity: Arc::new(identity), quota, vm_quota })
     }
 }
 
@@ -101,6 +109,11 @@ impl Current {
     /// Another one from now on.
     pub fn set(&self, policy: Policy) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = policy;
+    }
+
+    /// What the VM may have now.
+    pub fn vm_quota(&self) -> VmQuota {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).vm_quota
     }
 
     /// The one that holds now.
@@ -126,7 +139,7 @@ mod tests {
     }
 
     /// What stands behind the fields that a test is about.
-    const REST: &str = r#","quota":{"objects":1,"binds":1,"surfaces":1,"nesting":1,"windows":1,"buffers":1,"buffer_side":1,"rectangles":1,"damage":1,"types":1}}"#;
+    const REST: &str = r#","quota":{"objects":1,"binds":1,"surfaces":1,"nesting":1,"windows":1,"buffers":1,"buffer_side":1,"rectangles":1,"damage":1,"types":1},"vm_quota":{"connections":1,"connections_per_second":1,"vfds":1,"memory_mib":1}}"#;
 
     #[test]
     fn what_no_policy_can_have_is_refused() {

@@ -5,6 +5,7 @@
 
 mod nesting;
 mod regions;
+pub mod vm;
 
 use nesting::Nesting;
 use regions::Regions;

@@ -2,6 +2,7 @@
 
 use crate::ask::{self, Tracing};
 use crate::backoff::Backoff;
+use crate::bucket::Bucket;
 use crate::config::Vm;
 use crate::control::{HostControl, MAX_POLICY_ORDERS, MAX_TRACE_ORDERS, Order};
 use crate::counters::Snapshot;
@@ -55,6 +56,10 @@ pub struct Slot {
     policy_due: Option<Instant>,
     /// Names that windows of this VM may have beside those of its policy: of clients that came under an earlier one.
     worn: Vec<Arc<Identity>>,
+    /// How fast its clients have come.
+    arrivals: Bucket,
+    /// The log was told that they come too fast.
+    told: bool,
 }
 
 #[derive(Debug)]
@@ -84,7 +89,26 @@ impl Slot {
             policies: 0,
             policy_due: None,
             worn: Vec::new(),
+            arrivals: Bucket::default(),
+            told: false,
         })
+    }
+
+    /// Whether one more client may come now. If not, it may try again a moment later.
+    pub fn admits(&mut self, now: Instant) -> bool {
+        let rate = self.vm.policy.vm_quota.arrivals();
+        self.told &= !self.arrivals.is_full(now);
+        let admitted = self.vm.side == Side::Compositor || self.arrivals.take(rate, now);
+        if !admitted && !std::mem::replace(&mut self.told, true) {
+            warn!(
+                vm = self.vm.name,
+                "clients are refused: more than {} come at once, and then more than {} in a second, the quota \
+                 `connections_per_second`",
+                rate.burst,
+                rate.per_second
+            );
+        }
+        admitted
     }
 
     /// Starts the worker, if it is due. `watch` puts its control socket into the event loop.
@@ -325,6 +349,7 @@ impl Slot {
             pid,
             restarts: self.backoff.restarts(),
             quota: (self.vm.side == Side::Client).then_some(self.vm.policy.quota),
+            vm_quota: (self.vm.side == Side::Client).then_some(self.vm.policy.vm_quota),
             counters: self.counters.clone(),
         }
     }

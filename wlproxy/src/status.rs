@@ -15,6 +15,7 @@ use crate::counters::Snapshot;
 use crate::device::Side;
 use crate::histogram::BOUNDS;
 use crate::quota::Quota;
+use crate::quota::vm::VmQuota;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -77,6 +78,9 @@ pub struct VmStatus {
     /// What each of its clients may have at once, from its next one on. The compositor VM has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<Quota>,
+    /// What all of them may have together, and how fast they may be. The compositor VM has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm_quota: Option<VmQuota>,
     /// What its worker counts since it was started; at most a second old. The numbers stand beside the fields above.
     #[serde(flatten)]
     pub counters: Snapshot,
@@ -126,6 +130,7 @@ mod tests {
             pid: Some(u32::MAX),
             restarts: u64::MAX,
             quota: Some(Quota::default()),
+            vm_quota: Some(VmQuota { messages_per_second: Some(u32::MAX), ..VmQuota::default() }),
             counters: Snapshot::default(),
         };
         let name = |n: usize| format!("{n:->MAX_VM_NAME$}");

@@ -7,6 +7,7 @@ use crate::ask::{self, Ask, Refusal, Reloaded};
 use crate::config::{Config, Isolation};
 use crate::control::{HostControl, Received, Request};
 use crate::device::Side;
+use crate::device::opener::OpenError;
 use crate::launch::Home;
 use crate::links::{HasLinks, Links};
 use crate::metrics;
@@ -220,14 +221,17 @@ impl Supervisor {
             let Some(control) = slot.control() else { return };
             match control.receive() {
                 Ok(Received::Message(Request::Open { ticket, target }, None)) => {
-                    let result = self.links.open(&slot.vm.name, slot.vm.side, target);
+                    let result = match slot.admits(Instant::now()) {
+                        true => self.links.open(&slot.vm.name, slot.vm.side, target),
+                        false => Err(OpenError::Limit),
+                    };
                     if let Err(error) = control.answer(&slot.vm.name, ticket, result) {
                         return self
                             .cut(index, Some(&format!("it doesn't take its answers: {error}")));
                     }
                 }
                 Ok(Received::Message(Request::Stats(counters), None)) => {
-                    if !slot.handle_counters(counters) {
+                    if !slot.handle_counters(*counters) {
                         return self.cut(index, Some("it lists more than it may"));
                     }
                 }

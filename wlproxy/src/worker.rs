@@ -241,7 +241,9 @@ impl Teller<'_> {
             self.sent_connected = connected;
         }
         let now = self.counters.snapshot();
-        if now != self.sent && self.control.send(&Request::Stats(now.clone()), None).is_ok() {
+        if now != self.sent
+            && self.control.send(&Request::Stats(Box::new(now.clone())), None).is_ok()
+        {
             self.sent = now;
         }
     }

@@ -71,6 +71,11 @@ pub const KEYS: &[Key] = &[
     number("vm.NAME.quota.rectangles", "rectangles = 4096"),
     number("vm.NAME.quota.damage", "damage = 4096"),
     number("vm.NAME.quota.types", "types = 250"),
+    number("vm.NAME.quota.connections", "connections = 1024"),
+    number("vm.NAME.quota.connections_per_second", "connections_per_second = 1000"),
+    number("vm.NAME.quota.vfds", "vfds = 4096"),
+    number("vm.NAME.quota.memory_mib", "memory_mib = 8192"),
+    number("vm.NAME.quota.messages_per_second", "messages_per_second = 100000"),
 ];
 
 /// Whether what stands here in a key's name is any name.

@@ -21,17 +21,35 @@ pub(super) struct QuotaTable {
     rectangles: Option<Spanned<i64>>,
     damage: Option<Spanned<i64>>,
     types: Option<Spanned<i64>>,
+    // The VM's: see `vm_quota`.
+    pub(super) connections: Option<Spanned<i64>>,
+    pub(super) connections_per_second: Option<Spanned<i64>>,
+    pub(super) vfds: Option<Spanned<i64>>,
+    pub(super) memory_mib: Option<Spanned<i64>>,
+    pub(super) messages_per_second: Option<Spanned<i64>>,
+}
+
+/// A number of the table, from 1 to `most`, if it is there.
+pub(super) fn number(
+    place: &Place<'_>,
+    key: &str,
+    name: &str,
+    given: &Option<Spanned<i64>>,
+    most: u32,
+) -> Result<Option<u32>, Error> {
+    let Some(given) = given else { return Ok(None) };
+    let number = u32::try_from(*given.get_ref()).ok();
+    let number = number.filter(|number| (1..=most).contains(number)).ok_or_else(|| {
+        let why = format!("{key}.{name}: {} is not between 1 and {most}", given.get_ref());
+        place.error(given.span(), why)
+    })?;
+    Ok(Some(number))
 }
 
 /// The default with what `table` says. `key` is the table's name.
 pub(super) fn quota(place: &Place<'_>, key: &str, table: &QuotaTable) -> Result<Quota, Error> {
     let number = |name: &str, given: &Option<Spanned<i64>>, default: u32, most: u32| {
-        let Some(given) = given else { return Ok(default) };
-        let number = u32::try_from(*given.get_ref()).ok();
-        number.filter(|number| (1..=most).contains(number)).ok_or_else(|| {
-            let why = format!("{key}.{name}: {} is not between 1 and {most}", given.get_ref());
-            place.error(given.span(), why)
-        })
+        Ok::<_, Error>(self::number(place, key, name, given, most)?.unwrap_or(default))
     };
     let default = Quota::default();
     let objects = MAX_OBJECTS as u32;

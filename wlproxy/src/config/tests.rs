@@ -1,6 +1,7 @@
 use super::*;
 use crate::device::Dialect;
 use crate::quota::Quota;
+use crate::quota::vm::VmQuota;
 
 fn parse(text: &str) -> Result<Config, Error> {
     Config::parse(text, Path::new("/etc/wlproxy.toml"), Some(Path::new("/run/user/7")))
@@ -41,7 +42,11 @@ fn a_full_configuration() {
         socket: "/srv/work.sock".into(),
         window: 512 << 20,
         device: Dialect::Virtgpu.into(),
-        policy: Policy::of("work"),
+        // As much memory as fits into the window.
+        policy: Policy {
+            vm_quota: VmQuota { memory_mib: 512, ..VmQuota::default() },
+            ..Policy::of("work")
+        },
     };
     assert_eq!(config.vms, [gui, work]);
 }
@@ -107,6 +112,23 @@ fn what_a_vms_clients_may_have() {
     let expected = Quota { objects: 1, surfaces: 2, buffers: 65_536, buffer_side, ..default };
     assert_eq!(config.vms[0].policy.quota, expected);
     assert_eq!(config.vms[1].policy.quota, default);
+}
+
+#[test]
+fn what_a_vm_may_have() {
+    let table = "connections = 3\nconnections_per_second = 2\nvfds = 9\nmemory_mib = 64\n\
+                 messages_per_second = 1000";
+    let text = format!("[compositor]\nsocket = \"/x\"\n[vm.a.quota]\n{table}\n[vm.b]");
+    let config = parse(&text).unwrap_or_else(|error| panic!("{error}"));
+    let expected = VmQuota {
+        connections: 3,
+        connections_per_second: 2,
+        vfds: 9,
+        memory_mib: 64,
+        messages_per_second: Some(1000),
+    };
+    assert_eq!(config.vms[0].policy.vm_quota, expected);
+    assert_eq!(config.vms[1].policy.vm_quota, VmQuota::default());
 }
 
 /// Text, line of the error, and what the message must name: the key, and the cure.
@@ -267,6 +289,16 @@ const WRONG: &[(&str, usize, &[&str])] = &[
         "[compositor]\nsocket = \"/x\"\n[vm.a.quota]\nobjects = 65537",
         4,
         &["vm.a.quota.objects: 65537 is not between 1 and 65536"],
+    ),
+    (
+        "[compositor]\nsocket = \"/x\"\n[vm.a.quota]\nconnections = 1025",
+        4,
+        &["vm.a.quota.connections: 1025 is not between 1 and 1024"],
+    ),
+    (
+        "[compositor]\nsocket = \"/x\"\n[vm.a.quota]\nmessages_per_second = 0",
+        4,
+        &["vm.a.quota.messages_per_second: 0 is not between 1 and 1000000000"],
     ),
     ("[compositor]\nvm = \"gui\"\n[vm.gui.quota]", 3, &["vm.gui.quota: gui is the compositor VM"]),
     ("metrics = \"m\"\n[compositor]\nsocket = \"/x\"\n[vm.a]", 1, &["metrics", "relative"]),

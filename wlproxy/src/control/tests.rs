@@ -68,7 +68,7 @@ fn requests_arrive() {
         Request::Connected(true),
         Request::TraceTaken,
         Request::PolicyTaken,
-        Request::Stats(snapshot),
+        Request::Stats(Box::new(snapshot)),
     ] {
         worker.send(&sent, None).unwrap();
         let Received::Message(got, None) = host.receive().unwrap() else { panic!("{sent:?}") };

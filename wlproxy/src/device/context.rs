@@ -4,9 +4,10 @@ use super::flow::{Incoming, Sent};
 use super::neighbours::Place;
 use super::opener::{Opened, Role};
 use super::poller::{Poller, Watched};
+use crate::bucket::{Bucket, Rate};
 use crate::counters::{self, Counters};
 use crate::policy;
-use crate::relay::{Relay, Violation};
+use crate::relay::{Relay, Tally, Violation};
 use nix::sys::epoll::EpollFlags;
 use std::collections::VecDeque;
 use std::io;
@@ -64,6 +65,37 @@ enum Kind {
     Plain,
 }
 
+/// How fast a client may send.
+#[derive(Debug)]
+struct Pace {
+    rate: Rate,
+    bucket: Bucket,
+    /// It has sent more than it may, and is not read until it may again.
+    paused: bool,
+    /// The log was told.
+    told: bool,
+}
+
+impl Pace {
+    fn of(rate: Rate) -> Self {
+        Self { rate, bucket: Bucket::default(), paused: false, told: false }
+    }
+
+    /// So many requests came. Whether it is paused for that.
+    fn spend(&mut self, requests: u64, now: Instant) -> bool {
+        self.bucket.spend(requests, self.rate, now);
+        let before = self.paused;
+        self.paused = self.bucket.owes(self.rate, now);
+        self.paused && !before
+    }
+
+    /// Whether it still is.
+    fn is_paused(&mut self) -> bool {
+        self.paused = self.paused && self.bucket.owes(self.rate, Instant::now());
+        self.paused
+    }
+}
+
 /// How a stream has ended that was read before its guest had taken all.
 #[derive(Debug)]
 enum Ended {
@@ -85,6 +117,8 @@ pub(super) struct Context {
     unread: bool,
     /// Nobody reads what is written, but what was written before can still be read.
     deaf: bool,
+    /// A link's client may be bounded.
+    pace: Option<Box<Pace>>,
     /// How the stream has ended, to be told after what waits in the relay.
     ended: Option<Box<Ended>>,
     /// On its way into the stream; fds wait here for a byte to go with.
@@ -106,9 +140,12 @@ impl Context {
         counters: Arc<Counters>,
         policy: &policy::Current,
     ) -> io::Result<Self> {
+        let mut pace = None;
         let (kind, connection) = match opened.role {
             Role::Link { connection } => {
-                (Kind::Link(Box::new(Relay::new(&policy.get()))), Some(connection))
+                let policy = policy.get();
+                pace = policy.vm_quota.requests().map(|rate| Box::new(Pace::of(rate)));
+                (Kind::Link(Box::new(Relay::new(&policy))), Some(connection))
             }
             Role::Main => (Kind::Plain, None),
             Role::Accepted { connection, token } => (Kind::Unproven(token, 0), Some(connection)),
@@ -122,6 +159,7 @@ impl Context {
             place: None,
             unread: true,
             deaf: false,
+            pace,
             ended: None,
             out: Batch::default(),
             queued_fds: 0,
@@ -165,10 +203,23 @@ impl Context {
         let violation = match &mut self.kind {
             Kind::Link(relay) => {
                 let relayed = relay.from_client(bytes, fds, &mut self.out);
-                let commits = count(relay, &self.counters, self.numbers.as_ref());
-                if commits > 0 {
+                let tally = count(relay, &self.counters, self.numbers.as_ref());
+                if tally.commits > 0 {
                     let (before, since) = self.commits.unwrap_or((0, taken));
-                    self.commits = Some((before + commits, since));
+                    self.commits = Some((before + tally.commits, since));
+                }
+                if let Some(pace) = &mut self.pace
+                    && pace.spend(tally.requests, Instant::now())
+                {
+                    self.counters.pauses.add(1);
+                    if !std::mem::replace(&mut pace.told, true) {
+                        let most = pace.rate.per_second;
+                        tracing::warn!(
+                            connection = self.connection,
+                            "a client is made to wait: it sends more than {most} messages in a second, the quota \
+                             `messages_per_second` of this VM's clients"
+                        );
+                    }
                 }
                 relayed.err()
             }
@@ -218,6 +269,12 @@ impl Context {
             Ok(false) if self.is_link() => return Sent::Waiting,
             Ok(false) => {}
             Err(_) => self.deaf = true,
+        }
+        if let Some(pace) = &mut self.pace
+            && !self.deaf
+            && pace.is_paused()
+        {
+            return Sent::Waiting;
         }
         Sent::Done
     }
@@ -357,7 +414,9 @@ impl Context {
 
     /// Whether what it has to write waits for something that no poller tells of.
     pub(super) fn is_stuck(&self) -> bool {
-        self.stream.as_ref().is_some_and(|stream| stream.is_stuck() && !self.deaf)
+        let is_paused = self.pace.as_ref().is_some_and(|pace| pace.paused);
+        let stream = self.stream.as_ref().filter(|_| !self.deaf);
+        stream.is_some_and(|stream| is_paused || stream.is_stuck())
     }
 
     /// Keeps what passes as text from now on, or doesn't any more. Only a link understands it.
@@ -406,12 +465,12 @@ impl Context {
     }
 }
 
-/// Counts what passed. Returns how many commits there were.
+/// Counts what passed, and returns it.
 fn count(
     relay: &mut Relay<OwnedFd>,
     counters: &Counters,
     numbers: Option<&counters::Connection>,
-) -> u64 {
+) -> Tally {
     let tally = relay.take_tally();
     counters.requests.add(tally.requests);
     counters.events.add(tally.events);
@@ -422,7 +481,7 @@ fn count(
         numbers.commits.add(tally.commits);
         numbers.objects.set(relay.objects() as u64);
     }
-    tally.commits
+    tally
 }
 
 /// Swallows the token at the start of an accepted stream.

@@ -50,7 +50,7 @@ pub enum OpenError {
     /// What was named stands for nothing: a wrong, old or used token or channel type, or one that this VM may not open.
     #[error("the name or channel type is not valid, or not any more")]
     Unknown,
-    /// The VM has as many connections as it may have.
+    /// The VM has as many connections as it may have, or they come too fast.
     #[error("the VM is at its limit of connections")]
     Limit,
     /// The worker can't reach wlproxy, or wlproxy can't reach the compositor.

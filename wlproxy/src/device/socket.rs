@@ -158,7 +158,7 @@ impl Connections {
     /// Whether there are as many as there may be, beside those that are over for the VM.
     fn is_full(&self) -> bool {
         let most = match self.side {
-            Side::Client => MAX_CONTEXTS,
+            Side::Client => self.policy.vm_quota().connections as usize,
             Side::Compositor => MAX_ACCEPTED,
         };
         self.all.len() - self.lingering >= most
@@ -278,6 +278,7 @@ impl Connections {
                 self.send(id, &said.bytes, said.fds);
             }
             Err(error) => {
+                self.counters.contexts_refused.add(u64::from(error == OpenError::Limit));
                 tracing::warn!(vm = self.vm, "a connection is not taken: {error}");
                 self.remove(id);
             }

@@ -13,8 +13,11 @@ pub(super) enum VfdError {
     #[error("a context can't be sent, nor can a pipe twice")]
     NotSendable,
     /// The VM has as many as it may have.
-    #[error("the VM has {0} vfds already")]
+    #[error("the VM has {0} vfds already: its quota `vfds`")]
     TooMany(usize),
+    /// It would have more memory than it may have.
+    #[error("the VM would have more than {0} MiB of memory: its quota `memory_mib`")]
+    Memory(u64),
     /// The VM has many, and too many of them came over one context.
     #[error(
         "the VM has {vfds} vfds, and {brought} of those that came over this context are not closed"

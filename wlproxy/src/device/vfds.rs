@@ -20,15 +20,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use wlproxy_protocol::limits::MAX_FDS;
 use wlproxy_protocol::report::Report;
-use wlproxy_protocol::virtio_wl::{HOST_ID, ILLEGAL_ID, MAX_DRIVER_ID};
+use wlproxy_protocol::virtio_wl::{HOST_ID, ILLEGAL_ID};
 use wlproxy_unix::Stream;
 
-/// Most vfds of one device: as many that the host makes as a Linux driver can make.
-const MAX_VFDS: usize = 2 * (MAX_DRIVER_ID as usize + 1);
-
-/// With so many vfds, contexts that brought many bring no more. Half: what is under way to an agent that closes memory
-/// once it has it is less, at most a quarter of the receive buffers with [`MAX_FDS`] vfds each.
-const CROWDED: usize = MAX_VFDS / 2;
+/// With one part in so many of the vfds that a VM may have, contexts that brought many bring no more. Half: what is under
+/// way to an agent that closes memory once it has it is less, at most a quarter of the receive buffers with [`MAX_FDS`]
+/// vfds each.
+const CROWDED: usize = 2;
 
 /// As many vfds a context may have brought even then: two full messages. So it takes dozens of contexts that bring and
 /// bring, and a guest that closes nothing, until a client that does what all do is ended.
@@ -71,6 +69,8 @@ pub(super) struct Vfds {
     next_lingering: u64,
     counters: Arc<Counters>,
     policy: Arc<policy::Current>,
+    /// Bytes of the memory that was made for this VM.
+    made: u64,
     presence: Option<Presence>,
 }
 
@@ -93,6 +93,7 @@ impl Vfds {
             next_lingering: LINGERING,
             counters: options.counters.clone(),
             policy: options.policy.clone(),
+            made: 0,
             presence,
         }
     }
@@ -115,7 +116,20 @@ impl Vfds {
 
     /// Whether there is room for another one.
     pub(super) fn check_room(&self) -> Result<(), VfdError> {
-        if self.table.len() < MAX_VFDS { Ok(()) } else { Err(VfdError::TooMany(MAX_VFDS)) }
+        let most = self.policy.vm_quota().vfds as usize;
+        if self.table.len() < most { Ok(()) } else { Err(VfdError::TooMany(most)) }
+    }
+
+    /// Whether this VM may have so much more memory.
+    fn check_memory(&self, bytes: u64) -> Result<(), VfdError> {
+        let most = self.policy.vm_quota().memory();
+        let fits = self.made.checked_add(bytes).is_some_and(|sum| sum <= most);
+        if fits { Ok(()) } else { Err(VfdError::Memory(most >> 20)) }
+    }
+
+    /// How many contexts a client VM may have.
+    pub(super) fn most_contexts(&self) -> usize {
+        self.policy.vm_quota().connections as usize
     }
 
     /// How many contexts there are.
@@ -137,6 +151,7 @@ impl Vfds {
 
     /// Makes allocation `id`, not mapped yet.
     pub(super) fn add_allocation(&mut self, id: u32, size: u64) -> Result<(), VfdError> {
+        self.check_memory(size)?;
         let allocation = Allocation::make(size).ok_or(VfdError::Size)??;
         self.insert(id, Vfd::Allocation(allocation));
         Ok(())
@@ -167,7 +182,7 @@ impl Vfds {
     pub(super) fn adopt(&mut self, fd: OwnedFd, context: u32) -> Result<u32, VfdError> {
         self.check_room()?;
         let brought = self.brought.get(&context).copied().unwrap_or(0);
-        if self.table.len() >= CROWDED && brought >= FEW {
+        if self.table.len() >= self.policy.vm_quota().vfds as usize / CROWDED && brought >= FEW {
             return Err(VfdError::Hog { vfds: self.table.len(), brought });
         }
         let arrival = match self.table.get(&context) {
@@ -176,7 +191,11 @@ impl Vfds {
         };
         let id = self.fresh_id();
         let vfd = match arrival {
-            Arrival::Allocation(allocation) => Vfd::Allocation(allocation),
+            Arrival::Allocation(allocation) => {
+                // A copy of what a compositor on the host has sent.
+                self.check_memory(allocation.own_bytes())?;
+                Vfd::Allocation(allocation)
+            }
             Arrival::Pipe(direction, end) => {
                 Vfd::Pipe(Pipe::of(direction, end, &self.poller, id.into())?)
             }
@@ -194,7 +213,7 @@ impl Vfds {
         }
     }
 
-    /// An id that no vfd has. There is one: [`MAX_VFDS`] is less than half of the ids.
+    /// An id that no vfd has. There is one: fewer vfds than half of the ids may exist.
     pub(super) fn fresh_id(&mut self) -> u32 {
         loop {
             let id = self.next_host_id;
@@ -352,7 +371,8 @@ impl Vfds {
         match &vfd {
             Vfd::Context(_) => self.counters.contexts.add(1),
             Vfd::Allocation(allocation) => {
-                self.counters.allocation_bytes.add(allocation.own_bytes())
+                self.made += allocation.own_bytes();
+                self.counters.allocation_bytes.add(allocation.own_bytes());
             }
             Vfd::Pipe(_) | Vfd::Reports(_) => {}
         }
@@ -360,12 +380,13 @@ impl Vfds {
         debug_assert!(before.is_none(), "vfd {id:#x} made twice");
     }
 
-    fn uncount(&self, vfd: &Vfd) {
+    fn uncount(&mut self, vfd: &Vfd) {
         self.counters.vfds.sub(1);
         match vfd {
             Vfd::Context(_) => self.counters.contexts.sub(1),
             Vfd::Allocation(allocation) => {
-                self.counters.allocation_bytes.sub(allocation.own_bytes())
+                self.made -= allocation.own_bytes();
+                self.counters.allocation_bytes.sub(allocation.own_bytes());
             }
             Vfd::Pipe(_) | Vfd::Reports(_) => {}
         }
@@ -395,6 +416,7 @@ fn goes_on(stream: &mut Watched<Stream>, poller: &Poller) -> bool {
 
 impl Drop for Vfds {
     fn drop(&mut self) {
-        self.table.values().for_each(|vfd| self.uncount(vfd));
+        let table = std::mem::take(&mut self.table);
+        table.values().for_each(|vfd| self.uncount(vfd));
     }
 }

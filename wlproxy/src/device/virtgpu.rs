@@ -64,6 +64,7 @@ impl From<VfdError> for Refusal {
     fn from(error: VfdError) -> Self {
         Self(match error {
             VfdError::TooMany(_)
+            | VfdError::Memory(_)
             | VfdError::Hog { .. }
             | VfdError::TooLong(_)
             | VfdError::Io(_) => message::RESP_ERR_OUT_OF_MEMORY,

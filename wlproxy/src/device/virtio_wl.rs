@@ -18,7 +18,7 @@ use super::ring::{Chain, Reply, Ring};
 use super::trace::{self, Traces};
 use super::vfd_error::VfdError;
 use super::vfds::{Vfd, Vfds};
-use super::{MAX_CONTEXTS, Options, Side};
+use super::{Options, Side};
 use nix::sys::epoll::EpollFlags;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::mem::offset_of;
@@ -45,6 +45,7 @@ impl From<VfdError> for Refusal {
             VfdError::Unknown => message::RESP_INVALID_ID,
             VfdError::NotSendable | VfdError::Kind(_) => message::RESP_INVALID_TYPE,
             VfdError::TooMany(_)
+            | VfdError::Memory(_)
             | VfdError::Hog { .. }
             | VfdError::Size
             | VfdError::TooLong(_)
@@ -260,6 +261,7 @@ impl VirtioWl {
         let id = prefix(bytes, size_of::<VfdMessage>()).and_then(|command| self.new_id(command.id));
         let (id, target) = match (id, target) {
             (Ok(_), Some(_)) if self.has_all_contexts() => {
+                self.counters.contexts_refused.add(1);
                 return self.answer(reply, message::RESP_OUT_OF_MEMORY);
             }
             (Ok(id), Some(target)) => (id, target),
@@ -272,7 +274,8 @@ impl VirtioWl {
 
     /// Whether a client VM has as many contexts as it may have, those counted that wait for their stream.
     fn has_all_contexts(&self) -> bool {
-        self.side == Side::Client && self.vfds.contexts() + self.opening.len() >= MAX_CONTEXTS
+        self.side == Side::Client
+            && self.vfds.contexts() + self.opening.len() >= self.vfds.most_contexts()
     }
 
     fn opened(&mut self, id: u32, result: Result<Opened, OpenError>) {
@@ -292,7 +295,10 @@ impl VirtioWl {
                 message::RESP_ERR
             }
             Err(OpenError::Unknown) => message::RESP_INVALID_ID,
-            Err(OpenError::Limit) => message::RESP_OUT_OF_MEMORY,
+            Err(OpenError::Limit) => {
+                self.counters.contexts_refused.add(1);
+                message::RESP_OUT_OF_MEMORY
+            }
             Err(OpenError::Failed) => message::RESP_ERR,
         };
         self.answer(reply, code);

@@ -21,6 +21,7 @@ fn status() -> Status {
         pid: None,
         restarts: 3,
         quota: None,
+        vm_quota: None,
         counters,
     };
     let compositor = CompositorStatus::new(&Compositor::Socket("/c".into()), true);

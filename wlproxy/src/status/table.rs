@@ -31,8 +31,13 @@ pub fn table(document: &str, connections: Connections) -> Result<String> {
     let mut text = headline(&status);
     text.push('\n');
     text.push_str(&vms(&status));
-    let paragraphs =
-        [hops(&status), told(&status), links(&status, connections, now), trouble(&status)];
+    let paragraphs = [
+        quotas(&status),
+        hops(&status),
+        told(&status),
+        links(&status, connections, now),
+        trouble(&status),
+    ];
     for paragraph in paragraphs {
         if !paragraph.is_empty() {
             let _ = write!(text, "\n{paragraph}");
@@ -75,6 +80,29 @@ fn vms(status: &Status) -> String {
         row
     });
     render(&head, 3, rows)
+}
+
+/// What client VMs have of what they may have.
+fn quotas(status: &Status) -> String {
+    let rows = status.vms.iter().filter_map(|(name, vm)| {
+        let (quota, c) = (vm.vm_quota?, &vm.counters);
+        let of = |used: String, most: String| format!("{used} of {most}");
+        let speed = |most: Option<u32>| most.map_or("-".to_owned(), |most| format!("{most}/s"));
+        Some(vec![
+            short(name),
+            of(count(c.contexts), count(quota.connections.into())),
+            speed(Some(quota.connections_per_second)),
+            of(count(c.vfds), count(quota.vfds.into())),
+            of(bytes(c.allocation_bytes), bytes(quota.memory())),
+            speed(quota.messages_per_second),
+        ])
+    });
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let head = ["VM's quota", "connections", "new", "vfds", "memory", "messages"];
+    render(&head, 1, rows.into_iter())
 }
 
 /// How long commits take.
@@ -177,6 +205,13 @@ fn trouble(status: &Status) -> String {
         if violations > 0 {
             let _ = writeln!(text, "{name}: {violations} clients ended for violations");
         }
+        let (refused, pauses) = (vm.counters.contexts_refused, vm.counters.pauses);
+        if refused > 0 {
+            let _ = writeln!(text, "{name}: {refused} clients too many");
+        }
+        if pauses > 0 {
+            let _ = writeln!(text, "{name}: {pauses} pauses of hasty clients");
+        }
         if vm.restarts > 0 {
             let _ = writeln!(text, "{name}: its worker died {} times", vm.restarts);
         }
@@ -262,6 +297,7 @@ mod tests {
     use crate::config::Compositor;
     use crate::counters::Snapshot;
     use crate::device::Side;
+    use crate::quota::vm::VmQuota;
     use crate::status::side_name;
 
     fn connection(connection: u64, sending_bytes: u64) -> ConnectionSnapshot {
@@ -276,8 +312,13 @@ mod tests {
             pid: Some(7),
             restarts: 0,
             quota: None,
+            vm_quota: None,
             counters,
         }
+    }
+
+    fn quota() -> VmQuota {
+        VmQuota { messages_per_second: Some(1000), ..VmQuota::default() }
     }
 
     fn status() -> Status {
@@ -295,6 +336,8 @@ mod tests {
             allocation_bytes: 3 << 19,
             requests: u64::MAX,
             violations: 2,
+            contexts_refused: 5,
+            pauses: 6,
             commit_in: durations(8),
             connections: vec![connection(3, 1 << 20), connection(4, 0)],
             reported: ReportedSnapshot {
@@ -308,7 +351,10 @@ mod tests {
         let compositor = CompositorStatus::new(&Compositor::Vm("gui".to_owned()), false);
         let vms = [
             ("gui".to_owned(), vm(Side::Compositor, gui)),
-            ("w".repeat(64), VmStatus { restarts: 4, ..vm(Side::Client, work) }),
+            (
+                "w".repeat(64),
+                VmStatus { restarts: 4, vm_quota: Some(quota()), ..vm(Side::Client, work) },
+            ),
         ];
         Status::new(compositor, 3, vms.into())
     }
@@ -330,6 +376,10 @@ mod tests {
             "told by the VM    agents  frames  damaged   copied",
             "w…       2    1234  3.0 GiB  2.5 MiB",
             "2 clients ended for violations",
+            ": 5 clients too many",
+            ": 6 pauses of hasty clients",
+            "VM's quota        connections     new       vfds              memory  messages",
+            "w…    0 of 1024  1000/s  0 of 4096  1.5 MiB of 8.0 GiB    1000/s",
             "its worker died 4 times",
         ] {
             assert!(text.contains(needle), "{needle} is missing:\n{text}");

@@ -177,6 +177,7 @@ pub(super) mod tests {
             pid: Some(1),
             restarts: 0,
             quota: None,
+            vm_quota: None,
             counters,
         };
         let vms = [

@@ -140,6 +140,7 @@ impl Virtgpu {
             }
         };
         if !opened {
+            self.counters.contexts_refused.add(u64::from(target.is_some()));
             // Linux tells a program nothing of a refusal, so it polls.
             self.hang_up(id);
             return Err(Refusal(message::RESP_ERR_OUT_OF_MEMORY));
@@ -170,8 +171,7 @@ impl Virtgpu {
             |context: &&Context| matches!(context.link, Link::Opening(..) | Link::Open(_));
         let connected = self.contexts.values().filter(is_connected).count();
         let streams = connected.saturating_sub(self.vfds.reporters());
-        let of_side =
-            self.side == Side::Client && !reports && streams >= crate::device::MAX_CONTEXTS;
+        let of_side = self.side == Side::Client && !reports && streams >= self.vfds.most_contexts();
         of_side || connected >= self.control.size() - self.control.size() / SPARE
     }
 
@@ -194,6 +194,7 @@ impl Virtgpu {
             })
         });
         if let Err(error) = made {
+            self.counters.contexts_refused.add(u64::from(error == OpenError::Limit));
             tracing::warn!(vm = self.vm, context = id, "a context is not connected: {error}");
             flow.tickets().for_each(|ticket| self.finish(ticket));
             return self.hang_up(id);

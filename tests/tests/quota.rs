@@ -1,0 +1,131 @@
+//! What the clients of a VM may have together, and how fast they may be: who asks for more waits or ends, and nobody else
+//! notices.
+
+use anyhow::Result;
+use std::time::Instant;
+use wlproxy_tests::{Arg, Bystander, Client, Desk, Plan, Raw, message, until};
+
+/// "work" has an agent and these limits, "far" has the same without an agent, "untrusted" none of them.
+fn plan(work: &'static str, far: &'static str) -> Plan {
+    let policies: &[_] = Box::leak(Box::new([("work", work), ("far", far)]));
+    Plan { vms: &["work", "untrusted"], dialling: &["far"], policies, ..Plan::default() }
+}
+
+#[test]
+fn a_vm_has_no_more_connections_than_it_may() {
+    let quota = ("[vm.work.quota]\nconnections = 3", "[vm.far.quota]\nconnections = 3");
+    let desk = Desk::start(plan(quota.0, quota.1));
+    for vm in ["work", "far"] {
+        // That of another VM, and one of the same.
+        let display = if vm == "far" { desk.dial(vm) } else { desk.through(vm) };
+        let bystanders = [Bystander::start(&desk.through("untrusted")), Bystander::start(&display)];
+        let mut served: Vec<_> = (0..2).map(|_| Raw::connect(&display)).collect();
+        served.iter_mut().for_each(Raw::sync);
+        let mut waits = Raw::connect(&display);
+        // An agent is told so; who dials is not even accepted.
+        if vm == "work" {
+            until("the refusal", || (desk.status(vm, "contexts_refused") > 0).then_some(()));
+        }
+        until("three connections", || (desk.status(vm, "contexts") == 3).then_some(()));
+        assert_eq!(desk.whole_status()["vms"][vm]["vm_quota"]["connections"], 3);
+        served.iter_mut().for_each(Raw::sync);
+        bystanders.iter().for_each(Bystander::check);
+        // There is room when another leaves.
+        served.pop();
+        waits.sync();
+        bystanders.iter().for_each(Bystander::check);
+    }
+    let table = desk.wlproxy(&["status"]).output().expect("wlproxy can be started").stdout;
+    let table = String::from_utf8(table).expect("text");
+    assert!(table.contains("of 3 ") && table.contains("clients too many"), "{table}");
+}
+
+#[test]
+fn clients_come_no_faster_than_they_may() {
+    const QUOTA: &str = "connections = 40\nconnections_per_second = 5";
+    let work = Box::leak(format!("[vm.work.quota]\n{QUOTA}").into_boxed_str());
+    let far = Box::leak(format!("[vm.far.quota]\n{QUOTA}").into_boxed_str());
+    let desk = Desk::start(plan(work, far));
+    let display = desk.dial("far");
+    let bystanders =
+        [desk.through("untrusted"), display.clone()].map(|display| Bystander::start(&display));
+    let before = Instant::now();
+    let mut came = 0;
+    while desk.status("far", "contexts_refused") == 0 {
+        // It leaves without a word.
+        (0..10).for_each(|_| drop(Raw::try_connect(&display)));
+        came += 10;
+        bystanders.iter().for_each(Bystander::check);
+    }
+    eprintln!("{came} clients in {:?} were too many", before.elapsed());
+    assert!(came >= 30, "refused after {came}");
+    // Who tries again is taken, sooner or later.
+    until("one to be taken", || Raw::try_connect(&display)?.try_sync());
+    // An agent does that for its clients.
+    let mut clients: Vec<_> = (0..10).map(|_| Raw::connect(&desk.through("work"))).collect();
+    clients.iter_mut().for_each(Raw::sync);
+    bystanders.iter().for_each(Bystander::check);
+    let told = desk.complaints().iter().filter(|line| line.contains("clients are refused")).count();
+    assert!((1..=3).contains(&told), "told {told} times");
+}
+
+/// Requests that a client sends at once: three times what it may in a second.
+const REQUESTS: u32 = 6000;
+
+#[test]
+fn a_client_that_sends_too_much_waits_and_no_other_does() {
+    const QUOTA: &str = "messages_per_second = 2000";
+    let work = Box::leak(format!("[vm.work.quota]\n{QUOTA}").into_boxed_str());
+    let far = Box::leak(format!("[vm.far.quota]\n{QUOTA}").into_boxed_str());
+    let desk = Desk::start(plan(work, far));
+    for vm in ["work", "far"] {
+        let display = if vm == "far" { desk.dial(vm) } else { desk.through(vm) };
+        let mut hasty = Raw::connect(&display);
+        hasty.sync();
+        let bystanders =
+            [desk.through("untrusted"), display].map(|display| Bystander::start(&display));
+        let (before, first) = (Instant::now(), hasty.id());
+        let all: Vec<u8> = (0..REQUESTS)
+            .map(|number| if number == 0 { first } else { hasty.id() })
+            .flat_map(|id| message(1, 0, &[Arg::Uint(id)]))
+            .collect();
+        hasty.send(&all, []);
+        until("the pause", || (desk.status(vm, "pauses") > 0).then_some(()));
+        bystanders.iter().for_each(Bystander::check);
+        let mut answered = 0;
+        while answered < REQUESTS {
+            let event = hasty.event().expect("it is not ended");
+            assert!((event.object, event.opcode) != (1, 0), "{event:?}");
+            answered += u32::from(event.object == first + answered && event.opcode == 0);
+        }
+        hasty.sync();
+        eprintln!("{vm}: {REQUESTS} requests were answered after {:?}", before.elapsed());
+        bystanders.iter().for_each(Bystander::check);
+        assert_eq!(desk.status(vm, "violations"), 0);
+    }
+    let told = desk.complaints().iter().filter(|line| line.contains("is made to wait")).count();
+    assert_eq!(told, 2, "once for each client");
+}
+
+#[test]
+fn a_client_for_which_no_memory_is_left_ends_alone() -> Result<()> {
+    let desk = Desk::start(plan("[vm.work.quota]\nmemory_mib = 4", ""));
+    let bystanders = ["work", "untrusted"].map(|vm| Bystander::start(&desk.through(vm)));
+    let mut small = Client::connect(&desk.through("work"))?;
+    let window = small.toplevel("small")?;
+    window.show(&small.buffer(200, 200));
+    small.roundtrip()?;
+    let mut large = Client::connect(&desk.through("work"))?;
+    let window = large.toplevel("large")?;
+    window.show(&large.buffer(1200, 1000));
+    let error = large.roundtrip().expect_err("no room for 4.6 MiB");
+    eprintln!("{error:#}");
+    small.roundtrip()?;
+    bystanders.iter().for_each(Bystander::check);
+    assert!(desk.status("work", "allocation_bytes") <= 4 << 20);
+    // The same is no trouble elsewhere.
+    let mut large = Client::connect(&desk.through("untrusted"))?;
+    let window = large.toplevel("large")?;
+    window.show(&large.buffer(1200, 1000));
+    large.roundtrip()
+}

@@ -1,0 +1,45 @@
+//! What a VM's clients may have together, and how fast they may be: the rest of the table [vm.NAME.quota].
+
+use super::Error;
+use super::error::Place;
+use super::quota::{QuotaTable, number};
+use crate::quota::vm::{MAX_CONNECTIONS, MAX_VFDS, VmQuota};
+
+/// Most MiB that a VM's memory may have: as large as a window may be.
+const MAX_MEMORY_MIB: u32 = 256 << 10;
+
+/// Most of anything in a second: more than that, no machine passes on.
+const MAX_PER_SECOND: u32 = 1_000_000_000;
+
+/// The default with what `table` says. `key` is the table's name.
+pub(super) fn vm_quota(
+    place: &Place<'_>,
+    key: &str,
+    table: &QuotaTable,
+    default: VmQuota,
+) -> Result<VmQuota, Error> {
+    let number = |name: &str, given, default: u32, most: u32| {
+        Ok::<_, Error>(number(place, key, name, given, most)?.unwrap_or(default))
+    };
+    let speed = |name: &str, given| super::quota::number(place, key, name, given, MAX_PER_SECOND);
+    Ok(VmQuota {
+        connections: number(
+            "connections",
+            &table.connections,
+            default.connections,
+            MAX_CONNECTIONS,
+        )?,
+        connections_per_second: speed("connections_per_second", &table.connections_per_second)?
+            .unwrap_or(default.connections_per_second),
+        vfds: number("vfds", &table.vfds, default.vfds, MAX_VFDS)?,
+        memory_mib: number("memory_mib", &table.memory_mib, default.memory_mib, MAX_MEMORY_MIB)?,
+        messages_per_second: speed("messages_per_second", &table.messages_per_second)?
+            .or(default.messages_per_second),
+    })
+}
+
+/// The default of a VM whose window has so many bytes.
+pub(super) fn default(window: u64) -> VmQuota {
+    // A window has whole MiB, and no more than fit.
+    VmQuota { memory_mib: u32::try_from(window >> 20).unwrap_or(u32::MAX), ..VmQuota::default() }
+}

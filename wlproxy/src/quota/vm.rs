@@ -1,0 +1,62 @@
+//! What all clients of a VM may have together, and how fast they may be.
+
+use crate::bucket::Rate;
+use serde::{Deserialize, Serialize};
+use wlproxy_protocol::virtio_wl::MAX_DRIVER_ID;
+
+/// Most connections that a client VM may have at once. Half of the vfds that the compositor VM's driver can make: each
+/// client needs one there, and no VM may take them all.
+pub const MAX_CONNECTIONS: u32 = 1024;
+
+/// Most vfds of one device: as many that the host makes as a Linux driver can make.
+pub const MAX_VFDS: u32 = 2 * (MAX_DRIVER_ID + 1);
+
+/// Most of each that one VM may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VmQuota {
+    /// Connections at once.
+    pub connections: u32,
+    /// New connections in a second; as many at once as there may be at all.
+    pub connections_per_second: u32,
+    /// vfds: connections, and what stands for file descriptors.
+    pub vfds: u32,
+    /// Memory that the host makes for it, in MiB.
+    pub memory_mib: u32,
+    /// Requests of each client in a second, and as many at once. Without it they are as many as pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages_per_second: Option<u32>,
+}
+
+impl Default for VmQuota {
+    fn default() -> Self {
+        Self {
+            connections: MAX_CONNECTIONS,
+            // A session starts with some dozens, and a client that is served costs a millisecond or so: more than this
+            // comes from a VM that only connects.
+            connections_per_second: 1000,
+            vfds: MAX_VFDS,
+            // The default of its window.
+            memory_mib: 8192,
+            // An application that loads its icons sends as many as pass, for a moment, and others have their turns.
+            messages_per_second: None,
+        }
+    }
+}
+
+impl VmQuota {
+    /// How fast its clients may come.
+    pub fn arrivals(&self) -> Rate {
+        Rate { per_second: self.connections_per_second, burst: self.connections }
+    }
+
+    /// How fast each of them may ask, if that is bounded.
+    pub fn requests(&self) -> Option<Rate> {
+        self.messages_per_second.map(|per_second| Rate { per_second, burst: per_second })
+    }
+
+    /// Bytes of memory.
+    pub fn memory(&self) -> u64 {
+        u64::from(self.memory_mib) << 20
+    }
+}
