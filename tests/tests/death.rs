@@ -1,10 +1,7 @@
 //! Whatever dies: who was on it is told, the others go on, and afterwards all works as before.
 
-use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
-use wlproxy_tests::{
-    Arg, Bystander, Desk, Display, Part, Plan, Raw, Totals, footprint, message, slow,
-};
+use wlproxy_tests::{Bystander, Desk, Display, Part, Plan, Raw, Totals};
 
 const VMS: &[&str] = &["untrusted", "work"];
 
@@ -143,63 +140,4 @@ fn a_killed_client_is_noticed_by_nobody() {
         desk.sway().empty();
         bystanders.iter().for_each(Bystander::check);
     }
-}
-
-/// How long a compositor is stopped.
-fn stop_time() -> Duration {
-    Duration::from_secs(if slow() { 60 } else { 3 })
-}
-
-/// What a stopped compositor may cost in all of our processes together, in bytes: what may wait in each of them for one
-/// client (1 MiB), and then some.
-const WAITING: u64 = 8 << 20;
-
-/// Requests between two questions: each question is an object, of which a client has only so many.
-const BETWEEN: u32 = 1000;
-
-/// The compositor is stopped while a client says and says, and asks now and then: the client waits, what it said is
-/// kept within bounds, and all of it is answered when the compositor goes on.
-#[test]
-fn what_a_stopped_compositor_is_told_waits_for_it() {
-    let mut desk = Desk::start(Plan { vms: VMS, ..Plan::default() });
-    let mut raw = Raw::connect(&desk.through("work"));
-    raw.sync();
-    let compositor = raw.bind("wl_compositor", 4);
-    let surface = raw.id();
-    raw.send(&message(compositor, 0, &[Arg::Uint(surface)]), []);
-    raw.sync();
-    let memory = |desk: &Desk| desk.our_processes().into_iter().map(footprint).sum::<u64>();
-    let before = memory(&desk);
-    desk.compositor().process().signal(Signal::SIGSTOP);
-    let (stopped, stop_time) = (Instant::now(), stop_time());
-    let (mut said, mut asked) = (0, Vec::new());
-    while stopped.elapsed() < stop_time {
-        if raw.is_held_back() {
-            raw.wait_for_room(stopped + stop_time);
-            continue;
-        }
-        // set_buffer_scale
-        raw.send(&message(surface, 8, &[Arg::Int(1)]), []);
-        said += 1;
-        if said % BETWEEN == 0 {
-            asked.push(raw.id());
-            raw.send(&message(1, 0, &[Arg::Uint(*asked.last().expect("just pushed"))]), []);
-        }
-    }
-    let (held_back, grown) = (raw.is_held_back(), memory(&desk).saturating_sub(before));
-    desk.compositor().process().signal(Signal::SIGCONT);
-    let goes_on = Instant::now();
-    for &callback in &asked {
-        let answer = std::iter::from_fn(|| raw.event()).find(|event| event.opcode == 0);
-        let found = answer.as_ref().map(|event| event.object);
-        assert_eq!(found, Some(callback), "{answer:?} instead of the answer");
-    }
-    raw.sync();
-    eprintln!(
-        "{said} requests waited for {stop_time:?} in {} KiB and were answered {:?} later",
-        grown >> 10,
-        goes_on.elapsed()
-    );
-    assert!(held_back, "{said} requests, and the client doesn't wait");
-    assert!(grown <= WAITING, "{} KiB for {said} requests", grown >> 10);
 }

@@ -45,6 +45,17 @@ impl Desk {
         }
     }
 
+    /// Sends a part a signal.
+    pub fn signal(&mut self, part: Part, signal: Signal) {
+        match part {
+            Part::Proxy => self.proxy().signal(signal),
+            Part::Worker(vm) => kill(self.worker(vm), signal).expect("it lives"),
+            Part::Serve => self.serve.as_ref().expect("serve was started").signal(signal),
+            Part::Run(vm) => self.vm(vm).signal(signal),
+            Part::Compositor => self.compositor.process().signal(signal),
+        }
+    }
+
     /// Starts a part again that was killed, unless somebody else does.
     pub fn revive(&mut self, part: Part) {
         match part {
