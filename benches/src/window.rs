@@ -79,7 +79,7 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// Connects and shows a first frame in each buffer.
+    /// Connects and shows a first frame, in each buffer the same: what isn't damaged afterwards is to stay as it is.
     pub(crate) fn open(socket: &Path, cell: &Cell) -> Result<Self> {
         let layouts = layouts(cell);
         let size = cell.size.bytes() as usize * BUFFERS;
@@ -89,10 +89,10 @@ impl Window {
         let (damage, painter) = (cell.damage, Painter::new(cell));
         let mut window =
             Self { client, damage, pool, layouts, painter, shown: 0, before: None, at: 0 };
+        window.painter.next();
         for _ in 0..BUFFERS {
             let whole = window.layouts[0].whole();
             window.turn()?;
-            window.painter.next();
             window.painter.draw(&mut window.pool, window.layouts[window.shown], whole);
             window.client.commit(Some((window.shown, whole)));
             window.client.roundtrip()?;
