@@ -285,14 +285,8 @@ impl Compositor {
     /// If it isn't [`Kind::Example`].
     pub fn picture(&self) -> Picture {
         assert!(matches!(self.kind, Kind::Example(_)));
-        let before = self.log().len();
-        self.process().signal(Signal::SIGUSR1);
         let file = self.folder.join(PICTURE);
-        until("a picture", || {
-            let said = self.log();
-            let said = said.get(before..).expect("a log grows");
-            Picture::told(said, &file, &self.machine.reach(&file))
-        })
+        Picture::take(self.process(), &file, &self.machine.reach(&file))
     }
 
     /// What is on the screen now; with more options of grim, where that takes it.

@@ -5,7 +5,8 @@
 //! they write the picture, and then a line `window X Y WIDTH HEIGHT VM TITLE` for each window, bottom to top, and a line
 //! `picture FILE`.
 
-use crate::Image;
+use crate::{Image, Process, until};
+use nix::sys::signal::Signal;
 use std::path::Path;
 
 /// Pixels of a VM's colour on each side of what a window shows.
@@ -58,11 +59,24 @@ pub struct Shown {
 }
 
 impl Picture {
+    /// Has the compositor `process` write one to `file`, which is here at `reach`, and reads it.
+    ///
+    /// # Panics
+    /// If it doesn't in time, or says something else than it has to.
+    pub fn take(process: &Process, file: &Path, reach: &Path) -> Self {
+        let before = process.log().len();
+        process.signal(Signal::SIGUSR1);
+        until("a picture", || {
+            let said = process.log();
+            Self::told(said.get(before..).expect("a log grows"), file, reach)
+        })
+    }
+
     /// The picture that `said` tells of, if that has a line `picture FILE`. That file is at `reach`.
     ///
     /// # Panics
     /// If a line isn't as it has to be, or there is no such file.
-    pub(crate) fn told(said: &str, file: &Path, reach: &Path) -> Option<Self> {
+    fn told(said: &str, file: &Path, reach: &Path) -> Option<Self> {
         let end = format!("picture {}", file.display());
         // A line is there when its end is.
         let lines: Vec<_> =
