@@ -1,9 +1,10 @@
 //! How long it takes until a frame that a client has drawn was processed: commit and `wl_display.sync`.
 
 use anyhow::{Context, Result};
+use criterion::Criterion;
 use std::time::Duration;
 use wlproxy_benches::bench::Bench;
-use wlproxy_benches::cell::{Cell, Damage, Pace};
+use wlproxy_benches::cell::{Cell, Damage, Pace, Size};
 use wlproxy_benches::path::Path;
 use wlproxy_benches::report::{FrameCell, Frames, Lane};
 use wlproxy_benches::rounds::{self, Collected, Plan};
@@ -14,6 +15,9 @@ use wlproxy_benches::{Route, Sink};
 /// How long each cell is measured. With what is around it, 14 of them take about 7 minutes.
 const TIME: Duration = Duration::from_secs(26);
 
+/// How long the compositors of `examples/` are, in their cells: 6, which take about 2 minutes.
+const TIME_OF_EXAMPLES: Duration = Duration::from_secs(14);
+
 /// Who copies frames beside the paths, and what that is called among them.
 const MEMCPY: [(Copyist, &str); 2] =
     [(Copyist::Other, "memcpy"), (Copyist::Painter, "memcpy-by-painter")];
@@ -21,26 +25,28 @@ const MEMCPY: [(Copyist, &str); 2] =
 fn main() -> Result<()> {
     let mut bench = Bench::new("frame");
     let mut criterion = Bench::criterion();
-    let paths = bench.there(&Path::ALL);
     let all = Cell::all();
-    let (mut stage, mut cells) = (None, Vec::new());
+    // Pictures of the largest windows take seconds where nothing is optimised.
+    let is_test = bench.is_test();
+    let is_of_examples =
+        |cell: &Cell| cell.is_of_examples() && !(is_test && cell.size == Size::UHD);
+    let mut stage = Stage::new(bench.there(&Path::ALL), &MEMCPY, TIME);
+    // They have turns of their own: what they are compared with is among them.
+    let mut examples = Stage::new(bench.there(&Path::EXAMPLES), &[], TIME_OF_EXAMPLES);
+    let sizes = all.iter().filter(|cell| is_of_examples(cell)).map(|cell| cell.size);
+    examples.window = sizes.max_by_key(|size| size.bytes()).expect("there are some");
+    let mut cells = Vec::new();
     for (at, &cell) in all.iter().enumerate() {
-        let mut names: Vec<String> = paths.iter().map(|path| path.key()).collect();
-        if copies(cell) {
-            names.extend(MEMCPY.map(|(_, name)| name.to_owned()));
-        }
-        let measure = |bench: &mut Bench| {
-            if stage.is_none() {
-                stage = Some(Stage::start(bench, &paths)?);
-            }
-            bench.say(&format!("cell {} of {}: {cell}", at + 1, all.len()));
-            stage.as_mut().expect("started").measure(bench, cell)
-        };
+        let mut found = FrameCell { cell, memcpy: Vec::new(), lanes: Vec::new() };
         let group = cell.to_string();
-        if let Some(measured) = bench.compare(&mut criterion, &group, &names, None, measure) {
-            let copies = measured[paths.len()..].iter().map(|copy| Timing::of(&copy.samples));
-            let memcpy = MEMCPY.into_iter().map(|(copyist, _)| copyist).zip(copies).collect();
-            cells.push(FrameCell { cell, memcpy, lanes: Lane::all(&paths, &measured) });
+        let what = format!("cell {} of {}: {cell}", at + 1, all.len());
+        stage.compare(&mut bench, &mut criterion, (&group, &what), &mut found);
+        if is_of_examples(&cell) {
+            let (group, what) = (format!("{group} of examples"), format!("{what}, of examples"));
+            examples.compare(&mut bench, &mut criterion, (&group, &what), &mut found);
+        }
+        if !found.lanes.is_empty() {
+            cells.push(found);
         }
     }
     if !cells.is_empty() {
@@ -49,41 +55,90 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Whether somebody who only copies a frame is among the lanes of `cell`.
-fn copies(cell: Cell) -> bool {
-    cell.damage == Damage::Full
+/// Paths that have their turns together, and those who only copy.
+struct Stage {
+    paths: Vec<Path>,
+    copyists: &'static [(Copyist, &'static str)],
+    /// How long each cell is measured.
+    time: Duration,
+    /// The largest window that is checked, if the compositor isn't the sink.
+    window: Size,
+    running: Option<Running>,
 }
 
-/// All paths at once, and those who only copy.
-struct Stage {
+/// All of them at once.
+struct Running {
     sink: Sink,
     routes: Vec<Route>,
     copiers: Vec<Route>,
 }
 
 impl Stage {
-    fn start(bench: &mut Bench, paths: &[Path]) -> Result<Self> {
-        bench.say("starting all paths");
+    fn new(paths: Vec<Path>, copyists: &'static [(Copyist, &'static str)], time: Duration) -> Self {
+        Self { paths, copyists, time, window: Size::UHD, running: None }
+    }
+
+    /// Has criterion show what is found for a cell, if it wants any of it, and adds it to `found`.
+    fn compare(
+        &mut self,
+        bench: &mut Bench,
+        criterion: &mut Criterion,
+        (group, what): (&str, &str),
+        found: &mut FrameCell,
+    ) {
+        let cell = found.cell;
+        // Whoever only copies has nothing to do where little changes.
+        let copyists = if cell.damage == Damage::Full { self.copyists } else { &[] };
+        let mut names: Vec<String> = self.paths.iter().map(|path| path.key()).collect();
+        names.extend(copyists.iter().map(|(_, name)| (*name).to_owned()));
+        let measured = bench.compare(criterion, group, &names, None, |bench| {
+            if self.running.is_none() {
+                self.running =
+                    Some(Running::start(bench, &self.paths, self.copyists, self.window)?);
+            }
+            bench.say(what);
+            let running = self.running.as_mut().expect("started");
+            running.measure(bench, cell, copyists, self.time)
+        });
+        let Some(measured) = measured else { return };
+        let copies = measured[self.paths.len()..].iter().map(|copy| Timing::of(&copy.samples));
+        found.memcpy.extend(copyists.iter().map(|(copyist, _)| *copyist).zip(copies));
+        found.lanes.extend(Lane::all(&self.paths, &measured));
+    }
+}
+
+impl Running {
+    fn start(
+        bench: &mut Bench,
+        paths: &[Path],
+        copyists: &[(Copyist, &'static str)],
+        window: Size,
+    ) -> Result<Self> {
+        bench.say(&format!("starting {} paths", paths.len()));
         let mut sink = Sink::start()?;
-        let routes = Route::start_all(paths, &mut sink)?;
+        let routes = Route::start_all_for(paths, window, &mut sink)?;
         let copier = |_| Route::start(Path::Direct, &mut sink);
-        let copiers = MEMCPY.iter().map(copier).collect::<Result<_>>()?;
+        let copiers = copyists.iter().map(copier).collect::<Result<_>>()?;
         Ok(Self { sink, routes, copiers })
     }
 
-    /// What was measured over each path, then of each who copies, if any.
-    fn measure(&mut self, bench: &Bench, cell: Cell) -> Result<Vec<Collected>> {
+    /// What was measured over each path, then of each who copies.
+    fn measure(
+        &mut self,
+        bench: &Bench,
+        cell: Cell,
+        copyists: &[(Copyist, &'static str)],
+        time: Duration,
+    ) -> Result<Vec<Collected>> {
         self.routes.iter_mut().try_for_each(|route| route.take(Task::Window(cell)))?;
         let mut lanes: Vec<&mut Route> = self.routes.iter_mut().collect();
-        if copies(cell) {
-            for (copier, (copyist, _)) in self.copiers.iter_mut().zip(MEMCPY) {
-                copier.take(Task::Copy(cell, copyist))?;
-                lanes.push(copier);
-            }
+        for (copier, (copyist, _)) in self.copiers.iter_mut().zip(copyists) {
+            copier.take(Task::Copy(cell, *copyist))?;
+            lanes.push(copier);
         }
         let plan = Plan {
             burst: Burst { warm_up: 1, count: bench.count(10, 1), limit_ms: 150, pace: cell.pace },
-            time: bench.time(TIME),
+            time: bench.time(time),
             rounds: bench.count(3, 1),
         };
         let collected = rounds::measure(&mut lanes, &mut self.sink, &plan)?;

@@ -133,6 +133,18 @@ impl Cell {
     }
 }
 
+impl Cell {
+    /// Whether compositors of `examples/` are measured with it, too: enough to see what the way to them costs.
+    pub fn is_of_examples(&self) -> bool {
+        let sizes = match self.damage {
+            Damage::Full => &[Size::FULL_HD, Size::UHD][..],
+            Damage::Small => &[Size::FULL_HD],
+            Damage::None => &[],
+        };
+        self.content == Content::Flat && sizes.contains(&self.size)
+    }
+}
+
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {} {}", self.size, self.damage, self.content, self.pace)
@@ -149,5 +161,15 @@ mod tests {
         let names: std::collections::HashSet<_> = cells.iter().map(Cell::to_string).collect();
         assert_eq!(names.len(), cells.len());
         assert!(names.contains("1920x1080 64x64 flat unpaced"), "{names:?}");
+    }
+
+    #[test]
+    fn examples_have_some_of_the_cells() {
+        let cells = Cell::all().into_iter().filter(Cell::is_of_examples);
+        let names: Vec<String> = cells.map(|cell| cell.to_string()).collect();
+        let expected = ["1920x1080 full flat", "3840x2160 full flat", "1920x1080 64x64 flat"];
+        let expected =
+            ["paced", "unpaced"].map(|pace| expected.map(|cell| format!("{cell} {pace}")));
+        assert_eq!(names, expected.concat());
     }
 }

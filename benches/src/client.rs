@@ -2,6 +2,7 @@
 
 use crate::cell::Pace;
 use crate::crowd::Crowd;
+use crate::flood::Flooder;
 use crate::talk::{Answer, Burst, Measured, Order, listen};
 use crate::task::Work;
 use anyhow::{Context, Result, bail};
@@ -20,8 +21,13 @@ const SPREAD: u32 = 2000;
 /// client.
 pub(crate) fn main() -> Result<()> {
     wlproxy_unix::fd_limit::raise().context("can't raise the limit of open files")?;
-    let mut client =
-        Client { display: display()?, work: None, crowd: Crowd::default(), dice: Dice::new(1) };
+    let mut client = Client {
+        display: display()?,
+        work: None,
+        crowd: Crowd::default(),
+        flooder: None,
+        dice: Dice::new(1),
+    };
     listen(|order| match client.obey(order) {
         Ok(answer) => answer,
         Err(error) => Answer::Failed(format!("{error:#}")),
@@ -40,6 +46,8 @@ struct Client {
     display: PathBuf,
     work: Option<Work>,
     crowd: Crowd,
+    /// What floods the path of somebody else's, if this client is there for that.
+    flooder: Option<Flooder>,
     dice: Dice,
 }
 
@@ -49,6 +57,12 @@ impl Client {
             Order::Who => return Ok(Answer::Process(std::process::id())),
             Order::Take(task) => self.work = Some(Work::begin(task, &self.display)?),
             Order::Beside(beside) => self.crowd.grow(beside, &self.display)?,
+            Order::Flood(flood) => self.flooder = Some(Flooder::start(flood, &self.display)?),
+            Order::Wake => self.flooder.iter().for_each(Flooder::wake),
+            Order::Hush => {
+                let hushed = self.flooder.as_ref().map(Flooder::hush).transpose()?;
+                return Ok(Answer::Poured(hushed.unwrap_or_default()));
+            }
             Order::Burst(burst) => return self.measure(burst).map(Answer::Measured),
             Order::Checksum => match &self.work {
                 Some(Work::Window(window)) => return Ok(Answer::Checksum(window.checksum())),

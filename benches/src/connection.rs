@@ -175,6 +175,22 @@ impl Connection {
         Ok(())
     }
 
+    /// Sends what was added, and hears nothing. `false` if the compositor takes no more of it for so long.
+    pub(crate) fn flush_unheard(&mut self, patience: Duration) -> Result<bool> {
+        self.stream.queue(&self.requests, self.fds.drain(..));
+        self.requests.clear();
+        let patience = PollTimeout::try_from(patience)?;
+        while !self.stream.flush().context("can't send to the compositor")? {
+            let mut fds = [PollFd::new(self.stream.as_fd(), PollFlags::POLLOUT)];
+            match poll(&mut fds, patience) {
+                Ok(0) => return Ok(false),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno).context("can't wait for the compositor"),
+            }
+        }
+        Ok(true)
+    }
+
     /// Gives back memory that only somebody who has much to say needs.
     pub(crate) fn shrink(&mut self) {
         self.room.truncate(LITTLE_ROOM.max(self.rest));

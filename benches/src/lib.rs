@@ -18,10 +18,12 @@
 pub mod bench;
 pub mod cell;
 mod client;
+mod compositor;
 mod connection;
 mod copier;
 mod cpu;
 mod crowd;
+mod flood;
 mod libwayland;
 pub mod machine;
 mod opcode;
@@ -44,4 +46,4 @@ mod waypipe;
 mod window;
 pub mod workload;
 
-pub use route::{Route, Sink};
+pub use route::{Extras, Route, Sink};

@@ -5,22 +5,21 @@
 
 #![allow(unsafe_code)] // A C library, all of it here.
 
+mod library;
+mod toplevel;
+
 use crate::opcode;
 use crate::pixels::{Layout, Rect};
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
+use library::Library;
 use nix::errno::Errno;
-use nix::libc;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::mem::{transmute, transmute_copy};
+use std::mem::transmute;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::{null, null_mut};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-
-/// The library's file. Its ABI is kept.
-const LIBRARY: &CStr = c"libwayland-client.so.0";
 
 /// Version of wl_compositor: the one that has `wl_surface.damage_buffer`.
 const COMPOSITOR: u32 = 4;
@@ -34,6 +33,9 @@ type Proxy = *mut c_void;
 /// A `wl_interface`.
 type Interface = *const c_void;
 
+/// An event's handler, whatever its arguments.
+type Handler = unsafe extern "C" fn();
+
 /// A `wl_argument` (wayland-util.h).
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -41,78 +43,6 @@ union Argument {
     int: c_int,
     string: *const c_char,
     object: Proxy,
-}
-
-/// The functions that are used (wayland-client-core.h), and the interfaces.
-#[derive(Debug)]
-struct Library {
-    connect: unsafe extern "C" fn(*const c_char) -> Proxy,
-    disconnect: unsafe extern "C" fn(Proxy),
-    roundtrip: unsafe extern "C" fn(Proxy) -> c_int,
-    dispatch: unsafe extern "C" fn(Proxy) -> c_int,
-    error: unsafe extern "C" fn(Proxy) -> c_int,
-    marshal: unsafe extern "C" fn(Proxy, u32, *mut Argument),
-    create: unsafe extern "C" fn(Proxy, u32, *mut Argument, Interface, u32) -> Proxy,
-    listen: unsafe extern "C" fn(Proxy, *const Handler, *mut c_void) -> c_int,
-    registry: Interface,
-    compositor: Interface,
-    surface: Interface,
-    shm: Interface,
-    pool: Interface,
-    buffer: Interface,
-}
-
-// SAFETY: functions and constants of a library that is never closed.
-unsafe impl Send for Library {}
-// SAFETY: as above.
-unsafe impl Sync for Library {}
-
-/// An event's handler, whatever its arguments.
-type Handler = unsafe extern "C" fn();
-
-impl Library {
-    /// The library, opened once.
-    fn open() -> Result<&'static Self> {
-        static LIBRARIES: OnceLock<Result<Library, String>> = OnceLock::new();
-        LIBRARIES.get_or_init(Self::load).as_ref().map_err(|error| anyhow!("{error}"))
-    }
-
-    fn load() -> Result<Self, String> {
-        // SAFETY: libwayland-client's constructors do nothing to us; it is never closed.
-        let library = unsafe { libc::dlopen(LIBRARY.as_ptr(), libc::RTLD_NOW) };
-        if library.is_null() {
-            return Err(format!("{LIBRARY:?} can't be opened: apt install libwayland-client0"));
-        }
-        let find = |name: &CStr| {
-            // SAFETY: an open library and a name.
-            let symbol = unsafe { libc::dlsym(library, name.as_ptr()) };
-            if symbol.is_null() { Err(format!("{LIBRARY:?} has no {name:?}")) } else { Ok(symbol) }
-        };
-        /// A function of the library, with the type of its field.
-        macro_rules! function {
-            ($name:literal) => {
-                // SAFETY: the symbol is a function, declared like the field in wayland-client-core.h, where the type is
-                // taken from.
-                unsafe { transmute_copy(&find($name)?) }
-            };
-        }
-        Ok(Self {
-            connect: function!(c"wl_display_connect"),
-            disconnect: function!(c"wl_display_disconnect"),
-            roundtrip: function!(c"wl_display_roundtrip"),
-            dispatch: function!(c"wl_display_dispatch"),
-            error: function!(c"wl_display_get_error"),
-            marshal: function!(c"wl_proxy_marshal_array"),
-            create: function!(c"wl_proxy_marshal_array_constructor_versioned"),
-            listen: function!(c"wl_proxy_add_listener"),
-            registry: find(c"wl_registry_interface")?,
-            compositor: find(c"wl_compositor_interface")?,
-            surface: find(c"wl_surface_interface")?,
-            shm: find(c"wl_shm_interface")?,
-            pool: find(c"wl_shm_pool_interface")?,
-            buffer: find(c"wl_buffer_interface")?,
-        })
-    }
 }
 
 /// A connection with one surface, and the buffers of one pool.
@@ -124,6 +54,8 @@ pub(crate) struct Client {
     buffers: Vec<Buffer>,
     /// The library has a pointer to it.
     globals: Box<Globals>,
+    /// The serial of the newest `xdg_surface.configure`; 0 if there was none. The library has a pointer to it.
+    configured: Box<AtomicU32>,
 }
 
 // SAFETY: the library's objects belong to no thread, and nobody else has these.
@@ -142,6 +74,8 @@ struct Buffer {
 struct Globals {
     compositor: AtomicU32,
     shm: AtomicU32,
+    /// xdg_wm_base, which the sink doesn't have.
+    base: AtomicU32,
 }
 
 /// The handlers of a wl_registry's events.
@@ -181,6 +115,8 @@ unsafe extern "C" fn global(
         globals.compositor.store(name, Ordering::Relaxed);
     } else if interface == c"wl_shm" {
         globals.shm.store(name, Ordering::Relaxed);
+    } else if interface == c"xdg_wm_base" {
+        globals.base.store(name, Ordering::Relaxed);
     }
 }
 
@@ -195,7 +131,7 @@ unsafe extern "C" fn release(is_free: *mut c_void, _: Proxy) {
 unsafe extern "C" fn ignore() {}
 
 impl Client {
-    /// Connects; makes a surface, and a pool of `size` bytes of `file` with a buffer for each of `layouts`.
+    /// Connects; makes a surface, a window where the compositor has windows, and a pool of `size` bytes of `file` with a buffer for each of `layouts`.
     pub(crate) fn connect(
         socket: &Path,
         file: &OwnedFd,
@@ -210,8 +146,14 @@ impl Client {
             let errno = Errno::last();
             return Err(errno).with_context(|| format!("can't connect to {}", socket.display()));
         }
-        let (surface, buffers, globals) = (null_mut(), Vec::new(), Box::<Globals>::default());
-        let mut client = Self { library, display, surface, buffers, globals };
+        let mut client = Self {
+            library,
+            display,
+            surface: null_mut(),
+            buffers: Vec::new(),
+            globals: Box::default(),
+            configured: Box::default(),
+        };
         client.set_up(file, size, layouts)?;
         Ok(client)
     }
@@ -243,12 +185,21 @@ impl Client {
             self.listen(proxy, &OF_BUFFER, &raw const *is_free);
             self.buffers.push(Buffer { proxy, is_free });
         }
+        match self.globals.base.load(Ordering::Relaxed) {
+            0 => {}
+            name => self.become_toplevel(registry, name)?,
+        }
         self.roundtrip()
     }
 
     /// Waits until the compositor doesn't read a buffer.
     pub(crate) fn wait_for(&self, buffer: usize) -> Result<()> {
-        while !self.buffers[buffer].is_free.load(Ordering::Relaxed) {
+        self.wait_until(|| self.buffers[buffer].is_free.load(Ordering::Relaxed))
+    }
+
+    /// Handles events until something is as it is awaited.
+    fn wait_until(&self, is: impl Fn() -> bool) -> Result<()> {
+        while !is() {
             // SAFETY: an open display.
             let dispatched = unsafe { (self.library.dispatch)(self.display) };
             self.check(dispatched)?;

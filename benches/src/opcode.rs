@@ -1,4 +1,5 @@
-//! Opcodes of the requests and events that are used here (wayland.xml), in the order of their interfaces there.
+//! Opcodes of the requests and events that are used here (wayland.xml, xdg-shell.xml), in the order of their
+//! interfaces there.
 
 // Requests.
 pub(crate) const WL_DISPLAY_SYNC: u16 = 0;
@@ -18,6 +19,9 @@ pub(crate) const WL_SURFACE_COMMIT: u16 = 6;
 pub(crate) const WL_SURFACE_DAMAGE_BUFFER: u16 = 9;
 pub(crate) const WL_SEAT_GET_POINTER: u16 = 0;
 pub(crate) const WL_POINTER_SET_CURSOR: u16 = 0;
+pub(crate) const XDG_WM_BASE_GET_XDG_SURFACE: u16 = 2;
+pub(crate) const XDG_SURFACE_GET_TOPLEVEL: u16 = 1;
+pub(crate) const XDG_SURFACE_ACK_CONFIGURE: u16 = 4;
 
 // Events.
 pub(crate) const WL_DISPLAY_ERROR: u16 = 0;

@@ -169,6 +169,15 @@ impl Path {
         }
     }
 
+    /// How isolated the host is, if nothing of what a client draws has to be copied on the way.
+    pub fn zero_copy(self) -> Option<Isolation> {
+        match self {
+            Self::ZeroCopy(isolation) | Self::Linked(isolation) => Some(isolation),
+            Self::Example(_, Way::Serve(isolation) | Way::Shim(isolation)) => Some(isolation),
+            _ => None,
+        }
+    }
+
     /// Those that differ where no pixels are drawn: zero copies or one make no difference there.
     pub fn without_pixels() -> Vec<Self> {
         Self::ALL.into_iter().filter(|path| !matches!(path, Self::ZeroCopy(_))).collect()

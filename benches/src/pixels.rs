@@ -11,9 +11,13 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
+use wlproxy_tests::Image;
 
 /// Bytes of a pixel: the format is XRGB8888.
 pub(crate) const PIXEL: usize = 4;
+
+/// Bytes of a pixel that are seen: blue, green and red. The last one isn't.
+const COLOURS: usize = 3;
 
 /// A rectangle of a buffer, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,16 +118,14 @@ impl Pool {
         unsafe { to.copy_from_nonoverlapping(from, len) }
     }
 
-    /// A number that tells pictures apart. Only the pixels count, not where they are.
+    /// A number that tells pictures apart. Only the colours count, not where they are.
     pub(crate) fn checksum(&self, layout: Layout) -> u64 {
-        let mut hasher = DefaultHasher::new();
         let mut bytes = vec![0; layout.width * PIXEL];
-        for (offset, len) in layout.rows(layout.whole()) {
-            // SAFETY: `at` checked that so many bytes are mapped there; the row has room for them.
+        checksum(layout.rows(layout.whole()), |(offset, len), row| {
+            // SAFETY: `at` checked that so many bytes are mapped there; there is room for as many.
             unsafe { self.at(offset, len).copy_to_nonoverlapping(bytes.as_mut_ptr(), len) }
-            hasher.write(&bytes);
-        }
-        hasher.finish()
+            row.extend(bytes.chunks_exact(PIXEL).flat_map(|pixel| &pixel[..COLOURS]));
+        })
     }
 
     /// Where `len` bytes at `offset` are.
@@ -136,6 +138,27 @@ impl Pool {
         // SAFETY: that is within the mapping, or at its end.
         unsafe { self.address.cast::<u8>().as_ptr().add(offset) }
     }
+}
+
+/// The checksum of a picture, as [`Pool::checksum`] has it of what is drawn.
+pub(crate) fn of_image(image: &Image) -> u64 {
+    checksum(0..image.height, |y, row| {
+        row.extend((0..image.width).flat_map(|x| {
+            let [blue, green, red, _] = image.pixel(x, y).to_le_bytes();
+            [blue, green, red]
+        }));
+    })
+}
+
+/// A number for rows of colours, each of which `fill` appends to what is empty.
+fn checksum<R>(rows: impl Iterator<Item = R>, mut fill: impl FnMut(R, &mut Vec<u8>)) -> u64 {
+    let (mut hasher, mut colours) = (DefaultHasher::new(), Vec::new());
+    for row in rows {
+        colours.clear();
+        fill(row, &mut colours);
+        hasher.write(&colours);
+    }
+    hasher.finish()
 }
 
 impl Drop for Pool {
@@ -166,6 +189,25 @@ mod tests {
         assert_ne!(a.checksum(near), b.checksum(far));
         a.fill_from(near, rect, &[8; PIXEL]);
         assert_eq!(a.checksum(near), b.checksum(far));
+    }
+
+    #[test]
+    fn a_picture_of_it_has_the_same_checksum() {
+        let layout = Layout { offset: 0, stride: 8, width: 2, height: 2 };
+        let mut pool = pool(16);
+        // The last byte of a pixel isn't seen.
+        pool.fill_from(
+            layout,
+            layout.whole(),
+            &[3, 2, 1, 99, 6, 5, 4, 98, 9, 8, 7, 97, 0, 0, 0, 96],
+        );
+        let mut image = Image::new(2, 2);
+        for (x, y, rgb) in [(0, 0, 0x01_0203), (1, 0, 0x04_0506), (0, 1, 0x07_0809)] {
+            image.set(x, y, rgb);
+        }
+        assert_eq!(of_image(&image), pool.checksum(layout));
+        image.set(1, 1, 1);
+        assert_ne!(of_image(&image), pool.checksum(layout));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::path::Path;
 use crate::resident::Roles;
 use crate::rounds::Collected;
 use crate::samples::Timing;
-use crate::talk::{Beside, Copyist};
+use crate::talk::{Beside, Copyist, Flood};
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -116,6 +116,26 @@ pub struct Clients {
 pub struct Company {
     /// Who was there.
     pub beside: Beside,
+    /// What it was like.
+    pub lane: Lane,
+}
+
+/// `flood.json`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Floods {
+    /// The circumstances.
+    pub about: About,
+    /// wl_display.sync, while another VM floods.
+    pub lanes: Vec<Beaten>,
+}
+
+/// What one path was like while another VM flooded what they share.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Beaten {
+    /// With what; with nothing, if none.
+    pub flood: Option<Flood>,
+    /// How many of that in a second.
+    pub rate: f64,
     /// What it was like.
     pub lane: Lane,
 }

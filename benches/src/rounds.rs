@@ -4,7 +4,7 @@ use crate::cpu;
 use crate::order::order;
 use crate::route::{Route, Sink};
 use crate::scatter::Scatter;
-use crate::talk::{Burst, Measured};
+use crate::talk::{Burst, Measured, Poured};
 use anyhow::{Context, Result};
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,8 @@ pub struct Collected {
     pub sink_ns: u64,
     /// Bytes that the client VM's agent has copied; none if there is no agent.
     pub copied: Option<u64>,
+    /// What somebody else flooded the path with meanwhile.
+    pub beside: Poured,
 }
 
 impl Collected {
@@ -42,6 +44,7 @@ impl Collected {
         self.all += measured.all;
         self.client_ns += measured.client_ns;
         self.sink_ns += sink_ns;
+        self.beside.add(measured.beside);
     }
 }
 

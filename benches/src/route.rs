@@ -1,32 +1,22 @@
 //! A path that runs: the sink, the client, and all processes between them.
 
-use crate::path::{self, Isolation, Path, Way};
-use crate::talk::{Answer, Beside, Burst, Listener, Measured, Order, Task};
+mod builder;
+
+use crate::cell::Size;
+use crate::compositor::Compositor;
+use crate::path::{Path, Way};
+use crate::talk::{Answer, Beside, Burst, Flood, Listener, Measured, Order, Task};
 use crate::waypipe::Waypipe;
 use crate::{cpu, part, sink};
 use anyhow::{Context, Result, bail};
+use builder::Builder;
 use guest_agent::stats::Stats;
 use nix::sys::signal::Signal;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path as FilePath, PathBuf};
-use std::process::Command;
 use tempfile::TempDir;
-use wlproxy_tests::{Example, Process, binary, example, until};
-
-/// Files of the libraries that the smithay example is built with, in Debian's packages.
-const SMITHAY: &[&str] = &["/usr/include/pixman-1/pixman.h", "/usr/include/xkbcommon/xkbcommon.h"];
-
-/// Those of what the libwayland example is built with.
-const LIBWAYLAND: &[&str] = &[
-    "/usr/bin/make",
-    "/usr/bin/pkg-config",
-    "/usr/bin/wayland-scanner",
-    "/usr/include/cairo/cairo.h",
-    "/usr/include/wayland-server-core.h",
-    "/usr/include/xkbcommon/xkbcommon.h",
-    "/usr/share/wayland-protocols/stable/xdg-shell/xdg-shell.xml",
-];
+use wlproxy_tests::{Process, until};
 
 /// The sink's process.
 #[derive(Debug)]
@@ -78,12 +68,23 @@ pub struct Route {
     client: Listener,
     client_id: u32,
     /// The compositor, where that isn't the sink.
-    compositor: Option<Process>,
+    compositor: Option<Compositor>,
     processes: Vec<Process>,
+    /// A client of another VM.
+    neighbour: Option<Listener>,
     /// Where the agent writes its numbers, if one does.
     stats: Option<PathBuf>,
     /// Removed last.
     folder: TempDir,
+}
+
+/// What a path has that isn't needed everywhere.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Extras {
+    /// The largest window of which [`Route::check`] has to see all, where the compositor isn't the sink.
+    pub window: Option<Size>,
+    /// Whether there is somebody of another VM, for [`Route::flood`].
+    pub neighbour: bool,
 }
 
 impl Route {
@@ -92,6 +93,15 @@ impl Route {
     /// # Errors
     /// If it can't be had on this machine, with how to get it; or a process doesn't start.
     pub fn start(path: Path, sink: &mut Sink) -> Result<Self> {
+        Self::start_with(path, Extras::default(), sink)
+    }
+
+    /// The same with what isn't needed everywhere.
+    ///
+    /// # Errors
+    /// As above, or if the path can't have it.
+    pub fn start_with(path: Path, extras: Extras, sink: &mut Sink) -> Result<Self> {
+        let Extras { window, neighbour } = extras;
         let folder = folder()?;
         let socket = sink.socket().to_owned();
         let mut builder =
@@ -101,41 +111,49 @@ impl Route {
             Path::Direct => builder.client_at(&socket),
             Path::Relays(count) => builder.relays(count),
             Path::Shadow(isolation) => {
-                builder.wlproxy(isolation);
+                builder.wlproxy(isolation, neighbour);
                 builder.serve();
                 builder.run(false)
             }
             Path::ZeroCopy(isolation) => {
-                builder.wlproxy(isolation);
+                builder.wlproxy(isolation, neighbour);
                 builder.serve();
                 builder.run(true)
             }
             Path::Linked(isolation) => {
-                builder.wlproxy(isolation);
-                sink.link(builder.channel("gui"))?;
+                builder.wlproxy(isolation, neighbour);
+                sink.link(builder.channel(builder::GUI))?;
                 builder.run(true)
             }
             Path::Waypipe(compression) => builder.waypipe(compression.key())?,
             Path::Example(which, way) => {
-                let (process, socket) = builder.example(which, way);
-                compositor = Some(process);
+                let socket =
+                    compositor.insert(builder.example(which, way, window)).socket().to_owned();
                 match way {
                     Way::Direct => builder.client_at(&socket),
                     Way::Serve(isolation) => {
-                        builder.wlproxy(isolation);
+                        builder.wlproxy(isolation, neighbour);
                         builder.serve_for(&socket);
                         builder.run(true)
                     }
                     Way::Shim(isolation) => {
-                        builder.wlproxy(isolation);
+                        builder.wlproxy(isolation, neighbour);
                         builder.run(true)
                     }
                 }
             }
         };
+        let neighbour = if neighbour {
+            let socket = compositor.as_ref().map_or(&*socket, Compositor::socket);
+            let client = builder.neighbour(path, socket)?;
+            Some(Listener::new(Process::spawn("neighbour", client, folder.path(), true)))
+        } else {
+            None
+        };
         let Builder { processes, stats, .. } = builder;
         let client = Listener::new(Process::spawn("client", client, folder.path(), true));
-        let mut route = Self { path, client, client_id: 0, compositor, processes, stats, folder };
+        let mut route =
+            Self { path, client, client_id: 0, compositor, processes, neighbour, stats, folder };
         let Answer::Process(id) = route.tell(Order::Who)? else { bail!("{path}: who is it?") };
         route.client_id = id;
         Ok(route)
@@ -149,16 +167,21 @@ impl Route {
         paths.iter().map(|&path| Self::start(path, sink)).collect()
     }
 
+    /// The same if windows up to a size are checked.
+    ///
+    /// # Errors
+    /// If one doesn't start.
+    pub fn start_all_for(paths: &[Path], window: Size, sink: &mut Sink) -> Result<Vec<Self>> {
+        let extras = Extras { window: Some(window), ..Extras::default() };
+        paths.iter().map(|&path| Self::start_with(path, extras, sink)).collect()
+    }
+
     /// Why `path` can't be had on this machine, if it can't.
     pub fn lacks(path: Path) -> Option<String> {
         match path {
             Path::Waypipe(_) => Waypipe::find().err().map(|error| error.to_string()),
             Path::Example(which, _) => {
-                let files = match which {
-                    path::Example::Smithay => SMITHAY,
-                    path::Example::Libwayland => LIBWAYLAND,
-                };
-                let missing = files.iter().find(|file| !FilePath::new(file).exists());
+                let missing = Compositor::lacks(which);
                 missing.map(|file| format!("there is no {file}; cargo xtask bench gets it"))
             }
             _ => None,
@@ -180,12 +203,15 @@ impl Route {
     /// # Errors
     /// If it fails, with the ends of all logs.
     fn tell(&mut self, order: Order) -> Result<Answer> {
-        let path = self.path;
-        let answer = match self.client.tell(&order) {
-            Ok(Answer::Failed(why)) => Err(anyhow::anyhow!("{why}")),
-            answer => answer,
-        };
-        answer.with_context(|| format!("{path}: {order:?} failed\n{}", self.logs()))
+        let answer = ask(&mut self.client, order);
+        answer.with_context(|| format!("{}\n{}", self.path, self.logs()))
+    }
+
+    /// Tells the neighbour something.
+    fn tell_neighbour(&mut self, order: Order) -> Result<Answer> {
+        let neighbour = self.neighbour.as_mut().context("there is no neighbour")?;
+        let answer = ask(neighbour, order);
+        answer.with_context(|| format!("{}, beside it\n{}", self.path, self.logs()))
     }
 
     /// Has the client be ready for a task.
@@ -204,6 +230,14 @@ impl Route {
         self.tell(Order::Beside(beside)).map(|_| ())
     }
 
+    /// Has the neighbour be ready to flood the path whenever the client measures.
+    ///
+    /// # Errors
+    /// If there is none or it can't, with the ends of all logs.
+    pub fn flood(&mut self, flood: Flood) -> Result<()> {
+        self.tell_neighbour(Order::Flood(flood)).map(|_| ())
+    }
+
     /// Has the client forget its task.
     ///
     /// # Errors
@@ -217,28 +251,45 @@ impl Route {
     /// # Errors
     /// If it fails, with the ends of all logs.
     pub fn burst(&mut self, burst: Burst) -> Result<Measured> {
-        match self.tell(Order::Burst(burst))? {
-            Answer::Measured(measured) => Ok(measured),
-            other => bail!("{}: measured nothing but {other:?}", self.path),
+        if self.neighbour.is_some() {
+            self.tell_neighbour(Order::Wake)?;
         }
+        let mut measured = match self.tell(Order::Burst(burst))? {
+            Answer::Measured(measured) => measured,
+            other => bail!("{}: measured nothing but {other:?}", self.path),
+        };
+        if self.neighbour.is_some() {
+            match self.tell_neighbour(Order::Hush)? {
+                Answer::Poured(poured) => measured.beside = poured,
+                other => bail!("{}: beside it, there was nothing but {other:?}", self.path),
+            }
+        }
+        Ok(measured)
     }
 
-    /// Makes sure that the sink shows what the client has drawn last, and that this is the last that any client has.
+    /// Makes sure that the compositor shows what the client has drawn last; and if it is the sink, that this is the last that
+    /// any client has.
     ///
     /// # Errors
     /// If it doesn't: then nothing that was measured counts.
     pub fn check(&mut self, sink: &mut Sink) -> Result<()> {
         let Answer::Checksum(drawn) = self.tell(Order::Checksum)? else { bail!("no checksum") };
-        let shown = sink.checksum()?;
+        let shown = match &self.compositor {
+            None => sink.checksum()?,
+            Some(compositor) => {
+                let shown = compositor.checksum();
+                Some(shown.with_context(|| format!("{}\n{}", self.path, self.logs()))?)
+            }
+        };
         if shown != Some(drawn) {
-            bail!("{}: the sink doesn't show what the client has drawn: {shown:?}", self.path);
+            bail!("{}: it isn't shown what the client has drawn: {shown:?}", self.path);
         }
         Ok(())
     }
 
     /// The compositor at its other end.
     pub(crate) fn compositor(&self, sink: &mut Sink) -> u32 {
-        self.compositor.as_ref().map_or_else(|| sink.id(), Process::id)
+        self.compositor.as_ref().map_or_else(|| sink.id(), Compositor::id)
     }
 
     /// The process of the client.
@@ -277,132 +328,18 @@ impl Route {
     }
 }
 
+/// Tells a client something; what it answers.
+fn ask(client: &mut Listener, order: Order) -> Result<Answer> {
+    let answer = match client.tell(&order) {
+        Ok(Answer::Failed(why)) => Err(anyhow::anyhow!("{why}")),
+        answer => answer,
+    };
+    answer.with_context(|| format!("{order:?} failed"))
+}
+
 /// A fresh folder, not readable for others.
 fn folder() -> Result<TempDir> {
     let folder = tempfile::Builder::new().prefix("wlb").tempdir_in("/tmp")?;
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700))?;
     Ok(folder)
-}
-
-/// Starts what a path consists of.
-struct Builder<'a> {
-    folder: &'a FilePath,
-    sink: &'a FilePath,
-    processes: Vec<Process>,
-    stats: Option<PathBuf>,
-}
-
-impl Builder<'_> {
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
-    }
-
-    /// A command with an environment of its own, in which it finds none of the user's.
-    fn clean(&self, mut command: Command) -> Command {
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.env("HOME", self.folder).env("XDG_RUNTIME_DIR", self.folder);
-        command.env("RUST_LOG", "warn").env("RUST_BACKTRACE", "1");
-        command
-    }
-
-    fn start(&mut self, name: &str, command: Command) {
-        self.processes.push(Process::spawn(name, self.clean(command), self.folder, false));
-    }
-
-    /// A client of the compositor that listens at `socket`.
-    fn client_at(&self, socket: &FilePath) -> Command {
-        let mut client = self.clean(part::client());
-        client.env("WAYLAND_DISPLAY", socket);
-        client
-    }
-
-    fn relays(&mut self, count: u8) -> Command {
-        let mut socket = self.sink.to_owned();
-        for number in 1..=count {
-            let name = format!("relay-{number}");
-            let next = self.path(&name);
-            let relay = self.clean(part::relay(&next, &socket));
-            // Its stdin is a pipe, so that it isn't at its end.
-            self.processes.push(Process::spawn(&name, relay, self.folder, true));
-            until(&name, || next.exists().then_some(()));
-            socket = next;
-        }
-        self.client_at(&socket)
-    }
-
-    /// A compositor, and its socket.
-    fn example(&self, which: path::Example, way: Way) -> (Process, PathBuf) {
-        let program = example(match which {
-            path::Example::Smithay => Example::Smithay,
-            path::Example::Libwayland => Example::Libwayland,
-        });
-        let socket = self.path("example");
-        let mut compositor = part::leash(program);
-        compositor.arg("--socket").arg(&socket);
-        if let Way::Shim(_) = way {
-            compositor.arg("--channel").arg(self.channel("gui"));
-        }
-        let compositor = self.clean(compositor);
-        let process = Process::spawn("example", compositor, self.folder, false);
-        until("the compositor's socket", || socket.exists().then_some(()));
-        (process, socket)
-    }
-
-    /// Its host, with a client VM and a compositor VM.
-    fn wlproxy(&mut self, isolation: Isolation) {
-        let config = format!(
-            "runtime_dir = {:?}\nisolation = {:?}\n[compositor]\nvm = \"gui\"\n[vm.gui]\n[vm.work]\n",
-            self.path("host"),
-            isolation.key(),
-        );
-        let config_path = self.path("wlproxy.toml");
-        fs::write(&config_path, config).expect("a file in our own folder");
-        let mut wlproxy = part::leash(binary("wlproxy"));
-        wlproxy.arg("run").arg("--config").arg(config_path);
-        self.start("wlproxy", wlproxy);
-    }
-
-    /// The way out of a VM.
-    fn channel(&self, vm: &str) -> String {
-        format!("process:{}", self.path("host").join(vm).with_extension("sock").display())
-    }
-
-    fn serve(&mut self) {
-        self.serve_for(self.sink);
-    }
-
-    /// The same for a compositor that listens at `socket`.
-    fn serve_for(&mut self, socket: &FilePath) {
-        let mut serve = part::leash(binary("guest-agent"));
-        serve.args(["serve", "--channel", &self.channel("gui"), "--compositor"]).arg(socket);
-        self.start("serve", serve);
-    }
-
-    /// The client, in the client VM.
-    fn run(&mut self, zero_copy: bool) -> Command {
-        let stats = self.path("stats.json");
-        let mut run = part::leash(binary("guest-agent"));
-        run.args(["run", "--channel", &self.channel("work"), "--stats"]).arg(&stats);
-        if zero_copy {
-            run.arg("--zero-copy");
-        }
-        run.arg("--").arg(part::client().get_program()).args(part::client().get_args());
-        self.stats = Some(stats);
-        self.clean(run)
-    }
-
-    fn waypipe(&mut self, compression: &str) -> Result<Command> {
-        let socket = self.path("waypipe");
-        let (program, args) = Waypipe::find()?.command(&socket, compression);
-        let mut near = part::leash(&program);
-        near.args(&args).arg("client");
-        let mut near = self.clean(near);
-        near.env("WAYLAND_DISPLAY", self.sink);
-        self.processes.push(Process::spawn("waypipe-client", near, self.folder, false));
-        until("waypipe's socket", || socket.exists().then_some(()));
-        let mut far = part::leash(&program);
-        far.args(&args).args(["server", "--"]);
-        far.arg(part::client().get_program()).args(part::client().get_args());
-        Ok(self.clean(far))
-    }
 }

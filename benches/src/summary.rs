@@ -8,7 +8,9 @@ mod plot;
 mod table;
 mod wire;
 
-use crate::report::{self, About, Clients, Connects, Frames, Memories, Roundtrips, Throughputs};
+use crate::report::{
+    self, About, Clients, Connects, Floods, Frames, Memories, Roundtrips, Throughputs,
+};
 use anyhow::{Context, Result};
 use figures::{bytes, three};
 use serde::de::DeserializeOwned;
@@ -31,6 +33,8 @@ pub struct Results {
     pub connects: Option<Connects>,
     /// `clients.json`.
     pub clients: Option<Clients>,
+    /// `flood.json`.
+    pub floods: Option<Floods>,
     /// `throughput.json`.
     pub throughputs: Option<Throughputs>,
     /// `memory.json`.
@@ -61,6 +65,7 @@ impl Results {
         results.roundtrips = understood(folder, "roundtrip", wrong);
         results.connects = understood(folder, "connect", wrong);
         results.clients = understood(folder, "clients", wrong);
+        results.floods = understood(folder, "flood", wrong);
         results.throughputs = understood(folder, "throughput", wrong);
         results.memories = understood(folder, "memory", wrong);
         results
@@ -73,6 +78,7 @@ impl Results {
             ("roundtrip", self.roundtrips.as_ref().map(|report| &report.about)),
             ("connect", self.connects.as_ref().map(|report| &report.about)),
             ("clients", self.clients.as_ref().map(|report| &report.about)),
+            ("flood", self.floods.as_ref().map(|report| &report.about)),
             ("throughput", self.throughputs.as_ref().map(|report| &report.about)),
             ("memory", self.memories.as_ref().map(|report| &report.about)),
         ];
@@ -88,6 +94,7 @@ impl Results {
         text += &self.roundtrips.as_ref().map(others::roundtrips).unwrap_or_default();
         text += &self.connects.as_ref().map(others::connects).unwrap_or_default();
         text += &self.clients.as_ref().map(others::clients).unwrap_or_default();
+        text += &self.floods.as_ref().map(others::floods).unwrap_or_default();
         text += &self.throughputs.as_ref().map(others::throughputs).unwrap_or_default();
         text += &self.memories.as_ref().map(others::memories).unwrap_or_default();
         text += &wire::section(&self.rates);

@@ -5,6 +5,7 @@ use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -22,6 +23,12 @@ pub(crate) enum Order {
     Take(Task),
     /// Have others beside, from now on.
     Beside(Beside),
+    /// Be ready to flood.
+    Flood(Flood),
+    /// Flood from now on.
+    Wake,
+    /// Flood no more, and tell how it was.
+    Hush,
     /// Measure.
     Burst(Burst),
     /// Tell what the window shows.
@@ -69,6 +76,57 @@ pub enum Beside {
     Flood,
 }
 
+/// What somebody sends as fast as it can, and who takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Flood {
+    /// Small requests, of which many fit into a packet. Whoever sends them waits for the compositor now and then.
+    Requests,
+    /// Frames: attach, 64x64 damage, commit. As above.
+    Commits,
+    /// `wl_display.sync`, the answers to which nobody reads. Who gets stuck with it connects again.
+    Syncs,
+    /// Connections, until the first global of each is announced.
+    Connections,
+}
+
+impl Flood {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Requests, Self::Commits, Self::Syncs, Self::Connections];
+}
+
+impl fmt::Display for Flood {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Requests => "requests",
+            Self::Commits => "commits",
+            Self::Syncs => "syncs",
+            Self::Connections => "connections",
+        })
+    }
+}
+
+/// What a flood was.
+#[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
+pub struct Poured {
+    /// How many of what it consists of.
+    pub count: u64,
+    /// In what time, in nanoseconds.
+    pub ns: u64,
+}
+
+impl Poured {
+    /// How many in a second; 0 if there was no time.
+    pub fn rate(self) -> f64 {
+        self.count as f64 * 1e9 / self.ns.max(1) as f64
+    }
+
+    /// Has what another flood was as well.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.count += other.count;
+        self.ns += other.ns;
+    }
+}
+
 /// How much is measured in a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Burst {
@@ -91,6 +149,8 @@ pub(crate) enum Answer {
     Process(u32),
     /// What was measured, in nanoseconds each, and what it cost this client.
     Measured(Measured),
+    /// What was flooded meanwhile.
+    Poured(Poured),
     /// What the window shows.
     Checksum(u64),
     /// It failed.
@@ -106,6 +166,8 @@ pub struct Measured {
     pub all: u64,
     /// Processor time of the client for all of them, drawing included, in nanoseconds.
     pub client_ns: u64,
+    /// What somebody else flooded the path with meanwhile.
+    pub beside: Poured,
 }
 
 impl Measured {
@@ -114,6 +176,7 @@ impl Measured {
         self.samples.extend(other.samples);
         self.all += other.all;
         self.client_ns += other.client_ns;
+        self.beside.add(other.beside);
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 use wlproxy_benches::cell::{Cell, Content, Damage, Pace, Size};
-use wlproxy_benches::path::Path;
+use wlproxy_benches::path::{Example, Isolation, Path, Way};
 use wlproxy_benches::rounds::{self, Plan};
-use wlproxy_benches::talk::{Beside, Burst, Task};
-use wlproxy_benches::{Route, Sink};
+use wlproxy_benches::talk::{Beside, Burst, Flood, Task};
+use wlproxy_benches::{Extras, Route, Sink};
 
-/// Small, so that the test is quick.
-const SIZE: Size = Size { width: 256, height: 128 };
+/// Small, so that the test is quick; but with more places for small damage than a test has frames.
+const SIZE: Size = Size { width: 512, height: 256 };
 
 /// Two rounds of a few frames.
 const PLAN: Plan = Plan {
@@ -17,21 +17,23 @@ const PLAN: Plan = Plan {
     rounds: 2,
 };
 
-fn routes(sink: &mut Sink) -> Vec<Route> {
-    let there = |path: &Path| match Route::lacks(*path) {
+/// Those of them that this machine has.
+fn routes(paths: &[Path], sink: &mut Sink) -> Vec<Route> {
+    let there = |path: &&Path| match Route::lacks(**path) {
         Some(why) => {
             eprintln!("{path} is left out: {why}");
             false
         }
         None => true,
     };
-    Path::ALL.into_iter().filter(there).map(|path| Route::start(path, sink).unwrap()).collect()
+    let there: Vec<Path> = paths.iter().filter(there).copied().collect();
+    Route::start_all_for(&there, SIZE, sink).unwrap()
 }
 
 #[test]
 fn every_path_shows_what_is_drawn() {
     let mut sink = Sink::start().unwrap();
-    let mut routes = routes(&mut sink);
+    let mut routes = routes(&[&Path::ALL[..], &Path::EXAMPLES].concat(), &mut sink);
     for damage in [Damage::Full, Damage::Small, Damage::None] {
         for content in [Content::Flat, Content::Noise] {
             let cell = Cell { size: SIZE, damage, content, pace: Pace::Paced };
@@ -43,24 +45,24 @@ fn every_path_shows_what_is_drawn() {
                 eprintln!("{cell}: {path}: {collected:?}");
                 assert_eq!((collected.samples.len(), collected.all), (6, 10), "{cell}: {path}");
                 assert!(collected.samples.iter().all(|&ns| ns > 0), "{cell}: {path}");
-                assert_eq!(collected.between_ns > 0, path != Path::Direct, "{cell}: {path}");
+                assert_eq!(collected.between_ns > 0, path != path.direct(), "{cell}: {path}");
                 assert!(collected.client_ns > 0 && collected.sink_ns > 0, "{cell}: {path}");
                 let copied = match (path, damage) {
                     (Path::Shadow(_), Damage::Full) => Some(SIZE.bytes() * collected.all),
                     (Path::Shadow(_), Damage::Small) => collected.copied.filter(|&bytes| bytes > 0),
-                    (Path::Shadow(_) | Path::ZeroCopy(_) | Path::Linked(_), _) => Some(0),
-                    _ => None,
+                    (Path::Example(_, Way::Direct), _) => None,
+                    (Path::Direct | Path::Relays(_) | Path::Waypipe(_), _) => None,
+                    _ => Some(0),
                 };
                 assert_eq!(collected.copied, copied, "{cell}: {path}");
-                // One more, since the sink knows whose frame was the last.
-                route.burst(PLAN.burst).unwrap();
+                // More, since the sink knows whose frame was the last. So many that another buffer is shown than at first.
+                route.burst(Burst { warm_up: 0, ..PLAN.burst }).unwrap();
                 route.check(&mut sink).unwrap_or_else(|error| panic!("{cell}: {error:#}"));
             }
         }
     }
 }
 
-/// Nothing is drawn there: it can't be asked for a checksum of what it shows.
 #[test]
 fn every_example_answers() {
     let mut sink = Sink::start().unwrap();
@@ -86,7 +88,7 @@ fn every_path_does_all_that_is_measured() {
     // More than a pipe holds.
     let bytes = 1 << 20;
     source.take(Task::Offer(bytes)).unwrap();
-    for mut route in routes(&mut sink) {
+    for mut route in routes(&Path::ALL, &mut sink) {
         let path = route.path();
         route.beside(Beside::Idle(3)).unwrap();
         assert_eq!(route.between().is_empty(), path == Path::Direct, "{path}");
@@ -101,6 +103,33 @@ fn every_path_does_all_that_is_measured() {
         route.take(Task::Sync).unwrap();
         rounds::measure(&mut [&mut route], &mut sink, &PLAN).unwrap();
     }
+}
+
+#[test]
+fn a_flood_comes_from_another_vm() {
+    let mut sink = Sink::start().unwrap();
+    let shadows = Isolation::ALL.map(Path::Shadow);
+    let c = Path::EXAMPLES.into_iter().filter(|path| {
+        path.direct() == Path::Example(Example::Libwayland, Way::Direct)
+            && Route::lacks(*path).is_none()
+    });
+    for path in [Path::Direct].into_iter().chain(shadows).chain(c) {
+        let extras = Extras { neighbour: true, ..Extras::default() };
+        let mut route = Route::start_with(path, extras, &mut sink).unwrap();
+        for flood in Flood::ALL {
+            route.flood(flood).unwrap();
+            route.take(Task::Sync).unwrap();
+            let measured = rounds::measure(&mut [&mut route], &mut sink, &PLAN).unwrap();
+            assert_eq!(measured[0].samples.len(), 6, "{path}: {flood}");
+            assert!(measured[0].beside.count > 0, "{path}: {flood}");
+            // What is copied of commits isn't copied by the client's own agent.
+            assert_eq!(measured[0].copied.unwrap_or(0), 0, "{path}: {flood}");
+        }
+    }
+    let extras = Extras { neighbour: true, ..Extras::default() };
+    let path = Path::Linked(Isolation::None);
+    let error = format!("{:#}", Route::start_with(path, extras, &mut sink).unwrap_err());
+    assert!(error.contains("nobody is beside it"), "{error}");
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn the_summary_is_as_it_was() {
             let name = format!("frame-{plot}-{pace}.svg");
             let svg = fs::read_to_string(folder.path().join(&name)).unwrap();
             assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"), "{name}");
-            for said in ["direct", "4 bare relays", "waypipe -c none"] {
+            for said in ["direct", "4 bare relays", "waypipe -c none", "shim (C), isolated"] {
                 assert!(svg.contains(said), "{name} lacks {said}");
             }
             assert!(text.contains(&format!("({name})")), "{name} isn't shown");

@@ -91,7 +91,8 @@ pub(super) fn section(frames: &Frames) -> String {
     text += "`to direct`, `to relays`: how many times the median of the direct path, and of bare relays that are as many \
              processes. `adds, to relays`: the same of what is added to the direct path. `waypipe to it`: how many times its \
              median the better one of waypipe's settings takes. `CPU`: processor time of all processes between client \
-             and sink, for each frame. `copied`: by the client VM's agent, for each frame.\n\n";
+             and compositor, for each frame. `copied`: by the client VM's agent, for each frame. Paths to compositors of \
+             `examples/` are compared with the direct one to the same.\n\n";
     for pace in Pace::ALL {
         if frames.cells.iter().any(|cell| cell.cell.pace == pace) {
             let _ = writeln!(text, "![by size, {pace}]({})\n", plot::by_size(pace));
@@ -103,7 +104,11 @@ pub(super) fn section(frames: &Frames) -> String {
         let mut table = Table::new(&columns);
         for lane in &cell.lanes {
             let mut row = compared(lane, &cell.lanes);
-            row.push(if lane.path == Path::Direct { String::new() } else { time(lane.between_ns) });
+            row.push(if lane.path == lane.path.direct() {
+                String::new()
+            } else {
+                time(lane.between_ns)
+            });
             row.push(lane.copied.map(bytes).unwrap_or_default());
             row.push(lane.timing.count.to_string());
             table.row(row);

@@ -7,7 +7,7 @@ use super::table::Table;
 use crate::cell::{Cell, Damage, Pace, Size};
 use crate::path::{Example, Isolation, Path, Way};
 use crate::report::{FrameCell, Lane};
-use crate::talk::{Beside, Copyist};
+use crate::talk::{Beside, Copyist, Flood};
 
 /// Where a number has to be.
 #[derive(Debug, Clone, Copy)]
@@ -92,10 +92,16 @@ fn goals(results: &Results) -> Vec<Goal> {
         goals.extend(zero_copy(results, isolation));
     }
     for isolation in Isolation::ALL {
+        goals.extend(linked(results, isolation));
+    }
+    for isolation in Isolation::ALL {
         goals.extend(shadow(results, isolation));
     }
     for isolation in Isolation::ALL {
         goals.extend(crowd(results, isolation));
+    }
+    for isolation in Isolation::ALL {
+        goals.extend(floods(results, isolation));
     }
     goals
 }
@@ -178,8 +184,9 @@ fn zero_copy(results: &Results, isolation: Isolation) -> Vec<Goal> {
         })
     };
     let copied = results.frames.as_ref().and_then(|frames| {
-        let lanes = frames.cells.iter().filter_map(|cell| cell.lane(path)?.copied);
-        lanes.max_by(f64::total_cmp)
+        let lanes = frames.cells.iter().flat_map(|cell| &cell.lanes);
+        let own = lanes.filter(|lane| lane.path.zero_copy() == Some(isolation));
+        own.filter_map(|lane| lane.copied).max_by(f64::total_cmp)
     });
     vec![
         against_waypipe(Size::FULL_HD, if isolated { 20.0 } else { 30.0 }),
@@ -210,6 +217,28 @@ fn zero_copy(results: &Results, isolation: Isolation) -> Vec<Goal> {
             },
         ),
     ]
+}
+
+/// What a compositor gains by linking the shim.
+fn linked(results: &Results, isolation: Isolation) -> Vec<Goal> {
+    let pairs = [(String::new(), Path::Linked(isolation), Path::ZeroCopy(isolation))];
+    let examples = Example::ALL.map(|example| {
+        let path = |way: fn(Isolation) -> Way| Path::Example(example, way(isolation));
+        (format!(" ({example})"), path(Way::Shim), path(Way::Serve))
+    });
+    let mut goals = Vec::new();
+    for (example, shim, serve) in pairs.into_iter().chain(examples) {
+        for damage in [Damage::Full, Damage::Small] {
+            let what =
+                format!("frame, {} {damage}, shim{example}, {isolation}: to serve", Size::FULL_HD);
+            goals.push(both(what, AtMost(1.0), |pace| {
+                let cell = Cell { damage, ..Cell::full(Size::FULL_HD, pace) };
+                let cell = results.frames.as_ref()?.cell(cell)?;
+                Some(cell.median(shim)? / cell.median(serve)?)
+            }));
+        }
+    }
+    goals
 }
 
 fn shadow(results: &Results, isolation: Isolation) -> Vec<Goal> {
@@ -264,4 +293,16 @@ fn crowd(results: &Results, isolation: Isolation) -> Vec<Goal> {
             memory.map(|bytes| bytes / 1024.0),
         ),
     ]
+}
+
+/// What one VM does to another's round trips.
+fn floods(results: &Results, isolation: Isolation) -> Vec<Goal> {
+    let goal = |way: Way| {
+        let path = Path::Example(Example::Libwayland, way);
+        let growth = |flood| results.floods.as_ref()?.growth(path, flood);
+        let found = Flood::ALL.map(|flood| (flood.to_string(), growth(flood))).to_vec();
+        let what = format!("wl_display.sync, {path}, while another VM floods: to without");
+        Goal { what, bound: AtMost(2.0), found, relays: Vec::new() }
+    };
+    vec![goal(Way::Serve(isolation)), goal(Way::Shim(isolation))]
 }

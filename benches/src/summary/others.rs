@@ -5,9 +5,11 @@ use super::frames::{COMPARED, compared, lane};
 use super::table::Table;
 use super::times;
 use crate::path::Path;
-use crate::report::{Clients, Company, Connects, Lane, Memories, Roundtrips, Throughputs};
+use crate::report::{
+    Beaten, Clients, Company, Connects, Floods, Lane, Memories, Roundtrips, Throughputs,
+};
 use crate::resident::is_host;
-use crate::talk::Beside;
+use crate::talk::{Beside, Flood};
 use std::fmt::Write as _;
 
 /// Lanes beside each other.
@@ -67,6 +69,40 @@ pub(super) fn clients(report: &Clients) -> String {
             time(lane.timing.p95 as f64),
             time(lane.timing.p99 as f64),
             report.growth(lane.path, *beside).map(|growth| times(growth, 1.0)).unwrap_or_default(),
+            lane.timing.count.to_string(),
+        ]);
+    }
+    text += &table.render();
+    text
+}
+
+impl Floods {
+    /// How many times the median beside nobody that beside a flood is.
+    pub(crate) fn growth(&self, path: Path, flood: Flood) -> Option<f64> {
+        let median = |flood| {
+            let is_it = |found: &&Beaten| found.lane.path == path && found.flood == flood;
+            Some(self.lanes.iter().find(is_it)?.lane.timing.median as f64)
+        };
+        Some(median(Some(flood))? / median(None)?)
+    }
+}
+
+pub(super) fn floods(report: &Floods) -> String {
+    let mut text = "## wl_display.sync, paced, while another VM floods\n\n".to_owned();
+    text += "`flood/s`: how many of what it floods with that VM gets rid of. Directly, it is another client of the \
+             compositor's own.\n\n";
+    let mut table =
+        Table::new(&["path", "<flood of", "median", "p95", "p99", "to none", "flood/s", "count"]);
+    for Beaten { flood, rate, lane } in &report.lanes {
+        let growth = flood.and_then(|flood| report.growth(lane.path, flood));
+        table.row([
+            lane.path.to_string(),
+            flood.map_or("none".to_owned(), |flood| flood.to_string()),
+            time(lane.timing.median as f64),
+            time(lane.timing.p95 as f64),
+            time(lane.timing.p99 as f64),
+            growth.map(|growth| times(growth, 1.0)).unwrap_or_default(),
+            flood.map(|_| three(*rate)).unwrap_or_default(),
             lane.timing.count.to_string(),
         ]);
     }

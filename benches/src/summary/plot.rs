@@ -1,7 +1,7 @@
 //! Plots of the frames, as SVG.
 
 use crate::cell::{Cell, Pace, Size};
-use crate::path::{Isolation, Path};
+use crate::path::{Example, Isolation, Path, Way};
 use crate::report::{FrameCell, Frames, Lane};
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
@@ -9,10 +9,10 @@ use plotters::prelude::*;
 use std::path::Path as FilePath;
 
 /// Size of a plot, in pixels.
-const SIZE: (u32, u32) = (1000, 560);
+const SIZE: (u32, u32) = (1200, 680);
 
 /// By how much paths are apart from each other at the same size of a window, where 1 is the way to the next size.
-const APART: f64 = 0.05;
+const APART: f64 = 0.035;
 
 /// Room for the legend, where 1 is the way from one size of a window to the next.
 const LEGEND: f64 = -0.1;
@@ -84,9 +84,26 @@ fn colour(path: Path) -> RGBColor {
         Path::Linked(Isolation::Process) => RGBColor(200, 110, 220),
         Path::Waypipe(crate::path::Compression::None) => RGBColor(200, 40, 30),
         Path::Waypipe(crate::path::Compression::Lz4) => RGBColor(250, 140, 60),
-        // They draw no frames.
-        Path::Example(..) => RGBColor(0, 0, 0),
+        Path::Example(Example::Smithay, way) => shade(
+            way,
+            [(110, 80, 20), (150, 110, 10), (190, 150, 40), (215, 180, 20), (240, 215, 90)],
+        ),
+        Path::Example(Example::Libwayland, way) => {
+            shade(way, [(0, 80, 90), (0, 120, 130), (60, 160, 165), (0, 180, 190), (120, 220, 225)])
+        }
     }
+}
+
+/// The colour of a way, from dark to light.
+fn shade(way: Way, shades: [(u8, u8, u8); 5]) -> RGBColor {
+    let (red, green, blue) = shades[match way {
+        Way::Direct => 0,
+        Way::Serve(Isolation::None) => 1,
+        Way::Serve(Isolation::Process) => 2,
+        Way::Shim(Isolation::None) => 3,
+        Way::Shim(Isolation::Process) => 4,
+    }];
+    RGBColor(red, green, blue)
 }
 
 /// The least and the most of `numbers`, in milliseconds, with some room around.
@@ -117,8 +134,9 @@ fn sizes(root: &Root<'_>, cells: &[(usize, &FrameCell)], pace: Pace) -> Drawn {
         size.map(Size::to_string).unwrap_or_default()
     };
     chart.configure_mesh().x_label_formatter(&size).x_labels(8).y_desc("ms").draw()?;
-    for (number, path) in Path::ALL.into_iter().enumerate() {
-        let x = |at: usize| at as f64 + (number as f64 - Path::ALL.len() as f64 / 2.0) * APART;
+    let paths = [&Path::ALL[..], &Path::EXAMPLES].concat();
+    for (number, &path) in paths.iter().enumerate() {
+        let x = |at: usize| at as f64 + (number as f64 - paths.len() as f64 / 2.0) * APART;
         let ms = |ns: u64| ns as f64 / 1e6;
         let own: Vec<(f64, &Lane)> = lanes
             .iter()
