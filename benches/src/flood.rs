@@ -4,7 +4,7 @@ use crate::connection::Connection;
 use crate::opcode;
 use crate::pixels::{PIXEL, Pool};
 use crate::talk::{Flood, Poured};
-use crate::task::{connect, surface};
+use crate::task::{connect, push_requests, surface};
 use anyhow::{Context, Result};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -116,12 +116,7 @@ impl Source {
     fn pour(&mut self, may: &AtomicBool) -> Result<u64> {
         match self {
             Self::Requests { connection, surface } => {
-                let damage = [Arg::Int(0), Arg::Int(0), Arg::Int(1), Arg::Int(1)];
-                for _ in 0..REQUESTS {
-                    connection.push(*surface, opcode::WL_SURFACE_DAMAGE_BUFFER, &damage);
-                }
-                // A surface may not have any number of rectangles until its commit.
-                connection.push(*surface, opcode::WL_SURFACE_COMMIT, &[]);
+                push_requests(connection, *surface, REQUESTS);
                 connection.sync()?;
                 Ok(REQUESTS.into())
             }

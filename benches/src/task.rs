@@ -18,6 +18,9 @@ use wlproxy_protocol::wayland::Arg;
 /// What is copied and pasted.
 const KIND: &CStr = c"application/octet-stream";
 
+/// Rectangles of damage until a commit: fewer than a surface may have (wlproxy's quota `damage`, 4,096).
+const RECTANGLES: u32 = 1_000;
+
 /// Bytes that are written to a pipe at once: more than a pipe holds.
 const PIECE: usize = 256 * 1024;
 
@@ -85,12 +88,7 @@ impl Work {
                 return Ok(took);
             }
             Self::Requests { connection, surface, count } => {
-                let damage = [Arg::Int(0), Arg::Int(0), Arg::Int(1), Arg::Int(1)];
-                for _ in 0..*count {
-                    connection.push(*surface, opcode::WL_SURFACE_DAMAGE_BUFFER, &damage);
-                }
-                // A surface may not have any number of rectangles until its commit.
-                connection.push(*surface, opcode::WL_SURFACE_COMMIT, &[]);
+                push_requests(connection, *surface, *count);
                 connection.sync()?;
             }
             Self::Events { connection, pointer, count } => {
@@ -108,6 +106,17 @@ impl Work {
             Self::Nothing => {}
         }
         Ok(begin.elapsed())
+    }
+}
+
+/// Adds `count` small requests, and a few commits.
+pub(crate) fn push_requests(connection: &mut Connection, surface: u32, count: u32) {
+    let damage = [Arg::Int(0), Arg::Int(0), Arg::Int(1), Arg::Int(1)];
+    for at in 1..=count {
+        connection.push(surface, opcode::WL_SURFACE_DAMAGE_BUFFER, &damage);
+        if at % RECTANGLES == 0 || at == count {
+            connection.push(surface, opcode::WL_SURFACE_COMMIT, &[]);
+        }
     }
 }
 
