@@ -4,7 +4,7 @@ use super::{add, within};
 use crate::quota::Quota;
 use std::collections::{BTreeMap, HashMap};
 use wlproxy_protocol::wayland::objects::Violation;
-use wlproxy_protocol::wayland::{Arg, Call};
+use wlproxy_protocol::wayland::{Arg, Call, Interface};
 
 /// All regions of a client together have at most as many rectangles as so many full ones. By default these are 65,536, of 16
 /// bytes each: a MiB, and twice that where a surface's next state is beside the current one.
@@ -31,13 +31,17 @@ impl Regions {
 
     /// A request that may hand a region over.
     pub(super) fn take(&mut self, call: &Call<'_>, quota: &Quota) -> Result<(), Violation> {
+        let is_region = |of: &&'static Interface| of.name == "wl_region";
+        if !call.desc.arg_interfaces.iter().any(is_region) {
+            return Ok(());
+        }
         let mut interfaces = call.desc.arg_interfaces.iter();
         let mut made = None;
         let mut region = None;
         for arg in call.args() {
             match arg {
                 Arg::NewId(id) => made = Some(id),
-                Arg::Object(id) if interfaces.next().is_some_and(|of| of.name == "wl_region") => {
+                Arg::Object(id) if interfaces.next().is_some_and(is_region) => {
                     region = Some(id);
                 }
                 _ => {}
