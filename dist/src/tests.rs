@@ -23,6 +23,10 @@ fn the_example_is_right_and_so_is_what_is_commented_out() {
         "allow",
         "deny",
         "max_version",
+        "give",
+        "take",
+        "bytes",
+        "rate",
     ] {
         let line = line(key);
         let mut text = EXAMPLE.replace(&format!("\n#{line}\n"), &format!("\n{line}\n"));

@@ -42,7 +42,7 @@ pub struct Plan {
     pub lending: &'static [&'static str],
     /// Client VMs without an agent: each connection to their sockets on the host is a client.
     pub dialling: &'static [&'static str],
-    /// Privileged globals that the clients of every VM are offered.
+    /// Privileged globals that the clients of every VM are offered. Then no policy has a table of globals of its own.
     pub allow: &'static [&'static str],
     /// What stands in the configuration of a VM besides: its name, and lines of its table or of tables in that.
     pub policies: &'static [(&'static str, &'static str)],
@@ -640,14 +640,11 @@ impl Desk {
     }
 
     fn write_policy(&self, vm: &str, text: &mut String) {
-        let own = self.plan.policies.iter().find(|(name, _)| *name == vm);
-        assert!(own.is_none() || self.plan.allow.is_empty(), "one of the two for VM {vm}");
-        match own {
-            Some((_, lines)) => *text += &format!("{lines}\n"),
-            None if self.plan.allow.is_empty() => {}
-            None => {
-                let _ = writeln!(text, "[vm.{vm}.globals]\nallow = {:?}", self.plan.allow);
-            }
+        if let Some((_, lines)) = self.plan.policies.iter().find(|(name, _)| *name == vm) {
+            *text += &format!("{lines}\n");
+        }
+        if !self.plan.allow.is_empty() {
+            let _ = writeln!(text, "[vm.{vm}.globals]\nallow = {:?}", self.plan.allow);
         }
     }
 

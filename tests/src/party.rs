@@ -158,33 +158,43 @@ impl Party {
         Ok(&self.devices[&first])
     }
 
+    /// Listens to what is copied or dragged, if it doesn't yet.
+    pub fn listen(&mut self, selection: Selection) -> Result<()> {
+        self.device(selection).map(drop)
+    }
+
     /// Offers something to be pasted as `kind`. With a protocol that asks for it, the focus must be here.
     pub fn copy(&mut self, selection: Selection, kind: &str) -> Result<()> {
+        self.copy_as(selection, &[kind])
+    }
+
+    /// The same, as any of `kinds`.
+    pub fn copy_as(&mut self, selection: Selection, kinds: &[&str]) -> Result<()> {
         self.device(selection)?;
         let (handle, serial) = (self.client.handle(), self.client.state.serial);
         let second = matches!(selection, Selection::ControlledPrimary | Selection::ExtPrimary);
         let source: Box<dyn Source> = match self.device(selection)? {
             Device::Clipboard(manager, device) => {
                 let source = manager.create_data_source(&handle, ());
-                source.offer(kind.to_owned());
+                kinds.iter().for_each(|&kind| source.offer(kind.to_owned()));
                 device.set_selection(Some(&source), serial);
                 Box::new(source)
             }
             Device::Primary(manager, device) => {
                 let source = manager.create_source(&handle, ());
-                source.offer(kind.to_owned());
+                kinds.iter().for_each(|&kind| source.offer(kind.to_owned()));
                 device.set_selection(Some(&source), serial);
                 Box::new(source)
             }
             Device::Gtk(manager, device) => {
                 let source = manager.create_source(&handle, ());
-                source.offer(kind.to_owned());
+                kinds.iter().for_each(|&kind| source.offer(kind.to_owned()));
                 device.set_selection(Some(&source), serial);
                 Box::new(source)
             }
             Device::Wlr(manager, device) => {
                 let source = manager.create_data_source(&handle, ());
-                source.offer(kind.to_owned());
+                kinds.iter().for_each(|&kind| source.offer(kind.to_owned()));
                 match second {
                     false => device.set_selection(Some(&source)),
                     true => device.set_primary_selection(Some(&source)),
@@ -193,7 +203,7 @@ impl Party {
             }
             Device::Ext(manager, device) => {
                 let source = manager.create_data_source(&handle, ());
-                source.offer(kind.to_owned());
+                kinds.iter().for_each(|&kind| source.offer(kind.to_owned()));
                 match second {
                     false => device.set_selection(Some(&source)),
                     true => device.set_primary_selection(Some(&source)),

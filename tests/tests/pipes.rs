@@ -33,9 +33,14 @@ fn directions(desk: &Desk) -> [(&'static str, Display, Display); 5] {
     ]
 }
 
-/// Two client VMs.
+/// Two client VMs, in which more is pasted than by people.
 fn two() -> Plan {
-    Plan { vms: &["work", "untrusted"], allow: DATA_CONTROL, ..Plan::default() }
+    const OFTEN: &[(&str, &str)] = &[
+        ("work", "[vm.work.selections]\nrate = 60000"),
+        ("untrusted", "[vm.untrusted.selections]\nrate = 60000"),
+    ];
+    let vms = &["work", "untrusted"];
+    Plan { vms, allow: DATA_CONTROL, policies: OFTEN, ..Plan::default() }
 }
 
 /// Fails the test unless every transfer has ended.

@@ -28,6 +28,11 @@
 //! windows = 500                            # and objects, binds, surfaces, nesting, buffers, buffer_side and so on
 //! connections = 1024                       # and all of them together: also vfds, memory_mib
 //! connections_per_second = 1000            # and how fast; messages_per_second for each client
+//!
+//! [vm.work.selections]                     # what its clients may copy to others, and paste from them
+//! give = ["clipboard", "drag"]             # to others
+//! take = ["clipboard"]                     # from others
+//! types = ["text/*", "image/png"]          # of these types; and bytes of each, and rate of all
 //! ```
 
 mod check;
@@ -37,6 +42,7 @@ mod globals;
 mod identity;
 mod keys;
 mod quota;
+mod selections;
 mod vm_quota;
 mod window;
 
@@ -48,6 +54,7 @@ use crate::policy::Policy;
 use error::Place;
 use globals::GlobalsTable;
 use quota::QuotaTable;
+use selections::SelectionsTable;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -142,6 +149,7 @@ struct VmTable {
     app_id_prefix: Option<Spanned<String>>,
     globals: Option<Spanned<GlobalsTable>>,
     quota: Option<Spanned<QuotaTable>>,
+    selections: Option<Spanned<SelectionsTable>>,
 }
 
 impl Config {
@@ -399,11 +407,12 @@ fn policy(
     table: &VmTable,
     window: u64,
 ) -> Result<Policy, Error> {
-    let VmTable { title_prefix, app_id_prefix, globals, quota, .. } = table;
+    let VmTable { title_prefix, app_id_prefix, globals, quota, selections, .. } = table;
     if side == Side::Compositor {
         let given = [
             ("globals", globals.as_ref().map(Spanned::span)),
             ("quota", quota.as_ref().map(Spanned::span)),
+            ("selections", selections.as_ref().map(Spanned::span)),
             ("title_prefix", title_prefix.as_ref().map(Spanned::span)),
             ("app_id_prefix", app_id_prefix.as_ref().map(Spanned::span)),
         ];
@@ -424,6 +433,10 @@ fn policy(
         let key = format!("vm.{vm}.quota");
         policy.quota = quota::quota(place, &key, table.get_ref())?;
         policy.vm_quota = vm_quota::vm_quota(place, &key, table.get_ref(), policy.vm_quota)?;
+    }
+    if let Some(table) = selections {
+        let key = format!("vm.{vm}.selections");
+        policy.selections = Arc::new(selections::selections(place, &key, table.get_ref())?);
     }
     let identity = identity::identity(place, vm, title_prefix.as_ref(), app_id_prefix.as_ref())?;
     policy.identity = Arc::new(identity);

@@ -98,6 +98,12 @@ counters! {
     contexts_refused,
     /// Times that a client was paused for sending too many messages.
     pauses,
+    /// Transfers of selections that began.
+    transfers,
+    /// Bytes that they carried, where the host carries them.
+    transfer_bytes,
+    /// Requests and events of selections that were left out, since the VM's clients may not give or take that.
+    selections_refused,
     /// vfds that exist now.
     vfds,
     /// Bytes of the allocations that were made for this VM and that exist now.

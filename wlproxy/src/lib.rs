@@ -46,6 +46,7 @@ pub mod metrics;
 pub mod packet;
 pub mod policy;
 pub mod quota;
+pub mod rate;
 pub mod relay;
 pub mod sandbox;
 pub mod services;

@@ -57,6 +57,11 @@ const METRICS: &[Metric] = metrics! {
         |vm| vm.counters.contexts_refused;
     counter "wlproxy_pauses_total", "Times that a client was paused for sending too many messages.",
         |vm| vm.counters.pauses;
+    counter "wlproxy_transfers_total", "Transfers of selections that began.", |vm| vm.counters.transfers;
+    counter "wlproxy_transfer_bytes_total", "Bytes that they carried.",
+        |vm| vm.counters.transfer_bytes;
+    counter "wlproxy_selections_refused_total", "Requests and events of selections that were left out.",
+        |vm| vm.counters.selections_refused;
     gauge "wlproxy_vfds", "vfds that exist.", |vm| vm.counters.vfds;
     gauge "wlproxy_allocation_bytes", "Memory that was made for the VM.",
         |vm| vm.counters.allocation_bytes;

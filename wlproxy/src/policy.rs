@@ -4,11 +4,17 @@
 //! since what its client was offered can't be taken back.
 
 mod identity;
+mod selections;
 
 pub use identity::{Identity, MAX_NAME, MAX_PREFIX, PrefixError};
 
+pub use selections::{
+    Direction, Kind, MAX_PATTERN, MAX_PATTERNS, Pattern, PatternError, Selections,
+};
+
 use crate::quota::Quota;
 use crate::quota::vm::VmQuota;
+use crate::rate::Rate;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +32,8 @@ pub struct Policy {
     pub quota: Quota,
     /// What all of them may have together, and how fast they may be. This is the VM's: it holds from when it comes.
     pub vm_quota: VmQuota,
+    /// What they may copy to others, and paste from them.
+    pub selections: Arc<Selections>,
 }
 
 impl Policy {
@@ -36,12 +44,14 @@ impl Policy {
             identity: Arc::new(Identity::of(vm)),
             quota: Quota::default(),
             vm_quota: VmQuota::default(),
+            selections: Arc::default(),
         }
     }
 
     /// Everything that crosses is offered, and no window is renamed: what is compared byte for byte has this one.
     pub fn unchanging() -> Self {
-        Self { offer: Offer::everything(), ..Self::nothing() }
+        let selections = Selections { bytes: u64::MAX, rate: u32::MAX, ..Selections::default() };
+        Self { offer: Offer::everything(), selections: Arc::new(selections), ..Self::nothing() }
     }
 
     /// What holds before there is one: nothing is offered.
@@ -51,6 +61,7 @@ impl Policy {
             identity: Arc::default(),
             quota: Quota::default(),
             vm_quota: VmQuota::default(),
+            selections: Arc::default(),
         }
     }
 }
@@ -65,6 +76,7 @@ struct Form {
     app_id_prefix: String,
     quota: Quota,
     vm_quota: VmQuota,
+    selections: Selections,
 }
 
 impl From<Policy> for Form {
@@ -76,6 +88,7 @@ impl From<Policy> for Form {
             app_id_prefix: policy.identity.app_id().to_owned(),
             quota: policy.quota,
             vm_quota: policy.vm_quota,
+            selections: Arc::unwrap_or_clone(policy.selections),
         }
     }
 }
@@ -91,34 +104,47 @@ impl TryFrom<Form> for Policy {
         }
         let identity = Identity::new(form.title_prefix, form.app_id_prefix)
             .map_err(|error| format!("a prefix: {error}"))?;
-        let Form { quota, vm_quota, .. } = form;
-        Ok(Self { offer: Arc::new(offer), identity: Arc::new(identity), quota, vm_quota })
+        Ok(Self {
+            offer: Arc::new(offer),
+            identity: Arc::new(identity),
+            quota: form.quota,
+            vm_quota: form.vm_quota,
+            selections: Arc::new(form.selections),
+        })
     }
 }
 
 /// The policy for links that begin from now on.
 #[derive(Debug)]
-pub struct Current(Mutex<Policy>);
+pub struct Current {
+    policy: Mutex<Policy>,
+    rate: Arc<Rate>,
+}
 
 impl Current {
     /// This one at first.
     pub fn new(policy: Policy) -> Self {
-        Self(Mutex::new(policy))
+        Self { policy: Mutex::new(policy), rate: Arc::default() }
     }
 
     /// Another one from now on.
     pub fn set(&self, policy: Policy) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = policy;
+        *self.policy.lock().unwrap_or_else(PoisonError::into_inner) = policy;
     }
 
     /// What the VM may have now.
     pub fn vm_quota(&self) -> VmQuota {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).vm_quota
+        self.policy.lock().unwrap_or_else(PoisonError::into_inner).vm_quota
     }
 
     /// The one that holds now.
     pub fn get(&self) -> Policy {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.policy.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the VM's clients begin together.
+    pub fn rate(&self) -> Arc<Rate> {
+        self.rate.clone()
     }
 }
 
@@ -139,7 +165,7 @@ mod tests {
     }
 
     /// What stands behind the fields that a test is about.
-    const REST: &str = r#","quota":{"objects":1,"binds":1,"surfaces":1,"nesting":1,"windows":1,"buffers":1,"buffer_side":1,"rectangles":1,"damage":1,"types":1},"vm_quota":{"connections":1,"connections_per_second":1,"vfds":1,"memory_mib":1}}"#;
+    const REST: &str = r#","quota":{"objects":1,"binds":1,"surfaces":1,"nesting":1,"windows":1,"buffers":1,"buffer_side":1,"rectangles":1,"damage":1,"types":1},"vm_quota":{"connections":1,"connections_per_second":1,"vfds":1,"memory_mib":1},"selections":{"give":[],"take":[],"types":null,"bytes":1,"rate":1}}"#;
 
     #[test]
     fn what_no_policy_can_have_is_refused() {
@@ -172,7 +198,12 @@ mod tests {
         let prefix = "\"".repeat(MAX_PREFIX);
         let identity = Identity::new(prefix.clone(), prefix).unwrap();
         let identity = Arc::new(identity);
-        let everything = Policy { offer: Offer::everything(), identity, ..Policy::nothing() };
+        let pattern: Pattern = "x".repeat(MAX_PATTERN).try_into().unwrap();
+        let types = Some(vec![pattern; MAX_PATTERNS]);
+        let (bytes, rate) = (u64::MAX, u32::MAX);
+        let selections = Selections { types, bytes, rate, ..Selections::default() }.into();
+        let offer = Offer::everything();
+        let everything = Policy { offer, identity, selections, ..Policy::nothing() };
         let length = serde_json::to_vec(&everything).unwrap().len();
         assert!(length < crate::packet::MAX_PACKET / 2, "{length} bytes");
     }

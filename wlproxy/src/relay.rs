@@ -1,14 +1,17 @@
 //! The relay of one link: bytes and fds in, bytes and fds out.
 //!
 //! It understands every message by the tables and passes it on, or ends the link. What it changes the policy says: it hides
-//! globals, lowers their versions, and puts the VM's prefix before the names of windows. Ids pass through as they are. It does no I/O, reads no clock and keeps nothing of what has passed but the objects.
+//! globals, lowers their versions, puts the VM's prefix before the names of windows, and leaves out what may not be copied or
+//! pasted. Ids pass through as they are. It does no I/O, reads no clock and keeps nothing of what has passed but the objects.
 //!
 //! | module | what it is |
 //! |---|---|
 //! | `backlog` | events that wait for a client that is slow to read |
 //! | `joinable` | which of them are joined |
+//! | `exchange` | what of selections goes on |
 
 mod backlog;
+mod exchange;
 mod joinable;
 
 pub use backlog::{MAX_HELD, MAX_HELD_FDS};
@@ -16,13 +19,17 @@ pub use backlog::{MAX_HELD, MAX_HELD_FDS};
 use crate::impossible;
 use crate::policy::{Identity, Policy};
 use crate::quota::{Quota, Spent};
+use crate::rate::Rate;
 use backlog::Backlog;
+use exchange::{Exchange, Verdict};
 use wlproxy_protocol::limits::{MAX_EVENT, MAX_REQUEST};
 use wlproxy_protocol::wayland::objects::{Event, IMPLEMENTATION, INVALID_METHOD};
 use wlproxy_protocol::wayland::{Batch, Call, Globals, Inbox, Objects, Text};
 
 use std::sync::Arc;
+use std::time::Instant;
 
+pub use exchange::Begun;
 pub use wlproxy_protocol::wayland::Violation;
 
 /// What stands before an event in a trace.
@@ -37,6 +44,10 @@ pub struct Tally {
     pub events: u64,
     /// `wl_surface.commit` requests among the requests.
     pub commits: u64,
+    /// Requests and events that were left out, since the VM's clients may not give or take that.
+    pub refused: u64,
+    /// Why the last of them was.
+    pub refusal: Option<&'static str>,
 }
 
 /// The state machine of one link. `F` stands for a file descriptor.
@@ -49,6 +60,10 @@ pub struct Relay<F> {
     quota: Quota,
     spent: Spent,
     identity: Arc<Identity>,
+    exchange: Exchange,
+    /// Since the last [`Relay::take_begun`].
+    begun: Vec<Begun>,
+    now: Option<Instant>,
     requests: Inbox<F>,
     events: Inbox<F>,
     backlog: Backlog<F>,
@@ -60,11 +75,19 @@ pub struct Relay<F> {
 impl<F> Relay<F> {
     /// A link on which nothing was said, of a client with this policy.
     pub fn new(policy: &Policy) -> Self {
+        Self::with(policy, Arc::default())
+    }
+
+    /// The same; what it begins counts in `rate`, with what others do that share it.
+    pub fn with(policy: &Policy, rate: Arc<Rate>) -> Self {
         Self {
             objects: Objects::with(Globals::new(policy.offer.clone())),
             quota: policy.quota,
             spent: Spent::default(),
             identity: policy.identity.clone(),
+            exchange: Exchange::new(policy.selections.clone(), rate),
+            begun: Vec::new(),
+            now: None,
             requests: Inbox::default(),
             events: Inbox::default(),
             backlog: Backlog::default(),
@@ -98,9 +121,20 @@ impl<F> Relay<F> {
                 return Err(call.violation(INVALID_METHOD, "its file descriptor is missing"));
             }
             let rewritten = self.identity.rewrite(&call);
-            out.bytes.extend_from_slice(rewritten.as_deref().unwrap_or(message.bytes));
-            out.fds.extend(fds.drain(..wanted));
-            let note = if rewritten.is_some() { " (with the VM's prefix)" } else { "" };
+            let prefixed = rewritten.is_some();
+            let verdict = match rewritten {
+                Some(bytes) => Verdict::Replace(bytes),
+                None => self.exchange.request(&call, self.now),
+            };
+            let note = pass(
+                verdict,
+                message.bytes,
+                fds.drain(..wanted),
+                out,
+                &mut self.begun,
+                &mut self.tally,
+            );
+            let note = if prefixed { " (with the VM's prefix)" } else { note };
             trace(&mut self.lines, "", &call, &self.objects, note);
             self.tally.requests += 1;
             self.tally.commits += u64::from(call.name() == ("wl_surface", "commit"));
@@ -110,7 +144,8 @@ impl<F> Relay<F> {
 
     /// Takes bytes and fds of the compositor; appends to `out` what the client is to get.
     ///
-    /// Globals that the policy doesn't offer are left out. What waits in here has to be taken before.
+    /// Globals that the policy doesn't offer are left out, and what the client may not take. What waits in here has to be
+    /// taken before.
     pub fn from_compositor(
         &mut self,
         bytes: &[u8],
@@ -162,36 +197,65 @@ impl<F> Relay<F> {
             .next(MAX_EVENT)
             .map_err(|(object, error)| Violation::unreadable(object, error))?
         {
-            let event = self.objects.event(message)?;
-            let (call, note) = match &event {
-                Event::Pass(call) => (call, ""),
-                Event::Hide(call) => (call, " (hidden)"),
-                Event::Replace(call, _) => (call, " (with a lower version)"),
-            };
-            let goes_on = match &event {
-                Event::Pass(_) => Some(message.bytes),
-                Event::Hide(_) => None,
-                Event::Replace(_, bytes) => Some(&bytes[..]),
-            };
-            if let Some(bytes) = goes_on {
-                let wanted = call.fds();
-                if fds.len() < wanted {
-                    let reason = "the compositor's file descriptor is missing";
-                    return Err(call.violation(IMPLEMENTATION, reason));
-                }
-                let fds = fds.drain(..wanted);
-                match &mut out {
-                    Some(out) => {
-                        out.bytes.extend_from_slice(bytes);
-                        out.fds.extend(fds);
+            match self.objects.event(message)? {
+                Event::Pass(call) => {
+                    let wanted = call.fds();
+                    if fds.len() < wanted {
+                        let reason = "the compositor's file descriptor is missing";
+                        return Err(call.violation(IMPLEMENTATION, reason));
                     }
-                    None => self.backlog.push(call, bytes, fds),
+                    let verdict = self.exchange.event(&call, self.now);
+                    let (begun, tally) = (&mut self.begun, &mut self.tally);
+                    let fds = fds.drain(..wanted);
+                    let note = match &mut out {
+                        Some(out) => pass(verdict, message.bytes, fds, *out, begun, tally),
+                        None => {
+                            let mut out = Held { backlog: &mut self.backlog, call: &call };
+                            pass(verdict, message.bytes, fds, &mut out, begun, tally)
+                        }
+                    };
+                    trace(&mut self.lines, EVENT, &call, &self.objects, note);
+                }
+                Event::Hide(call) => {
+                    trace(&mut self.lines, EVENT, &call, &self.objects, " (hidden)");
+                }
+                Event::Replace(call, bytes) => {
+                    match &mut out {
+                        Some(out) => out.bytes.extend_from_slice(&bytes),
+                        None => self.backlog.push(&call, &bytes, std::iter::empty()),
+                    }
+                    trace(&mut self.lines, EVENT, &call, &self.objects, " (with a lower version)");
                 }
             }
-            trace(&mut self.lines, EVENT, call, &self.objects, note);
             self.tally.events += 1;
         }
         Ok(())
+    }
+
+    /// What is said next is said at this time. Without any, nothing begins too often.
+    pub fn set_time(&mut self, now: Instant) {
+        self.now = Some(now);
+    }
+
+    /// An fd that waits in here, by the place that [`Begun`] has of it right after [`Relay::hold`].
+    pub fn held_fd(&mut self, at: usize) -> Option<&mut F> {
+        self.backlog.fd(at)
+    }
+
+    /// Transfers that began since the last call, in the order of their fds. Call it while these are still in `out`, or in
+    /// here.
+    pub fn take_begun(&mut self) -> Vec<Begun> {
+        std::mem::take(&mut self.begun)
+    }
+
+    /// Whether there is something to tell the client that the compositor doesn't say.
+    pub fn has_replies(&self) -> bool {
+        self.exchange.has_replies()
+    }
+
+    /// That: whole events.
+    pub fn take_replies(&mut self) -> Vec<u8> {
+        self.exchange.replies()
     }
 
     /// Keeps what passes as text from now on, or doesn't any more. It costs much beside what the relay does otherwise.
@@ -219,6 +283,67 @@ impl<F> Relay<F> {
     pub fn take_tally(&mut self) -> Tally {
         std::mem::take(&mut self.tally)
     }
+}
+
+/// Where messages go on.
+trait Out<F> {
+    /// fds that are there.
+    fn fds(&self) -> usize;
+    fn push(&mut self, message: &[u8], fds: impl Iterator<Item = F>);
+}
+
+impl<F> Out<F> for Batch<F> {
+    fn fds(&self) -> usize {
+        self.fds.len()
+    }
+
+    fn push(&mut self, message: &[u8], fds: impl Iterator<Item = F>) {
+        self.bytes.extend_from_slice(message);
+        self.fds.extend(fds);
+    }
+}
+
+/// The backlog, for the event `call`.
+struct Held<'a, F> {
+    backlog: &'a mut Backlog<F>,
+    call: &'a Call<'a>,
+}
+
+impl<F> Out<F> for Held<'_, F> {
+    fn fds(&self) -> usize {
+        self.backlog.fds()
+    }
+
+    fn push(&mut self, message: &[u8], fds: impl Iterator<Item = F>) {
+        self.backlog.push(self.call, message, fds);
+    }
+}
+
+/// Appends to `out` what becomes of a message; returns what a trace says of it.
+fn pass<F>(
+    verdict: Verdict,
+    message: &[u8],
+    fds: impl Iterator<Item = F>,
+    out: &mut impl Out<F>,
+    begun: &mut Vec<Begun>,
+    tally: &mut Tally,
+) -> &'static str {
+    let (bytes, note) = match &verdict {
+        Verdict::Pass => (message, ""),
+        Verdict::Replace(bytes) => (&bytes[..], " (with other words)"),
+        Verdict::Begin(transfer) => {
+            begun.push(Begun { fd: out.fds(), ..transfer.clone() });
+            (message, "")
+        }
+        Verdict::Hide => return " (hidden)",
+        Verdict::Refuse(why) => {
+            tally.refused += 1;
+            tally.refusal = Some(why);
+            return " (refused)";
+        }
+    };
+    out.push(bytes, fds);
+    note
 }
 
 fn trace(

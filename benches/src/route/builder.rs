@@ -80,7 +80,7 @@ impl Builder<'_> {
     /// Its host, with a compositor VM, a client VM, and maybe that of a neighbour.
     pub(super) fn wlproxy(&mut self, isolation: Isolation, neighbour: bool) {
         let mut config = format!(
-            "runtime_dir = {:?}\nisolation = {:?}\n[compositor]\nvm = {GUI:?}\n[vm.{GUI}]\n[vm.{WORK}]\n",
+            "runtime_dir = {:?}\nisolation = {:?}\n[compositor]\nvm = {GUI:?}\n[vm.{GUI}]\n[vm.{WORK}.selections]\nrate = 60000\n",
             self.path("host"),
             isolation.key(),
         );

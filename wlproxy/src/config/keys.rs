@@ -76,6 +76,12 @@ pub const KEYS: &[Key] = &[
     number("vm.NAME.quota.vfds", "vfds = 4096"),
     number("vm.NAME.quota.memory_mib", "memory_mib = 8192"),
     number("vm.NAME.quota.messages_per_second", "messages_per_second = 100000"),
+    table("vm.NAME.selections", "[vm.work.selections]"),
+    texts("vm.NAME.selections.give", "give = [\"clipboard\", \"primary\", \"drag\"]"),
+    texts("vm.NAME.selections.take", "take = [\"clipboard\", \"primary\", \"drag\"]"),
+    texts("vm.NAME.selections.types", "types = [\"text/*\", \"image/png\"]"),
+    text("vm.NAME.selections.bytes", "bytes = \"1 GiB\""),
+    number("vm.NAME.selections.rate", "rate = 600"),
 ];
 
 /// Whether what stands here in a key's name is any name.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::device::Dialect;
+use crate::policy::{self, Selections};
 use crate::quota::Quota;
 use crate::quota::vm::VmQuota;
 
@@ -131,12 +132,58 @@ fn what_a_vm_may_have() {
     assert_eq!(config.vms[1].policy.vm_quota, VmQuota::default());
 }
 
+#[test]
+fn what_a_vms_clients_may_copy_and_paste() {
+    let table = "give = [\"drag\"]\ntake = []\ntypes = [\"text/*\"]\nbytes = \"4 KiB\"\nrate = 7";
+    let text = format!("[compositor]\nsocket = \"/x\"\n[vm.a.selections]\n{table}\n[vm.b]");
+    let config = parse(&text).unwrap_or_else(|error| panic!("{error}"));
+    let expected = Selections {
+        give: [policy::Kind::Drag].into(),
+        take: [].into(),
+        types: Some(vec!["text/*".to_owned().try_into().unwrap()]),
+        bytes: 4096,
+        rate: 7,
+    };
+    assert_eq!(*config.vms[0].policy.selections, expected);
+    let default = Selections::default();
+    assert_eq!(*config.vms[1].policy.selections, default);
+    assert_eq!((default.give.len(), default.take.len(), default.bytes), (3, 3, 1 << 30));
+}
+
 /// Text, line of the error, and what the message must name: the key, and the cure.
 const WRONG: &[(&str, usize, &[&str])] = &[
     (
         "[compositor]\nvm = \"a\"\n[vm.a]\ndevice = \"gpu\"",
         4,
         &["vm.a.device: there is no \"gpu\"", "\"virtgpu\" or \"socket\""],
+    ),
+    (
+        "[compositor]\nsocket = \"/x\"\n[vm.a.selections]\ntake = [\"drag\", \"selection\"]",
+        4,
+        &[
+            "vm.a.selections.take: there is no \"selection\"",
+            "\"clipboard\", \"primary\", \"drag\"",
+        ],
+    ),
+    (
+        "[compositor]\nsocket = \"/x\"\n[vm.a.selections]\ntypes = [\"te*t\"]",
+        4,
+        &["vm.a.selections.types: \"te*t\": '*' is in no type", "like \"text/plain\""],
+    ),
+    (
+        "[compositor]\nsocket = \"/x\"\n[vm.a.selections]\nbytes = \"4095\"",
+        4,
+        &["vm.a.selections.bytes: \"4095\" is no size", "\"1 GiB\""],
+    ),
+    (
+        "[compositor]\nsocket = \"/x\"\n[vm.a.selections]\nrate = 0",
+        4,
+        &["vm.a.selections.rate: 0 is not between 1 and 60000", "give = []"],
+    ),
+    (
+        "[compositor]\nvm = \"a\"\n[vm.a.selections]\nrate = 1",
+        3,
+        &["vm.a.selections: a is the compositor VM", "delete it"],
     ),
     // Unknown keys.
     (
@@ -404,6 +451,7 @@ fn all_keys_are_listed() {
     names.extend(below("vm.NAME.", fields::<VmTable>()));
     names.extend(below("vm.NAME.globals.", fields::<GlobalsTable>()));
     names.extend(below("vm.NAME.quota.", fields::<QuotaTable>()));
+    names.extend(below("vm.NAME.selections.", fields::<SelectionsTable>()));
     names.push("vm.NAME.globals.max_version.INTERFACE".to_owned());
     let mut listed: Vec<_> = KEYS.iter().map(|key| key.name).collect();
     names.sort();

@@ -10,7 +10,7 @@ const MIN: u64 = 16 << 20;
 /// Largest window, in bytes: what 40 bits of physical address space leave beside a VM's memory.
 const MAX: u64 = 256 << 30;
 
-const UNITS: [(&str, u32); 3] = [("MiB", 20), ("GiB", 30), ("TiB", 40)];
+const UNITS: [(&str, u32); 4] = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
 
 /// The bytes of `text`, or why it is no size for a window, with the cure.
 pub(super) fn parse(text: &str) -> Result<u64, String> {
@@ -31,7 +31,8 @@ pub(super) fn parse(text: &str) -> Result<u64, String> {
     ))
 }
 
-fn bytes(text: &str) -> Option<u64> {
+/// The bytes of a size, for windows and what else has one.
+pub(super) fn bytes(text: &str) -> Option<u64> {
     let (unit, shift) = UNITS.into_iter().find(|(unit, _)| text.ends_with(unit))?;
     let digits = text.strip_suffix(unit)?.trim_end();
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {

@@ -1,13 +1,15 @@
 //! A context: one Wayland stream of a guest, with the relay of its link if it has one.
 
+use super::carried::Carried;
 use super::flow::{Incoming, Sent};
+use super::link::Link;
 use super::neighbours::Place;
 use super::opener::{Opened, Role};
 use super::poller::{Poller, Watched};
 use crate::bucket::{Bucket, Rate};
 use crate::counters::{self, Counters};
 use crate::policy;
-use crate::relay::{Relay, Tally, Violation};
+use crate::relay::{Tally, Violation};
 use nix::sys::epoll::EpollFlags;
 use std::collections::VecDeque;
 use std::io;
@@ -47,6 +49,9 @@ pub(super) enum End {
     /// A pipe's reader doesn't read, and other pipes wait too.
     #[error("nobody has read from this pipe for the longest time, and too many pipes wait")]
     Unread,
+    /// A selection has more bytes than it may have.
+    #[error("it has more bytes than the selections of this VM may have")]
+    TooMuch,
     /// An fd arrived that can't be given to the guest.
     #[error("a file descriptor came that can't cross: {0}")]
     Fd(String),
@@ -58,7 +63,7 @@ pub(super) enum End {
 #[derive(Debug)]
 enum Kind {
     /// Everything passes through the relay.
-    Link(Box<Relay<OwnedFd>>),
+    Link(Box<Link>),
     /// So many bytes of the token have come.
     Unproven(Token, usize),
     /// Plain bytes.
@@ -122,7 +127,7 @@ pub(super) struct Context {
     /// How the stream has ended, to be told after what waits in the relay.
     ended: Option<Box<Ended>>,
     /// On its way into the stream; fds wait here for a byte to go with.
-    out: Batch<OwnedFd>,
+    out: Batch<Carried>,
     queued_fds: usize,
     /// Commits that are not all written: how many, and when the first of their SENDs was taken from the ring.
     commits: Option<(u64, Instant)>,
@@ -137,15 +142,17 @@ impl Context {
         opened: Opened,
         poller: &Poller,
         key: u64,
+        vm: Arc<str>,
         counters: Arc<Counters>,
         policy: &policy::Current,
     ) -> io::Result<Self> {
         let mut pace = None;
         let (kind, connection) = match opened.role {
             Role::Link { connection } => {
-                let policy = policy.get();
-                pace = policy.vm_quota.requests().map(|rate| Box::new(Pace::of(rate)));
-                (Kind::Link(Box::new(Relay::new(&policy))), Some(connection))
+                let now = policy.get();
+                pace = now.vm_quota.requests().map(|rate| Box::new(Pace::of(rate)));
+                let link = Link::new(vm, connection, &now, policy.rate(), counters.clone());
+                (Kind::Link(Box::new(link)), Some(connection))
             }
             Role::Main => (Kind::Plain, None),
             Role::Accepted { connection, token } => (Kind::Unproven(token, 0), Some(connection)),
@@ -189,11 +196,10 @@ impl Context {
     pub(super) fn send(
         &mut self,
         bytes: &[u8],
-        fds: Vec<OwnedFd>,
+        fds: Vec<Carried>,
         taken: Instant,
     ) -> Result<Sent, End> {
-        let Some(stream) = &mut self.stream else { return Ok(Sent::Done) };
-        if self.deaf {
+        if self.stream.is_none() || self.deaf {
             return Ok(Sent::Done);
         }
         if let Some(numbers) = &self.numbers {
@@ -201,9 +207,9 @@ impl Context {
         }
         let before = self.out.fds.len();
         let violation = match &mut self.kind {
-            Kind::Link(relay) => {
-                let relayed = relay.from_client(bytes, fds, &mut self.out);
-                let tally = count(relay, &self.counters, self.numbers.as_ref());
+            Kind::Link(link) => {
+                let relayed = link.requests(bytes, fds, taken, &mut self.out)?;
+                let tally = count(link, &self.counters, self.numbers.as_ref());
                 if tally.commits > 0 {
                     let (before, since) = self.commits.unwrap_or((0, taken));
                     self.commits = Some((before + tally.commits, since));
@@ -234,8 +240,9 @@ impl Context {
             }
         };
         self.queued_fds += self.out.fds.len() - before.min(self.out.fds.len());
-        if !self.out.bytes.is_empty() {
-            stream.queue(&self.out.bytes, self.out.fds.drain(..));
+        if let Some(stream) = self.stream.as_mut().filter(|_| !self.out.bytes.is_empty()) {
+            let fds = self.out.fds.drain(..).map(Carried::into_fd);
+            stream.queue(&self.out.bytes, fds);
             self.out.bytes.clear();
         }
         let sent = self.flush();
@@ -284,12 +291,19 @@ impl Context {
     pub(super) fn read(
         &mut self,
         limit: usize,
-        batch: &mut Batch<OwnedFd>,
+        batch: &mut Batch<Carried>,
     ) -> Result<Incoming, End> {
-        if let Kind::Link(relay) = &mut self.kind
-            && relay.held() > 0
+        if let Kind::Link(link) = &mut self.kind
+            && self.stream.is_some()
+            && link.has_replies()
         {
-            relay.take_held(limit, batch);
+            batch.bytes = link.take_replies();
+            return Ok(Incoming::Batch(std::mem::take(batch)));
+        }
+        if let Kind::Link(link) = &mut self.kind
+            && link.held() > 0
+        {
+            link.take_held(limit, batch);
             return Ok(Incoming::Batch(std::mem::take(batch)));
         }
         match self.ended.take().map(|ended| *ended) {
@@ -310,14 +324,14 @@ impl Context {
             Read::Bytes(_) => {}
         }
         match &mut self.kind {
-            Kind::Link(relay) => {
-                let relayed = relay.from_compositor(&bytes, fds, batch);
-                count(relay, &self.counters, self.numbers.as_ref());
+            Kind::Link(link) => {
+                let relayed = link.events(&bytes, fds, Instant::now(), batch);
+                count(link, &self.counters, self.numbers.as_ref());
                 relayed.map_err(End::Violation)?;
             }
             _ => {
                 batch.bytes = bytes;
-                batch.fds = fds.into();
+                batch.fds = fds.into_iter().map(Carried::foreign).collect();
             }
         }
         Ok(Incoming::Batch(std::mem::take(batch)))
@@ -336,9 +350,9 @@ impl Context {
             Ok(Read::Eof) => Some(Ended::HangUp),
             Err(end) => Some(Ended::Fault(end)),
             Ok(Read::Bytes(_)) => match &mut self.kind {
-                Kind::Link(relay) => {
-                    let held = relay.hold(&bytes, fds);
-                    count(relay, &self.counters, self.numbers.as_ref());
+                Kind::Link(link) => {
+                    let held = link.hold(&bytes, fds, Instant::now());
+                    count(link, &self.counters, self.numbers.as_ref());
                     held.err().map(|violation| Ended::Fault(End::Violation(violation)))
                 }
                 Kind::Unproven(..) | Kind::Plain => None,
@@ -349,7 +363,7 @@ impl Context {
 
     /// Whether it may be read though the guest hasn't taken what came before.
     fn reads_ahead(&self) -> bool {
-        let has_room = matches!(&self.kind, Kind::Link(relay) if relay.has_room());
+        let has_room = matches!(&self.kind, Kind::Link(link) if link.has_room());
         has_room && self.ended.is_none()
     }
 
@@ -361,7 +375,7 @@ impl Context {
     /// Bytes that wait here for the guest.
     fn held(&self) -> usize {
         match &self.kind {
-            Kind::Link(relay) => relay.held(),
+            Kind::Link(link) => link.held(),
             Kind::Unproven(..) | Kind::Plain => 0,
         }
     }
@@ -386,6 +400,11 @@ impl Context {
             }
         }
         Ok(read)
+    }
+
+    /// Whether there is something to tell the guest that didn't come over the stream.
+    pub(super) fn has_replies(&self) -> bool {
+        matches!(&self.kind, Kind::Link(link) if self.stream.is_some() && link.has_replies())
     }
 
     /// Ends it from this side. Returns the stream if something still has to be written.
@@ -421,17 +440,15 @@ impl Context {
 
     /// Keeps what passes as text from now on, or doesn't any more. Only a link understands it.
     pub(super) fn set_traced(&mut self, traced: bool) {
-        if let Kind::Link(relay) = &mut self.kind
-            && relay.is_traced() != traced
-        {
-            relay.set_traced(traced);
+        if let Kind::Link(link) = &mut self.kind {
+            link.set_traced(traced);
         }
     }
 
     /// What passed since the last call, as text.
     pub(super) fn take_lines(&mut self) -> Vec<String> {
         match &mut self.kind {
-            Kind::Link(relay) => relay.take_lines(),
+            Kind::Link(link) => link.take_lines(),
             Kind::Unproven(..) | Kind::Plain => Vec::new(),
         }
     }
@@ -466,20 +483,17 @@ impl Context {
 }
 
 /// Counts what passed, and returns it.
-fn count(
-    relay: &mut Relay<OwnedFd>,
-    counters: &Counters,
-    numbers: Option<&counters::Connection>,
-) -> Tally {
-    let tally = relay.take_tally();
+fn count(link: &mut Link, counters: &Counters, numbers: Option<&counters::Connection>) -> Tally {
+    let tally = link.take_tally();
     counters.requests.add(tally.requests);
     counters.events.add(tally.events);
     counters.commits.add(tally.commits);
+    counters.selections_refused.add(tally.refused);
     if let Some(numbers) = numbers {
         numbers.requests.add(tally.requests);
         numbers.events.add(tally.events);
         numbers.commits.add(tally.commits);
-        numbers.objects.set(relay.objects() as u64);
+        numbers.objects.set(link.objects() as u64);
     }
     tally
 }

@@ -1,6 +1,6 @@
 //! What becomes of bytes that a guest sends or is to get: the same for contexts and pipes.
 
-use std::os::fd::OwnedFd;
+use super::carried::Carried;
 use wlproxy_protocol::wayland::Batch;
 
 /// What became of bytes that the guest sent.
@@ -18,7 +18,7 @@ pub(super) enum Incoming {
     /// Nothing now.
     Nothing,
     /// Bytes, and fds that go with the first of them.
-    Batch(Batch<OwnedFd>),
+    Batch(Batch<Carried>),
     /// The other side hung up; everything before was delivered.
     HangUp,
 }

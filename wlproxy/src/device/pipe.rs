@@ -1,7 +1,9 @@
 //! A pipe of which a guest has one end, and the host stands in for it.
 
+use super::context::End;
 use super::flow::{Incoming, Sent};
 use super::poller::{Poller, Watched};
+use super::toll::Toll;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::EpollFlags;
@@ -10,6 +12,9 @@ use nix::unistd::{pipe2, read, write};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use wlproxy_protocol::wayland::Batch;
+
+/// How a transfer ends whose reader leaves.
+const UNREAD: &str = "nobody reads it any more";
 
 /// What the guest does with its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +37,8 @@ pub(super) struct Pipe {
     written: usize,
     /// The guest wants no more for now of what it reads.
     held: bool,
+    /// What is known of what it carries.
+    toll: Toll,
 }
 
 impl Pipe {
@@ -42,7 +49,7 @@ impl Pipe {
             Direction::Read => (reader, writer),
             Direction::Write => (writer, reader),
         };
-        let mut pipe = Self::of(direction, end, poller, key)?;
+        let mut pipe = Self::of(direction, end, Toll::default(), poller, key)?;
         pipe.remote = Some(remote);
         Ok(pipe)
     }
@@ -59,17 +66,31 @@ impl Pipe {
         }
     }
 
-    /// An end that came with a stream.
+    /// An end that came with a stream, and what it carries.
     pub(super) fn of(
         direction: Direction,
         end: OwnedFd,
+        toll: Toll,
         poller: &Poller,
         key: u64,
     ) -> io::Result<Self> {
         let flags = OFlag::from_bits_retain(fcntl(&end, FcntlArg::F_GETFL)?);
         fcntl(&end, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
         let end = Some(poller.watched(key, end));
-        Ok(Self { direction, end, remote: None, waiting: Vec::new(), written: 0, held: false })
+        Ok(Self {
+            direction,
+            end,
+            remote: None,
+            waiting: Vec::new(),
+            written: 0,
+            held: false,
+            toll,
+        })
+    }
+
+    /// Where it is counted what it carries.
+    pub(super) fn toll(&self) -> &Toll {
+        &self.toll
     }
 
     /// What the guest does with it.
@@ -97,10 +118,15 @@ impl Pipe {
         self.remote = None;
     }
 
-    /// Writes `bytes` after what waits already.
-    pub(super) fn send(&mut self, bytes: &[u8]) -> Sent {
-        self.waiting.extend_from_slice(bytes);
-        self.flush()
+    /// Writes `bytes` after what waits already. After an error it has to end.
+    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<Sent, End> {
+        if self.end.is_none() {
+            return Ok(Sent::Done);
+        }
+        let fits = self.toll.add(bytes.len());
+        self.waiting.extend_from_slice(&bytes[..bytes.len().min(fits)]);
+        let sent = self.flush();
+        if fits < bytes.len() { Err(End::TooMuch) } else { Ok(sent) }
     }
 
     /// Writes what waits. [`Sent::Done`] also if nobody will ever read it.
@@ -110,7 +136,10 @@ impl Pipe {
                 Ok(count) => self.written += count,
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return Sent::Waiting,
-                Err(_) => break,
+                Err(_) => {
+                    self.toll.end(self.waiting.len() - self.written, UNREAD);
+                    break;
+                }
             }
         }
         self.waiting.clear();
@@ -118,32 +147,37 @@ impl Pipe {
         Sent::Done
     }
 
-    /// What is there to read, at most `limit` bytes, or that the other side hung up.
-    pub(super) fn read(&mut self, limit: usize) -> Incoming {
-        let Some(end) = &self.end else { return Incoming::Nothing };
+    /// What is there to read, at most `limit` bytes, or that the other side hung up. After an error it has to end.
+    pub(super) fn read(&mut self, limit: usize) -> Result<Incoming, End> {
+        let Some(end) = &self.end else { return Ok(Incoming::Nothing) };
         if self.direction == Direction::Write {
             // Nothing can be read here; the only news is that there are no readers.
-            return self.hang_up();
+            return Ok(self.hang_up(UNREAD));
         }
-        let mut bytes = vec![0; limit];
+        // One byte more than may come tells whether there is more.
+        let left = self.toll.left();
+        let mut bytes = vec![0; limit.min(left.max(1))];
         match read(&**end, &mut bytes) {
-            Ok(0) => self.hang_up(),
+            Ok(0) => Ok(self.hang_up("whoever wrote it has closed it")),
+            Ok(_) if left == 0 => Err(End::TooMuch),
             Ok(count) => {
+                self.toll.add(count);
                 bytes.truncate(count);
-                Incoming::Batch(Batch { bytes, fds: Vec::new() })
+                Ok(Incoming::Batch(Batch { bytes, fds: Vec::new() }))
             }
-            Err(Errno::EAGAIN | Errno::EINTR) => Incoming::Nothing,
-            Err(_) => self.hang_up(),
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(Incoming::Nothing),
+            Err(errno) => Ok(self.hang_up(errno.desc())),
         }
     }
 
-    fn hang_up(&mut self) -> Incoming {
-        self.finish();
+    fn hang_up(&mut self, why: &str) -> Incoming {
+        self.finish(why);
         Incoming::HangUp
     }
 
     /// Closes our end. What waits is dropped: nobody is there for it.
-    pub(super) fn finish(&mut self) {
+    pub(super) fn finish(&mut self, why: &str) {
+        self.toll.end(self.waiting.len() - self.written, why);
         self.end = None;
         self.waiting.clear();
         self.written = 0;

@@ -5,6 +5,7 @@
 //! connection is a client. For the compositor VM, which learns of clients over its main context as ever, the first bytes
 //! say what a connection is: this is dialling back, the third way to open an accepted stream.
 
+use super::carried::Carried;
 use super::context::{Context, End, MAX_QUEUED_FDS};
 use super::flow::{Incoming, Sent};
 use super::opener::{Answers, OpenError, Opened, Opener, Target};
@@ -223,6 +224,7 @@ impl Connections {
                 for id in all {
                     self.flush_guest(id);
                     self.flush_host(id);
+                    self.read_host(id);
                     self.refresh(id);
                 }
                 continue;
@@ -265,7 +267,8 @@ impl Connections {
         let context = result.and_then(|opened| {
             let key = host_key(id);
             let counters = self.counters.clone();
-            Context::new(opened, &self.poller, key, counters, &self.policy).map_err(|error| {
+            let vm = self.vm.as_str().into();
+            Context::new(opened, &self.poller, key, vm, counters, &self.policy).map_err(|error| {
                 tracing::warn!(vm = self.vm, "a context was not made: {error}");
                 OpenError::Failed
             })
@@ -323,6 +326,7 @@ impl Connections {
         if bytes.is_empty() {
             return;
         }
+        let fds = fds.into_iter().map(Carried::foreign).collect();
         match context.send(bytes, fds, Instant::now()) {
             Ok(sent) => connection.held = sent == Sent::Waiting,
             Err(end) => self.end(id, &end),
@@ -391,7 +395,7 @@ impl Connections {
             Ok(Incoming::HangUp) => return self.over(id),
             Err(end) => Some(end),
         };
-        connection.guest.queue(&batch.bytes, batch.fds);
+        connection.guest.queue(&batch.bytes, batch.fds.into_iter().map(Carried::hand_over));
         self.flush_guest(id);
         if let Some(end) = end {
             self.end(id, &end);
@@ -440,7 +444,7 @@ impl Connections {
             State::Opening(_) => Ok(()),
             State::Open(context) => {
                 interest.set(EpollFlags::EPOLLIN, !connection.held);
-                stuck |= context.is_stuck();
+                stuck |= context.is_stuck() || !queued && context.has_replies();
                 context.count_queues(0, connection.guest.queued());
                 context.watch(!queued)
             }

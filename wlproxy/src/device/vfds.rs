@@ -3,6 +3,7 @@
 use super::Options;
 use super::allocation::Allocation;
 use super::arrival::Arrival;
+use super::carried::Carried;
 use super::context::{Context, End};
 use super::flow::Sent;
 use super::neighbours::{Host, Presence};
@@ -16,7 +17,7 @@ use crate::policy;
 use nix::sys::epoll::EpollFlags;
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use wlproxy_protocol::limits::MAX_FDS;
 use wlproxy_protocol::report::Report;
@@ -67,6 +68,7 @@ pub(super) struct Vfds {
     pub(super) window: Window,
     lingering: VecDeque<(u64, Watched<Stream>)>,
     next_lingering: u64,
+    vm: Arc<str>,
     counters: Arc<Counters>,
     policy: Arc<policy::Current>,
     /// Bytes of the memory that was made for this VM.
@@ -91,6 +93,7 @@ impl Vfds {
             window,
             lingering: VecDeque::new(),
             next_lingering: LINGERING,
+            vm: options.vm.as_str().into(),
             counters: options.counters.clone(),
             policy: options.policy.clone(),
             made: 0,
@@ -140,7 +143,8 @@ impl Vfds {
     /// A stream that was opened becomes context `id`.
     pub(super) fn add_context(&mut self, id: u32, opened: Opened) -> io::Result<()> {
         let counters = self.counters.clone();
-        let mut context = Context::new(opened, &self.poller, id.into(), counters, &self.policy)?;
+        let (vm, key) = (self.vm.clone(), id.into());
+        let mut context = Context::new(opened, &self.poller, key, vm, counters, &self.policy)?;
         if let (Some(presence), Some(connection)) = (&self.presence, context.connection()) {
             context.take_place(presence.enter(connection, id));
         }
@@ -179,12 +183,13 @@ impl Vfds {
     }
 
     /// Makes a vfd of an fd that came over a context, under an id of the host's. Memory is not mapped yet.
-    pub(super) fn adopt(&mut self, fd: OwnedFd, context: u32) -> Result<u32, VfdError> {
+    pub(super) fn adopt(&mut self, came: Carried, context: u32) -> Result<u32, VfdError> {
         self.check_room()?;
         let brought = self.brought.get(&context).copied().unwrap_or(0);
         if self.table.len() >= self.policy.vm_quota().vfds as usize / CROWDED && brought >= FEW {
             return Err(VfdError::Hog { vfds: self.table.len(), brought });
         }
+        let (fd, toll) = came.into_parts();
         let arrival = match self.table.get(&context) {
             Some(Vfd::Context(of)) if of.is_link() => Arrival::of_compositor(fd, context)?,
             _ => Arrival::of_worker(fd, context)?,
@@ -194,10 +199,11 @@ impl Vfds {
             Arrival::Allocation(allocation) => {
                 // A copy of what a compositor on the host has sent.
                 self.check_memory(allocation.own_bytes())?;
+                toll.go_elsewhere("it was to be written into memory rather than into a pipe");
                 Vfd::Allocation(allocation)
             }
             Arrival::Pipe(direction, end) => {
-                Vfd::Pipe(Pipe::of(direction, end, &self.poller, id.into())?)
+                Vfd::Pipe(Pipe::of(direction, end, toll, &self.poller, id.into())?)
             }
         };
         self.insert(id, vfd);
@@ -255,7 +261,7 @@ impl Vfds {
     }
 
     /// fds for the vfds that a guest sends, all or none. Pipes give their other end away.
-    pub(super) fn take_fds(&mut self, ids: &[u32]) -> Result<Vec<OwnedFd>, VfdError> {
+    pub(super) fn take_fds(&mut self, ids: &[u32]) -> Result<Vec<Carried>, VfdError> {
         let fds = ids.iter().map(|&id| self.sendable(id)).collect::<Result<Vec<_>, _>>()?;
         for id in ids {
             if let Some(Vfd::Pipe(pipe)) = self.table.get_mut(id) {
@@ -265,13 +271,16 @@ impl Vfds {
         Ok(fds)
     }
 
-    fn sendable(&self, id: u32) -> Result<OwnedFd, VfdError> {
-        let fd: BorrowedFd<'_> = match self.table.get(&id).ok_or(VfdError::Unknown)? {
+    fn sendable(&self, id: u32) -> Result<Carried, VfdError> {
+        let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned();
+        Ok(match self.table.get(&id).ok_or(VfdError::Unknown)? {
             Vfd::Context(_) | Vfd::Reports(_) => return Err(VfdError::NotSendable),
-            Vfd::Allocation(allocation) => allocation.as_fd(),
-            Vfd::Pipe(pipe) => pipe.remote().ok_or(VfdError::NotSendable)?,
-        };
-        Ok(fd.try_clone_to_owned()?)
+            Vfd::Allocation(allocation) => Carried::memory(own(allocation.as_fd())?),
+            Vfd::Pipe(pipe) => {
+                let remote = pipe.remote().ok_or(VfdError::NotSendable)?;
+                Carried::pipe(own(remote)?, pipe.toll().clone())
+            }
+        })
     }
 
     /// Closes a vfd. What a context still has to write is written in the background.
@@ -325,11 +334,12 @@ impl Vfds {
         None
     }
 
-    /// [`RETRY`](super::poller::RETRY) is due: lets stuck streams go on that are closed; returns the contexts with such.
+    /// [`RETRY`](super::poller::RETRY) is due: lets stuck streams go on that are closed; returns the contexts with such, and
+    /// those that have something to tell the guest.
     pub(super) fn retry(&mut self) -> Vec<u32> {
         self.lingering
             .retain_mut(|(_, stream)| !stream.is_stuck() || goes_on(stream, &self.poller));
-        let stuck = |vfd: &Vfd| matches!(vfd, Vfd::Context(context) if context.is_stuck());
+        let stuck = |vfd: &Vfd| matches!(vfd, Vfd::Context(context) if context.is_stuck() || context.has_replies());
         self.table.iter().filter(|(_, vfd)| stuck(vfd)).map(|(&id, _)| id).collect()
     }
 
@@ -351,7 +361,7 @@ impl Vfds {
     pub(super) fn watch(&mut self, id: u32, may_read: bool) -> Result<(), End> {
         match self.table.get_mut(&id) {
             Some(Vfd::Context(context)) => {
-                if context.is_stuck() {
+                if context.is_stuck() || may_read && context.has_replies() {
                     self.poller.retry_later()?;
                 }
                 Ok(context.watch(may_read)?)

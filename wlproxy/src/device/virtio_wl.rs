@@ -358,7 +358,8 @@ impl Device for VirtioWl {
         for &(key, flags) in events {
             if key == RETRY {
                 let stuck = self.vfds.retry();
-                stuck.into_iter().for_each(|id| self.polled(id, EpollFlags::EPOLLOUT));
+                let both = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT;
+                stuck.into_iter().for_each(|id| self.polled(id, both));
             } else if self.traces.has(key) {
                 self.traces.polled(&mut self.vfds, key, flags);
             } else if let Some(id) = self.vfds.polled(key) {

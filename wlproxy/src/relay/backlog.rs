@@ -91,6 +91,16 @@ impl<F> Backlog<F> {
         self.bytes() < MAX_HELD && self.fds.len() < MAX_HELD_FDS
     }
 
+    /// fds that wait.
+    pub(super) fn fds(&self) -> usize {
+        self.fds.len()
+    }
+
+    /// One of them, first to last.
+    pub(super) fn fd(&mut self, at: usize) -> Option<&mut F> {
+        self.fds.get_mut(at).map(|(_, fd)| fd)
+    }
+
     /// Adds an event, which goes on as `bytes`.
     pub(super) fn push(&mut self, call: &Call<'_>, bytes: &[u8], fds: impl Iterator<Item = F>) {
         if self.bytes() == 0 {

@@ -5,6 +5,7 @@ use super::fences::{Fences, Ticket};
 use super::outgoing::Flow;
 use super::{MALFORMED, Refusal, Virtgpu, is_of_ring, ok};
 use crate::device::Side;
+use crate::device::carried::Carried;
 use crate::device::context::End;
 use crate::device::opener::{OpenError, Opened, Target};
 use crate::device::pipe::Direction;
@@ -12,7 +13,6 @@ use crate::device::ring::Reply;
 use crate::device::vfd_error::VfdError;
 use crate::device::vfds::Vfd;
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::OwnedFd;
 use wlproxy_protocol::accept::CHANNEL_TYPES;
 use wlproxy_protocol::cross_domain::{
     self as wire, CHANNEL_WAYLAND, GUEST_PIPE, GetImageRequirements, HEARS_ENDS, Hold, Identifier,
@@ -241,7 +241,7 @@ impl Virtgpu {
     }
 
     /// The fds of what travels along. Pipes are made here; what fails leaves none.
-    fn fds(&mut self, context: u32, transfer: &Transfer<'_>) -> Result<Vec<OwnedFd>, Refusal> {
+    fn fds(&mut self, context: u32, transfer: &Transfer<'_>) -> Result<Vec<Carried>, Refusal> {
         // Nothing goes without bytes, or along with a report.
         let carries_fds = !transfer.bytes.is_empty() && !self.is_for_reports(context);
         if !transfer.ids.is_empty() && !carries_fds {

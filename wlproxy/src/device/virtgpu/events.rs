@@ -2,12 +2,12 @@
 
 use super::Virtgpu;
 use super::channel::{Link, receive_room};
+use crate::device::carried::Carried;
 use crate::device::context::End;
 use crate::device::flow::{Incoming, Sent};
 use crate::device::pipe::Direction;
 use crate::device::vfds::Vfd;
 use nix::sys::epoll::EpollFlags;
-use std::os::fd::OwnedFd;
 use std::time::Instant;
 use wlproxy_protocol::cross_domain::{
     GUEST_PIPE, Identifier, PipeTransfer, ReadWrite, Transfer, command, identifier,
@@ -88,7 +88,7 @@ impl Virtgpu {
         let read = match self.vfds.get_mut(id) {
             Some(Vfd::Context(stream)) => stream.read(receive_room(context), &mut batch),
             Some(Vfd::Pipe(pipe)) if !pipe.is_wanted() => return,
-            Some(Vfd::Pipe(pipe)) => Ok(pipe.read(context.room - size_of::<ReadWrite>())),
+            Some(Vfd::Pipe(pipe)) => pipe.read(context.room - size_of::<ReadWrite>()),
             Some(Vfd::Allocation(_) | Vfd::Reports(_)) | None => return,
         };
         let now = Instant::now();
@@ -109,7 +109,7 @@ impl Virtgpu {
     }
 
     /// Makes events of what came over a stream or pipe.
-    fn queue(&mut self, id: u32, batch: Batch<OwnedFd>, read: Instant) -> Result<(), End> {
+    fn queue(&mut self, id: u32, batch: Batch<Carried>, read: Instant) -> Result<(), End> {
         let Some(&(owner, name)) = self.owners.get(&id) else { return Ok(()) };
         let Some(context) = self.contexts.get(&owner) else { return Ok(()) };
         let (room, timed) = match self.vfds.get(id) {
@@ -134,7 +134,7 @@ impl Virtgpu {
     }
 
     /// Makes vfds of fds that came over a stream, all or none.
-    fn adopt(&mut self, id: u32, owner: u32, fds: Vec<OwnedFd>) -> Result<Vec<Identifier>, End> {
+    fn adopt(&mut self, id: u32, owner: u32, fds: Vec<Carried>) -> Result<Vec<Identifier>, End> {
         let mut ids = Vec::with_capacity(fds.len());
         for fd in fds {
             let made = self.vfds.adopt(fd, id).and_then(|vfd| {
@@ -203,7 +203,7 @@ impl Virtgpu {
         let Some(&(owner, name)) = self.owners.get(&id) else { return };
         if let Some(Vfd::Pipe(pipe)) = self.vfds.get_mut(id) {
             tracing::warn!(vm = self.vm, pipe = name, "a pipe ends: {end}");
-            pipe.finish();
+            pipe.finish(&end.to_string());
             self.hung_up(id, owner, name);
             return self.deliver(owner);
         }

@@ -2,12 +2,12 @@
 
 use super::fences::{Answer, Ticket};
 use super::{Virtgpu, is_of_ring, ok};
+use crate::device::carried::Carried;
 use crate::device::context::{End, MAX_QUEUED_FDS};
 use crate::device::flow::Sent;
 use crate::device::ring::Reply;
 use crate::device::vfds::{Vfd, take_report};
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
 use std::time::Instant;
 use wlproxy_protocol::limits::MAX_QUEUED;
 use wlproxy_protocol::virtio_gpu::Header;
@@ -33,7 +33,7 @@ pub(super) struct Flow {
 
 #[derive(Debug)]
 enum Later {
-    Send(Vec<u8>, Vec<OwnedFd>, Option<Ticket>, Instant),
+    Send(Vec<u8>, Vec<Carried>, Option<Ticket>, Instant),
     Close,
 }
 
@@ -44,7 +44,7 @@ impl Flow {
     }
 
     /// Something comes last.
-    pub(super) fn push(&mut self, bytes: &[u8], fds: Vec<OwnedFd>, ticket: Option<Ticket>) {
+    pub(super) fn push(&mut self, bytes: &[u8], fds: Vec<Carried>, ticket: Option<Ticket>) {
         self.bytes += bytes.len();
         self.fds += fds.len();
         self.later.push_back(Later::Send(bytes.to_vec(), fds, ticket, Instant::now()));
@@ -72,7 +72,7 @@ impl Virtgpu {
         vfd: u32,
         header: Header,
         bytes: &[u8],
-        fds: Vec<OwnedFd>,
+        fds: Vec<Carried>,
         reply: Reply,
     ) {
         if !self.flows.contains_key(&vfd) {
@@ -105,12 +105,12 @@ impl Virtgpu {
         &mut self,
         vfd: u32,
         bytes: &[u8],
-        fds: Vec<OwnedFd>,
+        fds: Vec<Carried>,
         taken: Instant,
     ) -> Result<Sent, End> {
         let sent = match self.vfds.get_mut(vfd) {
             Some(Vfd::Context(context)) => context.send(bytes, fds, taken),
-            Some(Vfd::Pipe(pipe)) => Ok(pipe.send(bytes)),
+            Some(Vfd::Pipe(pipe)) => pipe.send(bytes),
             Some(Vfd::Reports(reporter)) => take_report(reporter.as_mut(), bytes),
             Some(Vfd::Allocation(_)) | None => Ok(Sent::Done),
         };

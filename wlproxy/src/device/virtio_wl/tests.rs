@@ -3,6 +3,7 @@ mod hostile;
 mod link;
 mod neighbours;
 mod reports;
+mod selections;
 mod trace;
 mod visits;
 pub(in crate::device) mod wayland;

@@ -1,6 +1,7 @@
 //! Bytes in both directions, and who has to wait for what.
 
 use super::{Refusal, VirtioWl};
+use crate::device::carried::Carried;
 use crate::device::context::End;
 use crate::device::flow::{Incoming, Sent};
 use crate::device::in_ring::Taker;
@@ -9,7 +10,6 @@ use crate::device::ring::Reply;
 use crate::device::vfds::{Vfd, take_report};
 use nix::sys::epoll::EpollFlags;
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
 use std::time::Instant;
 use wlproxy_protocol::limits::{MAX_FDS, MAX_RECV};
 use wlproxy_protocol::virtio_wl::{Header, Transfer, Vfd as VfdMessage, message};
@@ -35,7 +35,7 @@ enum Held {
     /// Its bytes are with the vfd, and not all written.
     Flushing(Reply),
     /// It comes after that, and was taken from the ring then.
-    Send(Reply, Vec<u8>, Vec<OwnedFd>, Instant),
+    Send(Reply, Vec<u8>, Vec<Carried>, Instant),
     /// The guest is done with the vfd.
     Close(Reply),
 }
@@ -52,7 +52,7 @@ struct Pending {
 
 /// What one read brought.
 pub(super) struct Came {
-    batch: Batch<OwnedFd>,
+    batch: Batch<Carried>,
     end: Option<Ending>,
     read: Instant,
 }
@@ -87,7 +87,7 @@ impl VirtioWl {
 
     /// The fds that travel along, if the vfd can carry all of it. They are taken now: the guest may close their vfds
     /// while this SEND waits.
-    fn check_send(&mut self, transfer: &Transfer<'_>) -> Result<Vec<OwnedFd>, Refusal> {
+    fn check_send(&mut self, transfer: &Transfer<'_>) -> Result<Vec<Carried>, Refusal> {
         let carries_fds = match self.vfds.get(transfer.id) {
             None => return Err(Refusal(message::RESP_INVALID_ID)),
             Some(Vfd::Context(_)) => !transfer.bytes.is_empty(),
@@ -108,13 +108,13 @@ impl VirtioWl {
         &mut self,
         id: u32,
         bytes: &[u8],
-        fds: Vec<OwnedFd>,
+        fds: Vec<Carried>,
         reply: Reply,
         taken: Instant,
     ) -> Sent {
         let sent = match self.vfds.get_mut(id) {
             Some(Vfd::Context(context)) => context.send(bytes, fds, taken),
-            Some(Vfd::Pipe(pipe)) => Ok(pipe.send(bytes)),
+            Some(Vfd::Pipe(pipe)) => pipe.send(bytes),
             Some(Vfd::Reports(reporter)) => take_report(reporter.as_mut(), bytes),
             Some(Vfd::Allocation(_)) | None => Ok(Sent::Done),
         };
@@ -246,7 +246,7 @@ impl VirtioWl {
         let mut batch = Batch::default();
         let read = match self.vfds.get_mut(id) {
             Some(Vfd::Context(context)) => context.read(MAX_RECV, &mut batch),
-            Some(Vfd::Pipe(pipe)) => Ok(pipe.read(MAX_RECV)),
+            Some(Vfd::Pipe(pipe)) => pipe.read(MAX_RECV),
             Some(Vfd::Allocation(_) | Vfd::Reports(_)) | None => return None,
         };
         let end = match read {
@@ -298,7 +298,7 @@ impl VirtioWl {
     }
 
     /// Makes messages of what came: each arrived fd is announced, then the bytes follow with their ids.
-    fn queue(&mut self, id: u32, batch: Batch<OwnedFd>, read: Instant) -> Result<(), End> {
+    fn queue(&mut self, id: u32, batch: Batch<Carried>, read: Instant) -> Result<(), End> {
         let mut vfds = Vec::with_capacity(batch.fds.len());
         let mut messages = VecDeque::new();
         for fd in batch.fds {
@@ -353,7 +353,7 @@ impl VirtioWl {
         let (connection, rest) = match self.vfds.get_mut(id) {
             Some(Vfd::Context(context)) => (context.connection(), context.finish()),
             Some(Vfd::Pipe(pipe)) => {
-                pipe.finish();
+                pipe.finish(&end.to_string());
                 (None, None)
             }
             Some(Vfd::Reports(reporter)) => {

@@ -11,7 +11,7 @@ use crate::device::virtio_wl::VirtioWl;
 use crate::device::window::Window;
 use crate::device::window::tests::FakeFrontend;
 use crate::device::{Dialect, Options, Side, trace};
-use crate::policy::{Current, Policy};
+use crate::policy::{Current, Policy, Selections};
 use crate::quota::Quota;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::epoll::EpollFlags;
@@ -90,15 +90,21 @@ impl Driver {
     }
 
     pub(super) fn with_features(side: Side, features: u64) -> Self {
-        Self::start(side, features, None)
+        Self::start(side, features, None, policy())
     }
 
     /// One device among others in its process.
     pub(super) fn among(side: Side, presence: Presence) -> Self {
-        Self::start(side, 1 << 1 | 1 << 3, Some(presence))
+        Self::start(side, 1 << 1 | 1 << 3, Some(presence), policy())
     }
 
-    fn start(side: Side, features: u64, presence: Option<Presence>) -> Self {
+    /// A client VM's, whose clients may copy and paste so.
+    pub(super) fn selecting(selections: Selections) -> Self {
+        let policy = Policy { selections: Arc::new(selections), ..policy() };
+        Self::start(Side::Client, 1 << 1 | 1 << 3, None, policy)
+    }
+
+    fn start(side: Side, features: u64, presence: Option<Presence>, policy: Policy) -> Self {
         let memory = Memory::new(GuestMemoryMmap::from_ranges(&[(GuestAddress(0), RAM)]).unwrap());
         let vrings = [0, 1].map(|queue| {
             let vring: Vring = VringMutex::new(memory.clone(), QUEUE as u16).unwrap();
@@ -117,7 +123,7 @@ impl Driver {
             dialect: Dialect::VirtioWl,
             opener: opener.clone(),
             counters: counters.clone(),
-            policy: Arc::new(Current::new(policy())),
+            policy: Arc::new(Current::new(policy)),
             traces: traces.clone(),
             neighbours: None,
             window_size: 64 << 20,

@@ -91,6 +91,17 @@ pub(in crate::device) fn send(mime: &str) -> Vec<u8> {
     message(SOURCE, 1, &[Arg::Str(Some(&text(mime))), Arg::Fd])
 }
 
+/// `wl_data_device.start_drag`, of the source.
+pub(in crate::device) fn start_drag() -> Vec<u8> {
+    let [source, surface, icon] = [SOURCE, SURFACE, 0].map(Arg::Object);
+    message(DEVICE, 0, &[source, surface, icon, Arg::Uint(1)])
+}
+
+/// `wl_data_source.cancelled`.
+pub(in crate::device) fn cancelled() -> Vec<u8> {
+    message(SOURCE, 2, &[])
+}
+
 /// A link's first request.
 pub(in crate::device) fn get_registry() -> Vec<u8> {
     message(WL_DISPLAY, 1, &[Arg::NewId(REGISTRY)])

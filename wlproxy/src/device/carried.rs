@@ -1,0 +1,84 @@
+//! An fd on its way over a context.
+
+use super::toll::{Toll, Transfer};
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
+use std::io;
+use std::os::fd::OwnedFd;
+
+/// What is known of it.
+#[derive(Debug)]
+enum What {
+    /// Nothing: it is somebody else's.
+    Foreign,
+    /// It is memory of the guest's.
+    Memory,
+    /// It is one end of a pipe, of which the host has the other.
+    Pipe(Toll),
+}
+
+/// An fd that goes from a guest to others, or to it.
+#[derive(Debug)]
+pub(super) struct Carried {
+    fd: OwnedFd,
+    what: What,
+}
+
+impl Carried {
+    /// Somebody else's.
+    pub(super) fn foreign(fd: OwnedFd) -> Self {
+        Self { fd, what: What::Foreign }
+    }
+
+    /// A guest's memory.
+    pub(super) fn memory(fd: OwnedFd) -> Self {
+        Self { fd, what: What::Memory }
+    }
+
+    /// The far end of a guest's pipe.
+    pub(super) fn pipe(fd: OwnedFd, toll: Toll) -> Self {
+        Self { fd, what: What::Pipe(toll) }
+    }
+
+    /// Alone.
+    pub(super) fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
+    /// Alone: the guest has it as it is, and its bytes don't pass here.
+    pub(super) fn hand_over(self) -> OwnedFd {
+        let (fd, toll) = self.into_parts();
+        toll.go_elsewhere("the VM has a pipe of its own for it");
+        fd
+    }
+
+    /// With what a pipe that is made of it carries.
+    pub(super) fn into_parts(self) -> (OwnedFd, Toll) {
+        match self.what {
+            What::Pipe(toll) => (self.fd, toll),
+            What::Foreign | What::Memory => (self.fd, Toll::default()),
+        }
+    }
+
+    /// It goes to somebody who writes a selection into it, for the guest.
+    pub(super) fn leave(&mut self, transfer: Transfer) -> io::Result<()> {
+        match &self.what {
+            What::Pipe(toll) => toll.begin(transfer),
+            What::Foreign => transfer.go_elsewhere("the VM has a pipe of its own for it"),
+            What::Memory => {
+                // Nobody could count it there. Whoever writes finds that nobody reads.
+                let (_, nowhere) = pipe2(OFlag::O_CLOEXEC)?;
+                self.fd = nowhere;
+                transfer.go_elsewhere("it was asked for in memory rather than in a pipe");
+            }
+        }
+        Ok(())
+    }
+
+    /// It comes for the guest, which is to write a selection into it.
+    pub(super) fn arrive(&mut self, transfer: Transfer) {
+        let toll = Toll::default();
+        toll.begin(transfer);
+        self.what = What::Pipe(toll);
+    }
+}

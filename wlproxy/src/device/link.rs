@@ -1,0 +1,159 @@
+//! A link: the relay of one client, and what the device does with what that finds.
+
+use super::carried::Carried;
+use super::toll::Transfer;
+use crate::counters::Counters;
+use crate::policy::Policy;
+use crate::rate::Rate;
+use crate::relay::{Begun, Relay, Tally, Violation};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Instant;
+use wlproxy_protocol::wayland::Batch;
+
+/// The relay of a client, and whose it is.
+#[derive(Debug)]
+pub(super) struct Link {
+    relay: Relay<Carried>,
+    /// For the log.
+    vm: Arc<str>,
+    connection: u64,
+    /// The log was told that something of selections is left out.
+    has_told_refusal: bool,
+    counters: Arc<Counters>,
+}
+
+impl Link {
+    /// A client that comes now. What it begins counts in `rate`.
+    pub(super) fn new(
+        vm: Arc<str>,
+        connection: u64,
+        policy: &Policy,
+        rate: Arc<Rate>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        let relay = Relay::with(policy, rate);
+        Self { relay, vm, connection, has_told_refusal: false, counters }
+    }
+
+    /// Takes what the client has said, at this time; appends to `out` what the compositor is to get.
+    pub(super) fn requests(
+        &mut self,
+        bytes: &[u8],
+        fds: Vec<Carried>,
+        now: Instant,
+        out: &mut Batch<Carried>,
+    ) -> io::Result<Result<(), Violation>> {
+        self.relay.set_time(now);
+        let relayed = self.relay.from_client(bytes, fds, out);
+        for begun in self.relay.take_begun() {
+            let transfer = self.transfer(&begun);
+            if let Some(fd) = out.fds.get_mut(begun.fd) {
+                fd.leave(transfer)?;
+            }
+        }
+        Ok(relayed)
+    }
+
+    /// The same of the compositor, for the client.
+    pub(super) fn events(
+        &mut self,
+        bytes: &[u8],
+        fds: impl IntoIterator<Item = OwnedFd>,
+        now: Instant,
+        out: &mut Batch<Carried>,
+    ) -> Result<(), Violation> {
+        self.relay.set_time(now);
+        let fds = fds.into_iter().map(Carried::foreign);
+        let relayed = self.relay.from_compositor(bytes, fds, out);
+        for begun in self.relay.take_begun() {
+            let transfer = self.transfer(&begun);
+            if let Some(fd) = out.fds.get_mut(begun.fd) {
+                fd.arrive(transfer);
+            }
+        }
+        relayed
+    }
+
+    /// The same for a client that doesn't take anything now: it waits in here.
+    pub(super) fn hold(
+        &mut self,
+        bytes: &[u8],
+        fds: impl IntoIterator<Item = OwnedFd>,
+        now: Instant,
+    ) -> Result<(), Violation> {
+        self.relay.set_time(now);
+        let held = self.relay.hold(bytes, fds.into_iter().map(Carried::foreign));
+        for begun in self.relay.take_begun() {
+            let transfer = self.transfer(&begun);
+            if let Some(fd) = self.relay.held_fd(begun.fd) {
+                fd.arrive(transfer);
+            }
+        }
+        held
+    }
+
+    /// Whether more may wait.
+    pub(super) fn has_room(&self) -> bool {
+        self.relay.has_room()
+    }
+
+    /// Bytes that wait in here.
+    pub(super) fn held(&self) -> usize {
+        self.relay.held()
+    }
+
+    /// Takes what has waited longest, at most `limit` bytes unless one message is longer.
+    pub(super) fn take_held(&mut self, limit: usize, out: &mut Batch<Carried>) {
+        self.relay.take_held(limit, out);
+    }
+
+    /// What passed since the last call. The log is told of the first thing of selections that was left out; others of this
+    /// connection are counted.
+    pub(super) fn take_tally(&mut self) -> Tally {
+        let tally = self.relay.take_tally();
+        if let Some(why) = tally.refusal
+            && !std::mem::replace(&mut self.has_told_refusal, true)
+        {
+            let (vm, connection) = (&*self.vm, self.connection);
+            tracing::info!(
+                vm,
+                connection,
+                "a selection is refused, and more of them are only counted: {why}"
+            );
+        }
+        tally
+    }
+
+    /// Objects that exist now.
+    pub(super) fn objects(&self) -> usize {
+        self.relay.objects()
+    }
+
+    /// Whether there is something to tell the client that the compositor doesn't say.
+    pub(super) fn has_replies(&self) -> bool {
+        self.relay.has_replies()
+    }
+
+    /// That: whole events.
+    pub(super) fn take_replies(&mut self) -> Vec<u8> {
+        self.relay.take_replies()
+    }
+
+    /// Keeps what passes as text from now on, or doesn't any more.
+    pub(super) fn set_traced(&mut self, traced: bool) {
+        if self.relay.is_traced() != traced {
+            self.relay.set_traced(traced);
+        }
+    }
+
+    /// What passed since the last call, as text.
+    pub(super) fn take_lines(&mut self) -> Vec<String> {
+        self.relay.take_lines()
+    }
+
+    fn transfer(&self, begun: &Begun) -> Transfer {
+        Transfer::new(&self.vm, self.connection, begun, self.counters.clone())
+    }
+}
