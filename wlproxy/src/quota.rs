@@ -5,12 +5,14 @@
 
 mod nesting;
 mod regions;
+mod surfaces;
 pub mod vm;
 
 use nesting::Nesting;
 use regions::Regions;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
+use surfaces::Surfaces;
 use wlproxy_protocol::wayland::objects::{MAX_OBJECTS, NO_MEMORY, Violation};
 use wlproxy_protocol::wayland::{Arg, Call};
 
@@ -28,14 +30,15 @@ pub struct Quota {
     pub nesting: u32,
     /// xdg_toplevels, and wl_shell_surfaces of any role.
     pub windows: u32,
-    /// wl_buffers and wl_shm_pools together: each is an fd or a mapping of the compositor's.
+    /// wl_buffers and wl_shm_pools together: each is an fd or a mapping of the compositor's. Those that were destroyed while
+    /// a wl_surface shows them, or is to show them, are among them.
     pub buffers: u32,
     /// Pixels that a wl_buffer is wide or high.
     pub buffer_side: u32,
     /// Rectangles that were added to a wl_region or taken out of it. All regions of a client, and what its objects have
     /// taken over of them, may have 16 times as many.
     pub rectangles: u32,
-    /// Rectangles that are the damage of a wl_surface until its next commit.
+    /// Rectangles that are the damage of a wl_surface until that is shown: by its next commit, or by its parent's.
     pub damage: u32,
     /// MIME types of what is copied or dragged.
     pub types: u32,
@@ -92,10 +95,9 @@ pub struct Spent {
     windows: u32,
     /// Windows of wl_shell among them, by wl_surface.
     shell_surfaces: HashMap<u32, u32>,
-    buffers: u32,
     regions: Regions,
-    /// Rectangles of damage, by wl_surface: those that have any.
-    damage: HashMap<u32, u32>,
+    /// Buffers, pools and damage.
+    held: Surfaces,
     /// By source of a selection: those that have any.
     types: HashMap<u32, u32>,
 }
@@ -124,21 +126,23 @@ impl Spent {
                 within(call, bound, quota.binds, "globals that are bound", "binds")?;
             }
             ("wl_surface", "damage" | "damage_buffer") => {
-                let of_surface = self.damage.entry(call.object()).or_default();
-                add(call, of_surface, quota.damage, "rectangles of damage", "damage")?;
+                self.held.damage(call, quota)?;
             }
             ("wl_region", "add" | "subtract") => self.regions.add(call, quota)?,
-            ("wl_surface", "commit") => {
-                self.damage.remove(&call.object());
+            ("wl_surface", "attach") => {
+                let buffer = call.args().find_map(object).unwrap_or(0);
+                self.held.attach(call.object(), buffer);
             }
+            ("wl_surface", "commit") => self.held.commit(call, quota)?,
             ("wl_compositor", "create_surface") => {
                 add(call, &mut self.surfaces, quota.surfaces, "surfaces", "surfaces")?;
+                call.args().find_map(new_id).into_iter().for_each(|id| self.held.create(id));
             }
             ("wl_surface", "destroy") => {
                 self.surfaces = self.surfaces.saturating_sub(1);
                 let windows = self.shell_surfaces.remove(&call.object()).unwrap_or(0);
                 self.windows = self.windows.saturating_sub(windows);
-                self.damage.remove(&call.object());
+                self.held.destroy(call.object());
                 self.nesting.destroy(call.object());
             }
             ("wl_subcompositor", "get_subsurface") => {
@@ -152,9 +156,18 @@ impl Spent {
                         Violation { object: call.object(), ..call.violation(BAD_PARENT, reason) }
                     })?;
                     within(call, depth, quota.nesting, "subsurfaces in each other", "nesting")?;
+                    self.held.make_subsurface(id, surface, parent);
                 }
             }
-            ("wl_subsurface", "destroy") => self.nesting.remove(call.object()),
+            ("wl_subsurface", "destroy") => {
+                self.nesting.remove(call.object());
+                self.held.destroy_subsurface(call.object());
+            }
+            ("wl_subsurface", "set_sync") => self.held.synchronise(call.object(), true),
+            ("wl_subsurface", "set_desync") => self.held.synchronise(call.object(), false),
+            ("wp_fifo_manager_v1", "get_fifo") | ("wp_commit_timing_manager_v1", "get_timer") => {
+                call.args().find_map(object).into_iter().for_each(|id| self.held.queue(id));
+            }
             ("xdg_surface", "get_toplevel") => {
                 add(call, &mut self.windows, quota.windows, "windows", "windows")?;
             }
@@ -174,15 +187,14 @@ impl Spent {
                     let side = u32::try_from(side).unwrap_or(0);
                     within(call, side, quota.buffer_side, "pixels wide or high", "buffer_side")?;
                 }
-                self.add_buffer(call, quota)?;
+                self.held.create_buffer(call, call.args().find_map(new_id), quota)?;
             }
-            ("wl_shm", "create_pool")
-            | ("wp_single_pixel_buffer_manager_v1", "create_u32_rgba_buffer") => {
-                self.add_buffer(call, quota)?;
+            ("wp_single_pixel_buffer_manager_v1", "create_u32_rgba_buffer") => {
+                self.held.create_buffer(call, call.args().find_map(new_id), quota)?;
             }
-            ("wl_shm_pool" | "wl_buffer", "destroy") => {
-                self.buffers = self.buffers.saturating_sub(1);
-            }
+            ("wl_shm", "create_pool") => self.held.create_buffer(call, None, quota)?,
+            ("wl_shm_pool", "destroy") => self.held.destroy_pool(),
+            ("wl_buffer", "destroy") => self.held.destroy_buffer(call.object()),
             (source, "offer") if SOURCES.contains(&source) => {
                 let of_source = self.types.entry(call.object()).or_default();
                 add(call, of_source, quota.types, "types of one selection", "types")?;
@@ -195,8 +207,11 @@ impl Spent {
         Ok(())
     }
 
-    fn add_buffer(&mut self, call: &Call<'_>, quota: &Quota) -> Result<(), Violation> {
-        add(call, &mut self.buffers, quota.buffers, "buffers and pools", "buffers")
+    /// An event of the compositor, which was checked. `newest`: it is of the newest object of this id.
+    pub fn event(&mut self, call: &Call<'_>, newest: bool) {
+        if newest && call.name() == ("wl_buffer", "release") {
+            self.held.release(call.object());
+        }
     }
 }
 

@@ -204,6 +204,7 @@ impl<F> Relay<F> {
                         let reason = "the compositor's file descriptor is missing";
                         return Err(call.violation(IMPLEMENTATION, reason));
                     }
+                    self.spent.event(&call, self.objects.is_newest(call.object()));
                     let verdict = self.exchange.event(&call, self.now);
                     let (begun, tally) = (&mut self.begun, &mut self.tally);
                     let fds = fds.drain(..wanted);

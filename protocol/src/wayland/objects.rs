@@ -273,6 +273,11 @@ impl Objects {
         self.live(id).map(|object| object.interface)
     }
 
+    /// Whether events of an id of the client's concern the newest object that it has made of it.
+    pub fn is_newest(&self, id: u32) -> bool {
+        self.client.get(id as usize).is_some_and(|slot| slot.newer.is_empty())
+    }
+
     /// Objects that exist now, `wl_display` included.
     pub fn count(&self) -> usize {
         self.count

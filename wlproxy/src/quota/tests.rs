@@ -21,7 +21,11 @@ const SURFACE_DESTROY: u16 = 0;
 const DAMAGE: u16 = 2;
 const SET_OPAQUE: u16 = 4;
 const SET_INPUT: u16 = 5;
+const ATTACH: u16 = 1;
 const COMMIT: u16 = 6;
+const SET_SYNC: u16 = 4;
+const SET_DESYNC: u16 = 5;
+const RELEASE: u16 = 0;
 const GET_SUBSURFACE: u16 = 1;
 const ADD: u16 = 1;
 const SUBTRACT: u16 = 2;
@@ -297,10 +301,161 @@ fn damage_is_counted_until_the_commit() {
         (0..6).for_each(|_| client.say(surface, DAMAGE, &rectangle()).unwrap());
         client.say(surface, COMMIT, &[]).unwrap();
     }
-    assert!(client.spent.damage.is_empty());
     (0..6).for_each(|_| client.say(surface, DAMAGE, &rectangle()).unwrap());
     let violation = client.say(surface, DAMAGE, &rectangle()).unwrap_err();
     check(violation, "wl_surface@8.damage", &["6 rectangles of damage", "`damage`"]);
+}
+
+/// A parent and its subsurface, which is synchronised at first, and the wl_subsurface.
+fn with_subsurface(quota: Quota) -> (Client, [u32; 3]) {
+    let mut client = Client::new(quota);
+    client.last += 1;
+    let subcompositor = client.last;
+    client.bind(c"wl_subcompositor", subcompositor);
+    let [parent, child] = [0, 1].map(|_| client.make(COMPOSITOR, CREATE_SURFACE, &[]).unwrap());
+    let args = [child, parent].map(Arg::Object);
+    let subsurface = client.make(subcompositor, GET_SUBSURFACE, &args).unwrap();
+    (client, [parent, child, subsurface])
+}
+
+impl Client {
+    fn attach(&mut self, surface: u32, buffer: u32) {
+        self.say(surface, ATTACH, &[Arg::Object(buffer), Arg::Int(0), Arg::Int(0)]).unwrap();
+    }
+
+    /// Shows a new buffer, and destroys it at once.
+    fn flash(&mut self, pool: u32, surface: u32) -> Result<(), Violation> {
+        let buffer = self.buffer(pool, 1, 1)?;
+        self.show(surface, buffer)?;
+        self.say(buffer, BUFFER_DESTROY, &[])
+    }
+
+    fn show(&mut self, surface: u32, buffer: u32) -> Result<(), Violation> {
+        self.attach(surface, buffer);
+        self.say(surface, COMMIT, &[])
+    }
+
+    /// An event without arguments.
+    fn hear(&mut self, object: u32, opcode: u16) {
+        let mut bytes = Vec::new();
+        wire::encode(object, opcode, &[], &mut bytes);
+        let message = wire::split(&mut &bytes[..], bytes.len()).unwrap().unwrap();
+        let Ok(Event::Pass(call)) = self.objects.event(message) else { panic!("it passes") };
+        self.spent.event(&call, self.objects.is_newest(object));
+    }
+}
+
+/// Objects are no matter here.
+const MANY: Quota = Quota { objects: 60_000, surfaces: 100, ..SMALL };
+
+#[test]
+fn a_buffer_counts_as_long_as_it_is_shown() {
+    let mut client = Client::new(MANY);
+    let pool = client.pool().unwrap();
+    let surfaces = [0, 1].map(|_| client.make(COMPOSITOR, CREATE_SURFACE, &[]).unwrap());
+    for _ in 0..100 {
+        surfaces.iter().for_each(|&surface| client.flash(pool, surface).unwrap());
+    }
+    // A pool, and what two surfaces show.
+    client.buffer(pool, 1, 1).unwrap();
+    check(client.buffer(pool, 1, 1).unwrap_err(), "wl_shm_pool@", &["4 buffers"]);
+    client.attach(surfaces[0], 0);
+    client.say(surfaces[0], COMMIT, &[]).unwrap();
+    client.buffer(pool, 1, 1).unwrap();
+    client.say(surfaces[1], SURFACE_DESTROY, &[]).unwrap();
+    client.buffer(pool, 1, 1).unwrap();
+    check(client.buffer(pool, 1, 1).unwrap_err(), "wl_shm_pool@", &["4 buffers"]);
+}
+
+#[test]
+fn what_a_synchronised_subsurface_waits_to_show_counts() {
+    let (mut client, [parent, child, subsurface]) = with_subsurface(MANY);
+    let pool = client.pool().unwrap();
+    client.flash(pool, child).unwrap();
+    client.say(parent, COMMIT, &[]).unwrap();
+    // What it shows, and what it waits to show; another one takes the place of that.
+    (0..100).for_each(|_| client.flash(pool, child).unwrap());
+    let extra = client.buffer(pool, 1, 1).unwrap();
+    check(client.buffer(pool, 1, 1).unwrap_err(), "wl_shm_pool@", &["4 buffers"]);
+    client.say(parent, COMMIT, &[]).unwrap();
+    client.buffer(pool, 1, 1).unwrap();
+    client.say(extra, BUFFER_DESTROY, &[]).unwrap();
+    client.say(subsurface, SET_DESYNC, &[]).unwrap();
+    (0..100).for_each(|_| client.flash(pool, child).unwrap());
+}
+
+#[test]
+fn damage_of_a_synchronised_subsurface_adds_up() {
+    let (mut client, [parent, child, subsurface]) = with_subsurface(MANY);
+    let damage = |client: &mut Client| {
+        client.say(child, DAMAGE, &rectangle())?;
+        client.say(child, COMMIT, &[])
+    };
+    for _ in 0..10 {
+        (0..6).for_each(|_| damage(&mut client).unwrap());
+        client.say(parent, COMMIT, &[]).unwrap();
+    }
+    client.say(subsurface, SET_DESYNC, &[]).unwrap();
+    (0..100).for_each(|_| damage(&mut client).unwrap());
+    client.say(subsurface, SET_SYNC, &[]).unwrap();
+    (0..6).for_each(|_| damage(&mut client).unwrap());
+    let violation = damage(&mut client).unwrap_err();
+    check(violation, "wl_surface@10.damage", &["6 rectangles of damage", "`damage`"]);
+}
+
+/// A surface whose commits may wait, a pool, and a buffer that was shown before.
+fn with_turns(manager: &CStr) -> (Client, [u32; 3]) {
+    let mut client = Client::new(Quota { buffers: 10, ..MANY });
+    client.last += 1;
+    let id = client.last;
+    client.bind(manager, id);
+    let pool = client.pool().unwrap();
+    let surface = client.make(COMPOSITOR, CREATE_SURFACE, &[]).unwrap();
+    let buffer = client.buffer(pool, 1, 1).unwrap();
+    client.show(surface, buffer).unwrap();
+    // get_fifo, get_timer
+    client.make(id, 1, &[Arg::Object(surface)]).unwrap();
+    (client, [pool, surface, buffer])
+}
+
+/// When a commit with fifo or commit-timing has its turn, the release of its buffer tells.
+#[test]
+fn what_waits_for_its_turn_counts_until_a_release() {
+    for manager in [c"wp_fifo_manager_v1", c"wp_commit_timing_manager_v1"] {
+        let (mut client, [pool, surface, buffer]) = with_turns(manager);
+        client.hear(buffer, RELEASE);
+        for _ in 0..10 {
+            (0..7).for_each(|_| client.flash(pool, surface).unwrap());
+            client.show(surface, buffer).unwrap();
+            client.hear(buffer, RELEASE);
+        }
+        (0..8).for_each(|_| client.flash(pool, surface).unwrap());
+        check(client.flash(pool, surface).unwrap_err(), "wl_shm_pool@", &["10 buffers"]);
+
+        // A release of what was before tells nothing, nor does one of another buffer that had the same id.
+        let (mut client, [pool, surface, buffer]) = with_turns(manager);
+        (0..7).for_each(|_| client.flash(pool, surface).unwrap());
+        client.show(surface, buffer).unwrap();
+        client.hear(buffer, RELEASE);
+        client.say(buffer, BUFFER_DESTROY, &[]).unwrap();
+        let size = [0, 1, 1, 4].map(Arg::Int);
+        let again = [&[Arg::NewId(buffer)], &size[..], &[Arg::Uint(0)]].concat();
+        client.say(pool, CREATE_BUFFER, &again).unwrap();
+        client.show(surface, buffer).unwrap();
+        client.hear(buffer, RELEASE);
+        check(client.flash(pool, surface).unwrap_err(), "wl_shm_pool@", &["10 buffers"]);
+    }
+}
+
+#[test]
+fn commits_that_wait_are_bounded_whatever_they_show() {
+    let (mut client, [_, surface, buffer]) = with_turns(c"wp_fifo_manager_v1");
+    (0..10).for_each(|_| client.show(surface, buffer).unwrap());
+    let violation = client.show(surface, buffer).unwrap_err();
+    check(violation, "wl_surface@", &["10 commits that wait", "`buffers`"]);
+    // Nothing is kept of one that changes nothing.
+    let (mut client, [_, surface, _]) = with_turns(c"wp_fifo_manager_v1");
+    (0..100).for_each(|_| client.say(surface, COMMIT, &[]).unwrap());
 }
 
 #[test]
