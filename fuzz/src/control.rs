@@ -178,6 +178,7 @@ fn packet(bytes: &[u8], fds: usize) {
             assert!(bytes.is_empty() && fds <= 1, "{} bytes, {fds} fds", bytes.len())
         }
         Ok(Received::WouldBlock) => panic!("a packet is lost"),
+        Ok(Received::Lost(request)) => panic!("there is room for the fd of {request:?}"),
         Err(_) => {}
     }
 }
