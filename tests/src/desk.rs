@@ -22,6 +22,9 @@ use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use tempfile::TempDir;
 
+/// Where desks are.
+const PLACE: &str = "/tmp";
+
 /// How a client reaches the compositor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
@@ -119,7 +122,12 @@ impl Desk {
 
     /// Starts all of `plan` and waits until a client is served in every client VM.
     pub fn start(plan: Plan) -> Self {
-        let mut desk = Self::compositor_only(plan);
+        Self::start_in(Path::new(PLACE), plan)
+    }
+
+    /// The same in another folder than /tmp, whose name has to be as short, as sockets are in it.
+    pub fn start_in(place: &Path, plan: Plan) -> Self {
+        let mut desk = Self::make_in(place, plan, ByHand::None).with_compositor();
         if !desk.plan.vms.is_empty() {
             desk.start_proxy();
         }
@@ -178,8 +186,12 @@ impl Desk {
     }
 
     fn make(plan: Plan, by_hand: ByHand) -> Self {
-        let folder =
-            tempfile::Builder::new().prefix("wlp").tempdir_in("/tmp").expect("/tmp is writable");
+        Self::make_in(Path::new(PLACE), plan, by_hand)
+    }
+
+    fn make_in(place: &Path, plan: Plan, by_hand: ByHand) -> Self {
+        let folder = tempfile::Builder::new().prefix("wlp").tempdir_in(place);
+        let folder = folder.expect("the folder for desks is writable");
         // The compositor may run as somebody else, and has to pass through.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711))
             .expect("our own folder");

@@ -13,6 +13,7 @@ use fault::{Fault, Undo};
 use nix::unistd::Pid;
 use painter::Painter;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use wlproxy_tests::{Desk, Dice, Display, Part, Plan, Raw, until};
@@ -88,7 +89,10 @@ fn whatever_happens_survivors_draw_on_and_nothing_is_left_over() {
     let end = Instant::now() + Duration::from_secs_f64(60.0 * minutes);
     let begin = Instant::now();
     let disk = Disk::own();
-    let mut desk = Desk::start(Plan { vms: VMS, ..Plan::default() });
+    let mut desk = Desk::start_in(
+        disk.as_ref().map_or(Path::new("/tmp"), Disk::folder),
+        Plan { vms: VMS, ..Plan::default() },
+    );
     // What the second death of a part leaves, the first has left.
     for part in PARTS {
         desk.kill(part);
