@@ -64,6 +64,7 @@ impl Fault {
         self,
         desk: &Desk,
         ids: &BTreeMap<String, Pid>,
+        limits: &BTreeMap<String, u64>,
         disk: Option<&Disk>,
     ) -> Option<Undo> {
         let id = |part: Part| ids[&format!("{part:?}")];
@@ -77,10 +78,12 @@ impl Fault {
                 Some(Undo::Continue(id(part)))
             }
             Self::FewFds(part, spare) => {
+                let before = limits[&format!("{part:?}")];
                 let id = id(part);
                 let has = fs::read_dir(format!("/proc/{id}/fd")).expect("it lives").count();
-                let before = soft_limit(id);
-                set_soft_limit(id, has as u64 + u64::from(spare));
+                let limit = has as u64 + u64::from(spare);
+                set_soft_limit(id, limit);
+                assert_eq!(soft_limit(id), limit, "prlimit has no say");
                 let places = VMS.iter().map(|vm| Place::Vm(vm)).filter(|place| place.is_on(part));
                 let comers = places.flat_map(|place| {
                     let display = place.display(desk);
@@ -138,7 +141,7 @@ impl Undo {
 }
 
 /// How many fds a process may have (`/proc/PID/limits`, proc(5)).
-fn soft_limit(id: Pid) -> u64 {
+pub(crate) fn soft_limit(id: Pid) -> u64 {
     let limits = fs::read_to_string(format!("/proc/{id}/limits")).expect("it lives");
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
     let limit = line.and_then(|line| line.split_whitespace().next()?.parse().ok());

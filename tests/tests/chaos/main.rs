@@ -9,7 +9,7 @@ mod fault;
 mod painter;
 
 use disk::Disk;
-use fault::{Fault, Undo};
+use fault::{Fault, Undo, soft_limit};
 use nix::unistd::Pid;
 use painter::Painter;
 use std::collections::BTreeMap;
@@ -135,6 +135,9 @@ fn round(desk: &mut Desk, faults: i32, dice: &mut Dice, disk: Option<&Disk>) -> 
         .collect();
     let ids: BTreeMap<String, Pid> =
         PARTS.iter().map(|part| (format!("{part:?}"), desk.id(*part))).collect();
+    // As they were before anything was done.
+    let limits: BTreeMap<String, u64> =
+        ids.iter().map(|(part, id)| (part.clone(), soft_limit(*id))).collect();
     let (mut done, mut undone) = (Vec::new(), Vec::<Undo>::new());
     let mut killed: Vec<Part> = Vec::new();
     for _ in 0..faults {
@@ -149,7 +152,7 @@ fn round(desk: &mut Desk, faults: i32, dice: &mut Dice, disk: Option<&Disk>) -> 
         }
         println!("{fault}");
         done.push(fault.to_string());
-        undone.extend(fault.happen(desk, &ids, disk));
+        undone.extend(fault.happen(desk, &ids, &limits, disk));
     }
     sleep(Duration::from_millis(dice.roll(MOMENT) as u64));
     // Who was stopped goes on, in the order of the dice.
