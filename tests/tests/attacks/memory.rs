@@ -53,10 +53,7 @@ attacks! {
     "a pool resized to 0" => Told(WRONG), |a| resize(a, 0);
     "a pool resized to -1" => Told(WRONG), |a| resize(a, -1);
     "a pool made smaller" => Told(WRONG), |a| resize(a, 4096);
-    "a pool resized to 2 GiB" => Either, |a| {
-        resize(a, i32::MAX)?;
-        Some(())
-    };
+    "a pool resized to 2 GiB" => Either, |a| resize(a, i32::MAX);
     "a buffer of no width" => Told(WRONG), |a| buffer(a, [0, 0, 64, 256]);
     "a buffer of negative height" => Told(WRONG), |a| buffer(a, [0, 64, -64, 256]);
     "a buffer before its pool" => Told(WRONG), |a| buffer(a, [-4096, 64, 64, 256]);
