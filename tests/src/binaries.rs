@@ -73,6 +73,19 @@ pub fn example(which: Example) -> PathBuf {
     program.clone()
 }
 
+/// The compositor that WLCS loads; builds it first, once per test process.
+///
+/// # Panics
+/// If it can't be built.
+pub fn conformance() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let library = BUILT.get_or_init(|| {
+        build(&profile(), &["wlproxy-wlcs"]);
+        profile().join("libwlproxy_wlcs.so")
+    });
+    library.clone()
+}
+
 /// Where the C library of compositor-shim is installed; installs it first, once per test process.
 ///
 /// # Panics

@@ -210,6 +210,11 @@ impl Compositor {
         &self.socket
     }
 
+    /// Whether there is a process, or has been one.
+    pub(crate) fn was_started(&self) -> bool {
+        self.process.is_some()
+    }
+
     /// The process.
     pub fn process(&self) -> &Process {
         self.process.as_ref().expect("the compositor was started")

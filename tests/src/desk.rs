@@ -681,7 +681,10 @@ impl Desk {
         self.vms.values_mut().for_each(|vm| ended(&mut vm.process, Process::finish));
         let others = [&mut self.serve, &mut self.proxy].into_iter().flatten();
         others.for_each(|process| ended(process, Process::terminate));
-        ended(self.compositor.process_mut(), Process::terminate);
+        // A test may have another instead.
+        if self.compositor.was_started() {
+            ended(self.compositor.process_mut(), Process::terminate);
+        }
         if let Some(outer) = self.compositor.outer_mut() {
             ended(outer.process_mut(), Process::terminate);
         }

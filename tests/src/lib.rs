@@ -54,7 +54,7 @@ mod wait;
 
 pub use app::{App, Close, Effect, Step};
 pub use attacker::Attacker;
-pub use binaries::{binary, example, shim};
+pub use binaries::{binary, conformance, example, shim};
 pub use bystander::Bystander;
 pub use client::{Buffer, Client, Output, Pool, Popup, State, Toplevel, keymap, memfd, show};
 pub use compositor::{Compositor, Kind};

@@ -1,5 +1,7 @@
 //! Programs of newer Debians, which `cargo xtask test` or `cargo xtask suite` has put into `target/suite`.
 
+use std::fs;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -8,7 +10,7 @@ use std::process::Command;
 pub enum Suite {
     /// Debian 13: sway 1.10 and foot.
     Trixie,
-    /// The one after it: sway 1.12, foot, wl-clipboard, waypipe 0.11.
+    /// The one after it: sway 1.12, foot, wl-clipboard, waypipe 0.11, WLCS 1.8.
     Forky,
 }
 
@@ -19,9 +21,13 @@ impl Suite {
     /// # Panics
     /// If it isn't there.
     pub fn program(self, name: &str) -> PathBuf {
-        let path = self.folder().join("usr/bin").join(name);
-        assert!(path.exists(), "{} isn't there: cargo xtask suite", path.display());
-        path
+        let usr = self.folder().join("usr");
+        let of_people = usr.join("bin").join(name);
+        // Or in the folder of its name that a package has for itself.
+        let libraries = fs::read_dir(usr.join("lib")).into_iter().flatten().flatten();
+        let own = libraries.map(|folder| folder.path().join(name).join(name));
+        let found = iter::once(of_people).chain(own).find(|path| path.is_file());
+        found.unwrap_or_else(|| panic!("{} has no {name}: cargo xtask suite", usr.display()))
     }
 
     /// The same as a command, in whose environment is where its suite's data are.

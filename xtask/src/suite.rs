@@ -47,9 +47,9 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite {
         tree: "forky",
         name: "forky",
-        packages: &["sway", "foot", "wl-clipboard", "waypipe"],
-        programs: &["sway", "foot", "wl-copy", "wl-paste", "waypipe"],
-        reason: "sway 1.12: ext_data_control as well; waypipe 0.11, to compare with",
+        packages: &["sway", "foot", "wl-clipboard", "waypipe", "wlcs"],
+        programs: &["sway", "foot", "wl-copy", "wl-paste", "waypipe", "wlcs"],
+        reason: "sway 1.12: ext_data_control as well; waypipe 0.11, to compare with; wlcs 1.8",
     },
 ];
 

@@ -75,7 +75,7 @@ impl<'a> Tree<'a> {
         progress.stage(format!("unpacking {}", self.suite.tree));
         self.unpack(archives, &new, progress)?;
         for program in self.suite.programs {
-            self.bind(&new, &Path::new("usr/bin").join(program))?;
+            self.bind(&new, &find(&new, program)?)?;
         }
         let mut files = Vec::new();
         list(&new, Path::new(""), &mut files)?;
@@ -127,6 +127,19 @@ impl<'a> Tree<'a> {
         let options = ["--set-interpreter", loader, "--force-rpath", "--set-rpath", libraries];
         patchelf(&file, &options).map(drop)
     }
+}
+
+/// A program in a tree: among those that people start, or in the folder of its name that a package has for itself.
+fn find(tree: &Path, program: &str) -> Result<PathBuf> {
+    let of_people = Path::new("usr/bin").join(program);
+    if tree.join(&of_people).exists() {
+        return Ok(of_people);
+    }
+    let libraries = fs::read_dir(tree.join("usr/lib"))?.flatten();
+    let mut own = libraries.map(|folder| folder.path().join(program).join(program));
+    let own = own.find(|file| file.is_file());
+    let own = own.with_context(|| format!("no package has the program {program}"))?;
+    Ok(own.strip_prefix(tree)?.to_owned())
 }
 
 /// Unpacks a package into `tree`.
