@@ -4,7 +4,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs;
 use std::process::Command;
 use std::time::Instant;
-use wlproxy_tests::{Desk, Plan, Raw, Way, footprint, until};
+use wlproxy_tests::{Desk, Kind, Plan, Raw, Way, footprint, until};
 
 /// Memory that 200 idle clients may cost in all of our processes together, in bytes. waypipe takes some 700 MB.
 const MEMORY_OF_200: u64 = 60 << 20;
@@ -13,16 +13,20 @@ const MEMORY_OF_200: u64 = 60 << 20;
 /// for each would be a leak. That an allocator keeps a few pages more is none.
 const GROWTH: u64 = 1 << 20;
 
-/// Connects `count` clients before any of them waits for anything, and has all of them served; the clients.
+/// A desktop with a VM for each purpose: nothing is as large because of how many there are.
+const SIXTEEN: [&str; 16] =
+    ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p"];
+
+/// Connects `count` clients in each VM before any of them waits for anything, and has all of them served; the clients.
 fn at_once(desk: &Desk, count: usize) -> Vec<Raw> {
     // Each has an fd, and the usual limit is made for `select`.
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("the hard limit is allowed");
+    let displays: Vec<_> = desk.vms().iter().map(|vm| desk.through(vm)).collect();
     let begin = Instant::now();
-    let display = desk.through("work");
-    let mut clients: Vec<_> = (0..count).map(|_| Raw::connect(&display)).collect();
+    let mut clients: Vec<_> = (0..count).flat_map(|_| displays.iter().map(Raw::connect)).collect();
     clients.iter_mut().for_each(Raw::sync);
-    eprintln!("{count} clients at once were served after {:?}", begin.elapsed());
+    eprintln!("{} clients at once were served after {:?}", clients.len(), begin.elapsed());
     clients
 }
 
@@ -46,6 +50,21 @@ fn a_thousand_at_once_work() {
     let desk = Desk::start(Plan::default());
     let mut clients = at_once(&desk, 1000);
     clients.iter_mut().rev().for_each(Raw::sync);
+}
+
+/// As many as a virtgpu device of the compositor's VM may have, of sixteen VMs. Who comes later than all is served as well
+/// once there is room again.
+#[test]
+fn sixteen_vms_have_64_clients_each() {
+    let plan = Plan { compositor: Kind::Recorder, vms: &SIXTEEN, ..Plan::default() };
+    let desk = Desk::start(plan);
+    let mut clients = at_once(&desk, 64);
+    clients.iter_mut().rev().for_each(Raw::sync);
+    for vm in SIXTEEN {
+        assert_eq!(desk.status(vm, "contexts"), 64, "{vm}");
+    }
+    drop(clients);
+    SIXTEEN.into_iter().for_each(|vm| Raw::connect(&desk.through(vm)).sync());
 }
 
 /// Clients that come, are served, and go without a word.
