@@ -15,6 +15,10 @@ use wlproxy_tests::{Desk, Plan, Suite, conformance};
 /// What passes when clients are beside the compositor, by the names that WLCS gives.
 const PASSES: &str = include_str!("passes.txt");
 
+/// What passes from another VM alone: its agent looks at the file of each buffer, and tells the client. smithay 0.7 tells
+/// nobody.
+const BETTER: &str = "BadBufferTest.test_truncated_shm_file";
+
 /// Tests, by their names.
 type Names = BTreeSet<String>;
 
@@ -86,7 +90,11 @@ fn clients_of_another_vm_find_what_local_ones_find() {
     desk.start_serve_for(&listen, &[]);
     desk.start_vm("work");
     let connect = desk.through("work").socket;
+    let mut expected = beside;
+    if thorough() {
+        expected.insert(BETTER.to_owned());
+    }
     for _ in 0..if thorough() { 3 } else { 1 } {
-        compare("from another VM", &passes(&listen, &connect, 1), &beside);
+        compare("from another VM", &passes(&listen, &connect, 1), &expected);
     }
 }
