@@ -3,18 +3,19 @@
 //! A compositor does what clients ask for, as much as they ask for: each rectangle of a region costs it the more the more
 //! there are, each wl_buffer an fd. So the host counts, and the client that asks for too much is told, and ended.
 
+mod buffers;
 mod nesting;
 mod regions;
 mod surfaces;
 pub mod vm;
 
-use nesting::Nesting;
+use nesting::Refusal;
 use regions::Regions;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use surfaces::Surfaces;
 use wlproxy_protocol::wayland::objects::{MAX_OBJECTS, NO_MEMORY, Violation};
-use wlproxy_protocol::wayland::{Arg, Call};
+use wlproxy_protocol::wayland::{Arg, Call, Interface};
 
 /// Most of each that one client may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,12 +34,15 @@ pub struct Quota {
     /// wl_buffers and wl_shm_pools together: each is an fd or a mapping of the compositor's. Those that were destroyed while
     /// a wl_surface shows them, or is to show them, are among them.
     pub buffers: u32,
+    /// wl_surface.commits that wait to be shown, of all surfaces together.
+    pub commits: u32,
     /// Pixels that a wl_buffer is wide or high.
     pub buffer_side: u32,
-    /// Rectangles that were added to a wl_region or taken out of it. All regions of a client, and what its objects have
-    /// taken over of them, may have 16 times as many.
+    /// Rectangles that were added to a wl_region or taken out of it. All regions of a client, and what its objects and its
+    /// commits that wait have taken over of them, may have 16 times as many.
     pub rectangles: u32,
-    /// Rectangles that are the damage of a wl_surface until that is shown: by its next commit, or by its parent's.
+    /// Rectangles that are the damage of a wl_surface until that is shown: by its next commit, or by its parent's. All
+    /// surfaces of a client may have 16 times as many.
     pub damage: u32,
     /// MIME types of what is copied or dragged.
     pub types: u32,
@@ -60,6 +64,9 @@ impl Default for Quota {
             // Sway 1.10 holds an fd for each, and compositors that don't raise their limit may have 1,024. Firefox has
             // some dozens.
             buffers: 1_000,
+            // A minute of commits at 60 Hz: a window that is hidden goes on without its parent no longer than that. Each costs
+            // smithay 0.7 and wlroots some 0.5 KiB.
+            commits: 4_096,
             // Qubes' gui-daemon allows windows of 16384x6144; no GPU of today has larger textures.
             buffer_side: 16_384,
             // 10,000 of them keep libwayland's and wlroots' compositors for 20 to 53 ms, and that grows by their square.
@@ -73,7 +80,12 @@ impl Default for Quota {
     }
 }
 
-/// `wl_subcompositor.error`: the parent can't be one (wayland.xml).
+/// All regions of a client together have at most as many rectangles as so many full ones, and all surfaces as much damage. By
+/// default these are 65,536, of 16 bytes each: a MiB, and twice that where a surface's next state is beside the current one.
+const FULL: u32 = 16;
+
+/// `wl_subcompositor.error`: the surface can't be a subsurface, and the parent can't be one (wayland.xml).
+const BAD_SURFACE: u32 = 0;
 const BAD_PARENT: u32 = 1;
 
 /// What is copied or dragged, in each protocol's words.
@@ -91,12 +103,11 @@ pub struct Spent {
     /// What was bound.
     bound: HashSet<u32>,
     surfaces: u32,
-    nesting: Nesting,
     windows: u32,
     /// Windows of wl_shell among them, by wl_surface.
     shell_surfaces: HashMap<u32, u32>,
     regions: Regions,
-    /// Buffers, pools and damage.
+    /// Buffers, pools and damage, and commits that wait.
     held: Surfaces,
     /// By source of a selection: those that have any.
     types: HashMap<u32, u32>,
@@ -114,10 +125,16 @@ impl Spent {
         quota: &Quota,
     ) -> Result<(), Violation> {
         within(call, objects.try_into().unwrap_or(u32::MAX), quota.objects, "objects", "objects")?;
-        self.regions.take(call, quota)?;
+        if !call.desc.arg_interfaces.is_empty() {
+            self.names_others(call, quota)?;
+        }
         if call.desc.is_destructor {
             self.bound.remove(&call.object());
-            self.regions.destroy(call.object());
+            let rectangles = self.regions.destroy(call.object());
+            if rectangles > 0 {
+                self.held.hand_over(call.object(), rectangles, 0);
+            }
+            self.held.unmake(call.object());
         }
         match call.name() {
             ("wl_registry", "bind") => {
@@ -128,12 +145,23 @@ impl Spent {
             ("wl_surface", "damage" | "damage_buffer") => {
                 self.held.damage(call, quota)?;
             }
-            ("wl_region", "add" | "subtract") => self.regions.add(call, quota)?,
+            ("wl_region", "add" | "subtract") => {
+                self.regions.add(call, quota)?;
+                self.regions.check(call, self.held.rectangles(), quota)?;
+            }
             ("wl_surface", "attach") => {
                 let buffer = call.args().find_map(object).unwrap_or(0);
                 self.held.attach(call.object(), buffer);
             }
-            ("wl_surface", "commit") => self.held.commit(call, quota)?,
+            ("wl_surface", "frame") => {
+                call.args().find_map(new_id).into_iter().for_each(|id| {
+                    self.held.frame(call.object(), id);
+                });
+            }
+            ("wl_surface", "commit") => {
+                self.held.commit(call, quota)?;
+                self.regions.check(call, self.held.rectangles(), quota)?;
+            }
             ("wl_compositor", "create_surface") => {
                 add(call, &mut self.surfaces, quota.surfaces, "surfaces", "surfaces")?;
                 call.args().find_map(new_id).into_iter().for_each(|id| self.held.create(id));
@@ -143,26 +171,24 @@ impl Spent {
                 let windows = self.shell_surfaces.remove(&call.object()).unwrap_or(0);
                 self.windows = self.windows.saturating_sub(windows);
                 self.held.destroy(call.object());
-                self.nesting.destroy(call.object());
             }
             ("wl_subcompositor", "get_subsurface") => {
                 // id, surface, parent
                 if let [Arg::NewId(id), Arg::Object(surface), Arg::Object(parent)] =
                     call.args().collect::<Vec<_>>()[..]
                 {
-                    let depth = self.nesting.add(id, surface, parent, quota.nesting);
-                    let depth = depth.ok_or_else(|| {
-                        let reason = "the surface would be above itself";
-                        Violation { object: call.object(), ..call.violation(BAD_PARENT, reason) }
+                    let depth = self.held.make_subsurface(id, surface, parent);
+                    let depth = depth.map_err(|refusal| {
+                        let (code, reason) = match refusal {
+                            Refusal::Circle => (BAD_PARENT, "the surface would be above itself"),
+                            Refusal::Taken => (BAD_SURFACE, "the surface is a subsurface"),
+                        };
+                        Violation { object: call.object(), ..call.violation(code, reason) }
                     })?;
                     within(call, depth, quota.nesting, "subsurfaces in each other", "nesting")?;
-                    self.held.make_subsurface(id, surface, parent);
                 }
             }
-            ("wl_subsurface", "destroy") => {
-                self.nesting.remove(call.object());
-                self.held.destroy_subsurface(call.object());
-            }
+            ("wl_subsurface", "destroy") => self.held.destroy_subsurface(call.object()),
             ("wl_subsurface", "set_sync") => self.held.synchronise(call.object(), true),
             ("wl_subsurface", "set_desync") => self.held.synchronise(call.object(), false),
             ("wp_fifo_manager_v1", "get_fifo") | ("wp_commit_timing_manager_v1", "get_timer") => {
@@ -187,14 +213,14 @@ impl Spent {
                     let side = u32::try_from(side).unwrap_or(0);
                     within(call, side, quota.buffer_side, "pixels wide or high", "buffer_side")?;
                 }
-                self.held.create_buffer(call, call.args().find_map(new_id), quota)?;
+                self.held.buffers.create(call, call.args().find_map(new_id), quota)?;
             }
             ("wp_single_pixel_buffer_manager_v1", "create_u32_rgba_buffer") => {
-                self.held.create_buffer(call, call.args().find_map(new_id), quota)?;
+                self.held.buffers.create(call, call.args().find_map(new_id), quota)?;
             }
-            ("wl_shm", "create_pool") => self.held.create_buffer(call, None, quota)?,
-            ("wl_shm_pool", "destroy") => self.held.destroy_pool(),
-            ("wl_buffer", "destroy") => self.held.destroy_buffer(call.object()),
+            ("wl_shm", "create_pool") => self.held.buffers.create(call, None, quota)?,
+            ("wl_shm_pool", "destroy") => self.held.buffers.destroy_pool(),
+            ("wl_buffer", "destroy") => self.held.buffers.destroy(call.object()),
             (source, "offer") if SOURCES.contains(&source) => {
                 let of_source = self.types.entry(call.object()).or_default();
                 add(call, of_source, quota.types, "types of one selection", "types")?;
@@ -207,12 +233,39 @@ impl Spent {
         Ok(())
     }
 
+    /// A request that names other objects: it may hand a region over, or make something of a surface.
+    fn names_others(&mut self, call: &Call<'_>, quota: &Quota) -> Result<(), Violation> {
+        let made = call.args().find_map(new_id);
+        let lasts = |of: &Interface| of.requests.iter().any(|request| request.is_destructor);
+        if let Some(made) = made
+            && call.desc.child_interface.is_some_and(lasts)
+            && let Some(surface) = named(call, "wl_surface")
+        {
+            self.held.make(made, surface);
+        }
+        if let Some(region) = named(call, "wl_region") {
+            let holder = made.unwrap_or(call.object());
+            let (before, rectangles) = self.regions.take(holder, call.message.opcode, region);
+            self.held.hand_over(holder, before, rectangles);
+            self.regions.check(call, self.held.rectangles(), quota)?;
+        }
+        Ok(())
+    }
+
     /// An event of the compositor, which was checked. `newest`: it is of the newest object of this id.
     pub fn event(&mut self, call: &Call<'_>, newest: bool) {
-        if newest && call.name() == ("wl_buffer", "release") {
-            self.held.release(call.object());
+        match call.name() {
+            ("wl_buffer", "release") if newest => self.held.release(call.object()),
+            ("wl_callback", "done") if newest => self.held.done(call.object()),
+            _ => {}
         }
     }
+}
+
+/// The first object of this interface that a request names.
+fn named(call: &Call<'_>, interface: &str) -> Option<u32> {
+    let place = call.desc.arg_interfaces.iter().position(|of| of.name == interface)?;
+    call.args().filter_map(object).nth(place)
 }
 
 /// The object that an argument is, if it is one.
@@ -245,5 +298,7 @@ fn within(call: &Call<'_>, has: u32, most: u32, what: &str, key: &str) -> Result
     Ok(())
 }
 
+#[cfg(test)]
+mod compositors;
 #[cfg(test)]
 mod tests;

@@ -67,6 +67,7 @@ pub const KEYS: &[Key] = &[
     number("vm.NAME.quota.nesting", "nesting = 32"),
     number("vm.NAME.quota.windows", "windows = 500"),
     number("vm.NAME.quota.buffers", "buffers = 1000"),
+    number("vm.NAME.quota.commits", "commits = 4096"),
     number("vm.NAME.quota.buffer_side", "buffer_side = 16384"),
     number("vm.NAME.quota.rectangles", "rectangles = 4096"),
     number("vm.NAME.quota.damage", "damage = 4096"),

@@ -1,14 +1,10 @@
 //! Rectangles: of regions, and of what other objects have taken over of them.
 
-use super::{add, within};
+use super::{FULL, add, within};
 use crate::quota::Quota;
 use std::collections::{BTreeMap, HashMap};
+use wlproxy_protocol::wayland::Call;
 use wlproxy_protocol::wayland::objects::Violation;
-use wlproxy_protocol::wayland::{Arg, Call, Interface};
-
-/// All regions of a client together have at most as many rectangles as so many full ones. By default these are 65,536, of 16
-/// bytes each: a MiB, and twice that where a surface's next state is beside the current one.
-const FULL: u32 = 16;
 
 /// What a request does with a region that it names, the object keeps: a surface's opaque region, for one.
 #[derive(Debug, Default)]
@@ -26,52 +22,43 @@ impl Regions {
         let of_region = self.of_region.entry(call.object()).or_default();
         add(call, of_region, quota.rectangles, "rectangles", "rectangles")?;
         self.sum += 1;
-        self.check(call, quota)
+        Ok(())
     }
 
-    /// A request that may hand a region over.
-    pub(super) fn take(&mut self, call: &Call<'_>, quota: &Quota) -> Result<(), Violation> {
-        let is_region = |of: &&'static Interface| of.name == "wl_region";
-        if !call.desc.arg_interfaces.iter().any(is_region) {
-            return Ok(());
-        }
-        let mut interfaces = call.desc.arg_interfaces.iter();
-        let mut made = None;
-        let mut region = None;
-        for arg in call.args() {
-            match arg {
-                Arg::NewId(id) => made = Some(id),
-                Arg::Object(id) if interfaces.next().is_some_and(is_region) => {
-                    region = Some(id);
-                }
-                _ => {}
-            }
-        }
-        let Some(region) = region else { return Ok(()) };
-        let holder = (made.unwrap_or(call.object()), call.message.opcode);
+    /// A request of this opcode hands a region over to `holder`. How many rectangles that had of it, and has now.
+    pub(super) fn take(&mut self, holder: u32, opcode: u16, region: u32) -> (u32, u32) {
         let rectangles = self.of_region.get(&region).copied().unwrap_or(0);
-        let before = self.taken.remove(&holder).unwrap_or(0);
+        let before = self.taken.remove(&(holder, opcode)).unwrap_or(0);
         if rectangles > 0 {
-            self.taken.insert(holder, rectangles);
+            self.taken.insert((holder, opcode), rectangles);
         }
         self.sum = self.sum - u64::from(before) + u64::from(rectangles);
-        self.check(call, quota)
+        (before, rectangles)
     }
 
-    /// An object is destroyed, with what it has.
-    pub(super) fn destroy(&mut self, object: u32) {
+    /// An object is destroyed, with what it has. How many rectangles it had taken over.
+    pub(super) fn destroy(&mut self, object: u32) -> u32 {
         self.sum -= u64::from(self.of_region.remove(&object).unwrap_or(0));
+        let mut sum = 0;
         while let Some((&holder, &rectangles)) =
             self.taken.range((object, 0)..=(object, u16::MAX)).next()
         {
             self.taken.remove(&holder);
             self.sum -= u64::from(rectangles);
+            sum += rectangles;
         }
+        sum
     }
 
-    fn check(&self, call: &Call<'_>, quota: &Quota) -> Result<(), Violation> {
+    /// That they are no more than they may be, with those of commits that are `waiting`.
+    pub(super) fn check(
+        &self,
+        call: &Call<'_>,
+        waiting: u64,
+        quota: &Quota,
+    ) -> Result<(), Violation> {
         let most = quota.rectangles.saturating_mul(FULL);
-        let sum = self.sum.try_into().unwrap_or(u32::MAX);
+        let sum = (self.sum + waiting).try_into().unwrap_or(u32::MAX);
         within(call, sum, most, "rectangles in all its regions", "rectangles")
     }
 }
