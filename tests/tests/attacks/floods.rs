@@ -1,6 +1,6 @@
 //! Much of something.
 
-use crate::attacks;
+use crate::{QUOTA, attacks};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use wlproxy_tests::attacker::opcode::*;
@@ -16,9 +16,6 @@ const ADD: u16 = 1;
 const SET_INPUT_REGION: u16 = 5;
 /// wl_surface.frame
 const FRAME: u16 = 3;
-
-/// A quota's word.
-const QUOTA: &[&str] = &["quota"];
 
 attacks! {
     "20,000 binds" => Told(QUOTA), |a| {
@@ -118,7 +115,7 @@ fn binds(a: &mut Attacker, count: u32, interface: &str) -> Option<()> {
 }
 
 /// A region of so many rectangles, none of which touches another.
-fn rectangles(a: &mut Attacker, count: i32) -> u32 {
+pub(crate) fn rectangles(a: &mut Attacker, count: i32) -> u32 {
     let region = a.make(a.compositor, CREATE_REGION);
     for n in 0..count {
         let place = [3 * (n % 100), 3 * (n / 100), 2, 2].map(Arg::Int);

@@ -2,7 +2,8 @@
 //! compositor, a client beside it, and one in another VM go on; nothing is left over.
 //!
 //! Each attack runs against a libwayland, a wlroots and a smithay compositor. How long it took until the attacker was told,
-//! how long a bystander waited at worst, and what time the compositor used, is printed, but judged by nobody.
+//! how long a bystander waited at worst, what time the compositor used, and how much more memory,
+//! is printed, but judged by nobody.
 
 mod floods;
 mod memory;
@@ -11,7 +12,7 @@ mod surfaces;
 
 use std::time::{Duration, Instant};
 use wlproxy_tests::malformed::CASES;
-use wlproxy_tests::{Attacker, Bystander, Desk, Example, Fault, Kind, Plan, cpu};
+use wlproxy_tests::{Attacker, Bystander, Desk, Example, Fault, Kind, Plan, cpu, footprint};
 
 /// What has to become of an attacker.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +63,9 @@ macro_rules! attacks {
 }
 pub(crate) use attacks;
 
+/// A quota's word.
+const QUOTA: &[&str] = &["quota"];
+
 /// Where attackers come from.
 const VMS: &[&str] = &["work", "untrusted"];
 
@@ -78,6 +82,9 @@ struct Scene {
 struct Outcome {
     end: Result<(), Option<Fault>>,
     after: Duration,
+    /// What the compositor has used for it: time, and more memory than before, in bytes.
+    cpu: Duration,
+    memory: u64,
 }
 
 impl Scene {
@@ -94,8 +101,8 @@ impl Scene {
         let bystanders = displays.map(|display| Bystander::start(&display));
         let compositor = desk.compositor().process().id();
         println!(
-            "{name:10} {:44} {:>9} {:>6} {:>6} {:>6} {:>7}  outcome",
-            "attack", "told ms", "same", "other", "local", "CPU ms"
+            "{name:10} {:44} {:>9} {:>6} {:>6} {:>6} {:>7} {:>6}  outcome",
+            "attack", "told ms", "same", "other", "local", "CPU ms", "KiB"
         );
         Self { bystanders, desk, compositor, name }
     }
@@ -107,20 +114,26 @@ impl Scene {
                 if hostile { self.desk.dial("hostile") } else { self.desk.through("untrusted") };
             let mut attacker = Attacker::new(&display);
             self.bystanders.iter().for_each(|bystander| _ = bystander.worst());
-            let (begin, before) = (Instant::now(), cpu(self.compositor));
+            let (cpu_before, memory) = (cpu(self.compositor), footprint(self.compositor));
+            let begin = Instant::now();
             if attack(&mut attacker).is_none() {
                 println!("{:10} {name:44} not offered", self.name);
                 return;
             }
-            let outcome = Outcome { end: attacker.settle(), after: begin.elapsed() };
+            let outcome = Outcome {
+                end: attacker.settle(),
+                after: begin.elapsed(),
+                cpu: cpu(self.compositor).saturating_sub(cpu_before),
+                memory: footprint(self.compositor).saturating_sub(memory),
+            };
             self.bystanders.iter().for_each(Bystander::check);
-            self.tell(name, hostile, &outcome, cpu(self.compositor).saturating_sub(before));
+            self.tell(name, hostile, &outcome);
             let end = if hostile { end } else { end.with_agent() };
             judge(name, &outcome, end);
         }
     }
 
-    fn tell(&self, name: &str, hostile: bool, outcome: &Outcome, cpu: Duration) {
+    fn tell(&self, name: &str, hostile: bool, outcome: &Outcome) {
         let [same, other, local] = self.bystanders.each_ref().map(Bystander::worst);
         let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
         let end = match &outcome.end {
@@ -130,14 +143,15 @@ impl Scene {
         };
         let way = if hostile { " (no agent)" } else { "" };
         println!(
-            "{:10} {:44} {:9.1} {:6.1} {:6.1} {:6.1} {:7}  {end}",
+            "{:10} {:44} {:9.1} {:6.1} {:6.1} {:6.1} {:7} {:6}  {end}",
             self.name,
             format!("{name}{way}"),
             milliseconds(outcome.after),
             milliseconds(same),
             milliseconds(other),
             milliseconds(local),
-            cpu.as_millis(),
+            outcome.cpu.as_millis(),
+            outcome.memory >> 10,
         );
     }
 }
