@@ -8,6 +8,7 @@ mod popup;
 
 pub use ask::keymap;
 pub use output::Output;
+pub use pointer::Lock;
 pub use popup::Popup;
 
 use crate::exchange::Exchange;
@@ -92,6 +93,8 @@ pub struct State {
     pub motions: usize,
     /// Where it was last, in the surface's own pixels.
     pub mouse: Option<(f64, f64)>,
+    /// What it hears of a mouse that it has locked in place.
+    pub lock: Lock,
     /// What it copies and is offered.
     pub exchange: Exchange,
     /// While the mouse is over a surface: the serial of its coming.

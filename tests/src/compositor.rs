@@ -347,6 +347,7 @@ fn sway(command: &mut Command, program: &Path, folder: &Path, outer: Option<&Com
          default_border none\n\
          default_floating_border none\n\
          xwayland disable\n\
+         seat * pointer_constraint enable\n\
          for_window [shell=\"xdg_shell\"] floating enable\n"
     );
     if outer.is_some() {

@@ -90,6 +90,19 @@ impl Input {
         self.client.roundtrip()
     }
 
+    /// Pushes the mouse so many times, by these two distances in turn, as fast as the compositor takes it.
+    pub fn push(&mut self, times: u32, by: [(f64, f64); 2]) -> Result<()> {
+        for number in 0..times {
+            let (dx, dy) = by[number as usize % 2];
+            self.pointer.motion(self.now(), dx, dy);
+            self.pointer.frame();
+            if number % MOTIONS_AT_ONCE == 0 {
+                self.client.roundtrip()?;
+            }
+        }
+        self.client.roundtrip()
+    }
+
     /// Presses the left button and releases it, wherever the mouse is.
     pub fn click(&mut self) -> Result<()> {
         for state in [ButtonState::Pressed, ButtonState::Released] {

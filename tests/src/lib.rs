@@ -56,7 +56,7 @@ pub use app::{App, Close, Effect, Step};
 pub use attacker::Attacker;
 pub use binaries::{binary, conformance, example, shim};
 pub use bystander::Bystander;
-pub use client::{Buffer, Client, Output, Pool, Popup, State, Toplevel, keymap, memfd, show};
+pub use client::{Buffer, Client, Lock, Output, Pool, Popup, State, Toplevel, keymap, memfd, show};
 pub use compositor::{Compositor, Kind};
 pub use desk::{Desk, Part, Plan, Way};
 pub use digest::Digest;

@@ -232,6 +232,37 @@ fn a_client_without_an_agent_misses_no_click() {
     gui.roundtrip(&mut other);
 }
 
+/// A game on sway, which has locked the mouse in place, hangs: of each push a distance is told, and nothing else.
+#[test]
+fn a_game_that_hangs_misses_no_click_and_no_distance() -> Result<()> {
+    const CLICKS: u32 = 50;
+    const PUSHES: [(f64, f64); 2] = [(3.0, -2.5), (-1.0, 1.25)];
+    let desk = Desk::start(plan());
+    let mut seat = Seat::new(&desk, &desk.through("work"))?;
+    let (pointer, surface) = (seat.pointer.clone(), seat.placed.window.surface.clone());
+    seat.client().lock(&pointer, &surface)?;
+    let place = seat.client().state.mouse;
+    let mut bystander = Raw::connect(&desk.through("work"));
+    bystander.sync();
+    for _ in 0..CLICKS {
+        seat.input.push(MOTIONS / CLICKS, PUSHES)?;
+        seat.input.click()?;
+        bystander.sync();
+    }
+    seat.client().roundtrip()?;
+    let state = &seat.client().state;
+    assert_eq!((state.presses, state.pressed, state.mouse), (CLICKS, 0, place));
+    let pairs = f64::from(MOTIONS / 2);
+    let sum = |one: f64, other: f64| pairs * (one + other);
+    let (x, y) = (sum(PUSHES[0].0, PUSHES[1].0), sum(PUSHES[0].1, PUSHES[1].1));
+    assert_eq!(state.lock.sums, [x, y, x, y]);
+    let moves = state.lock.moves;
+    eprintln!("heard {moves} of {MOTIONS} distances, and all {CLICKS} clicks");
+    assert!(moves < MOTIONS as usize / 2, "{moves} distances");
+    assert_eq!(desk.complaints(), [""; 0]);
+    Ok(())
+}
+
 /// A window on sway that isn't read for: sway knows nothing of the proxy, and ends whoever doesn't read.
 #[test]
 fn a_compositor_ends_no_window_for_being_slow() -> Result<()> {

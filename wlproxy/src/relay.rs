@@ -120,6 +120,7 @@ impl<F> Relay<F> {
             if fds.len() < wanted {
                 return Err(call.violation(INVALID_METHOD, "its file descriptor is missing"));
             }
+            self.backlog.note(&call);
             let rewritten = self.identity.rewrite(&call);
             let prefixed = rewritten.is_some();
             let verdict = match rewritten {

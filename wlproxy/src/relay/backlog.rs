@@ -7,9 +7,12 @@
 //! Events of a pointer, a touch device or a tool come in groups, each with a frame at its end, which a client takes as one.
 //! Only whole groups are joined, and only with groups that stand right before them: a *run*. So a group in which anything
 //! else happens comes out as it went in. Of a run, the frames come last.
+//!
+//! Distances that a mouse moved are in the groups of a pointer, too: of one that is locked in place nothing else is. So a
+//! frame that ends nothing but such joins with the one before.
 
-use super::joinable::{Join, Key, Nature, Theme, has_frames, nature};
-use std::collections::VecDeque;
+use super::joinable::{Join, Key, Nature, Theme, has_frames, nature, pair, unpair};
+use std::collections::{HashMap, VecDeque};
 use wlproxy_protocol::limits::{MAX_EVENT, MAX_FDS, MAX_QUEUED};
 use wlproxy_protocol::wayland::{Batch, Call, wire};
 
@@ -60,6 +63,8 @@ pub(super) struct Backlog<F> {
     awaiting: Vec<u32>,
     /// Objects of which the last that came was a frame. Of others, it isn't known whether something else is in the group.
     clean: Vec<u32>,
+    /// By relative pointer: its pointer.
+    pointers: HashMap<u32, u32>,
     /// Bytes in `run`, `frames` and `open`.
     loose: usize,
 }
@@ -75,6 +80,7 @@ impl<F> Default for Backlog<F> {
             open: Vec::new(),
             awaiting: Vec::new(),
             clean: Vec::new(),
+            pointers: HashMap::new(),
             loose: 0,
         }
     }
@@ -101,6 +107,15 @@ impl<F> Backlog<F> {
         self.fds.get_mut(at).map(|(_, fd)| fd)
     }
 
+    /// The client says this: some requests tell which events belong together.
+    pub(super) fn note(&mut self, call: &Call<'_>) {
+        if let Some((relative, pointer)) = pair(call) {
+            self.pointers.insert(relative, pointer);
+        } else if let Some(relative) = unpair(call) {
+            self.pointers.remove(&relative);
+        }
+    }
+
     /// Adds an event, which goes on as `bytes`.
     pub(super) fn push(&mut self, call: &Call<'_>, bytes: &[u8], fds: impl Iterator<Item = F>) {
         if self.bytes() == 0 {
@@ -113,7 +128,7 @@ impl<F> Backlog<F> {
             Nature::Joinable(key, join) if self.is_in_whole_group(call) => {
                 self.add(Some((key, join)), object, bytes);
             }
-            Nature::Frame if self.awaiting.contains(&object) => {
+            Nature::Frame if self.knows_group(object) => {
                 self.awaiting.retain(|&other| other != object);
                 self.set_clean(object);
                 self.add(None, object, bytes);
@@ -139,16 +154,20 @@ impl<F> Backlog<F> {
 
     /// Whether an event that may be joined belongs to a group of which all is known, or to none. It is in that from now on.
     fn is_in_whole_group(&mut self, call: &Call<'_>) -> bool {
-        let object = call.object();
-        if !has_frames(call) || self.awaiting.contains(&object) {
-            return true;
-        }
-        let is_clean = self.clean.contains(&object);
-        if is_clean {
+        // Distances pass no frame of a pointer that has none, or of whose group something isn't known: that is never joined.
+        let pointer = self.pointers.get(&call.object()).copied();
+        let pointer = pointer.filter(|&pointer| self.knows_group(pointer));
+        let Some(object) = has_frames(call).then(|| call.object()).or(pointer) else { return true };
+        if self.clean.contains(&object) {
             self.clean.retain(|&other| other != object);
             self.awaiting.push(object);
         }
-        is_clean
+        self.awaiting.contains(&object)
+    }
+
+    /// Whether all is known of the group that the next frame of an object ends.
+    fn knows_group(&self, object: u32) -> bool {
+        self.awaiting.contains(&object) || self.clean.contains(&object)
     }
 
     fn set_clean(&mut self, object: u32) {
@@ -165,13 +184,12 @@ impl<F> Backlog<F> {
 
     /// All groups are whole: they become a part of the run, or a new one.
     fn close(&mut self) {
-        let themes = |theme| {
-            self.open.iter().flat_map(|part| part.joins).any(|(_, join)| join.theme() == theme)
-        };
-        let theme = match (themes(Theme::Place), themes(Theme::Scroll)) {
-            (true, false) => Theme::Place,
-            (false, true) => Theme::Scroll,
-            // Both in one group, which is left as it is.
+        let mut themes = self.open.iter().flat_map(|part| part.joins).map(|(_, join)| join.theme());
+        let theme = match (themes.next(), self.run.first().map(|entry| entry.join.theme())) {
+            (Some(theme), _) if themes.all(|other| other == theme) => theme,
+            // A frame of nothing, for a pointer beside the one that moves.
+            (None, Some(theme)) if theme != Theme::Scroll => theme,
+            // There is nothing before that frame; or two in one group, which is left as it is.
             _ => return self.settle(),
         };
         let mut joined = self.joined(theme);
@@ -223,7 +241,7 @@ impl<F> Backlog<F> {
             };
             all.push((at, Entry { key, join, bytes }));
         }
-        let is_alike = theme == Theme::Place || self.run.is_empty() || all.len() == self.run.len();
+        let is_alike = theme != Theme::Scroll || self.run.is_empty() || all.len() == self.run.len();
         (is_alike && next <= MAX_RUN).then_some(all)
     }
 

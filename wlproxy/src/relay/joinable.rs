@@ -4,13 +4,20 @@
 //! and distances, which add up. What a person did (a button, a key, a touch that begins or ends) never is, nor is where
 //! something begins or ends.
 //!
+//! Some that look alike are left alone. What a ring or a strip of a tablet's pad tells is a place, of which clients take
+//! the differences: of two turns of the ring nothing would remain. A tool's wheel has notches and degrees that a compositor
+//! may round by themselves. Nobody turns either for so long that it fills what may wait.
+//!
 //! All arguments of these events are single words.
 
-use wlproxy_protocol::wayland::Call;
 use wlproxy_protocol::wayland::wire::HEADER;
+use wlproxy_protocol::wayland::{Arg, Call};
 
 /// First version of wl_pointer that has frames (wayland.xml).
 const POINTER_FRAMES: u32 = 5;
+
+/// What tells distances.
+const RELATIVE: &str = "zwp_relative_pointer_v1";
 
 /// What an event is to a queue that joins some.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,9 +44,9 @@ pub(super) struct Key {
 pub(super) enum Join {
     /// The later one stands for both.
     Latest(Theme),
-    /// The later one, and so many of its last arguments are the sums. Never of numbers with different signs in a scroll:
-    /// there and back again is something else than to stay.
-    Sum(Theme, usize),
+    /// The later one, of which these arguments are the sums. Never of numbers with different signs in a scroll: there and
+    /// back again is something else than to stay.
+    Sum(Theme, &'static [usize]),
     /// Only if they are the same.
     Same(Theme),
 }
@@ -52,6 +59,8 @@ pub(super) enum Theme {
     Place,
     /// How far something was scrolled.
     Scroll,
+    /// How far fingers moved on a touchpad.
+    Gesture,
 }
 
 impl Join {
@@ -65,8 +74,8 @@ impl Join {
         match self {
             Self::Latest(_) => {}
             Self::Same(_) => return (earlier == later).then_some(later),
-            Self::Sum(theme, count) => {
-                for at in (later.len().checked_sub(4 * count)?..later.len()).step_by(4) {
+            Self::Sum(theme, arguments) => {
+                for at in arguments.iter().map(|argument| HEADER + 4 * argument) {
                     let (before, now) = (number(earlier, at)?, number(&later, at)?);
                     if theme == Theme::Scroll && before.signum() * now.signum() < 0 {
                         return None;
@@ -87,7 +96,7 @@ fn number(bytes: &[u8], at: usize) -> Option<i32> {
 /// What this event is.
 pub(super) fn nature(call: &Call<'_>) -> Nature {
     use Join::{Latest, Same, Sum};
-    use Theme::{Place, Scroll};
+    use Theme::{Gesture, Place, Scroll};
     // Which argument is the part, if one is.
     let (join, part) = match call.name() {
         ("wl_pointer" | "wl_touch" | "zwp_tablet_tool_v2", "frame") => return Nature::Frame,
@@ -102,11 +111,15 @@ pub(super) fn nature(call: &Call<'_>) -> Nature {
             "motion" | "pressure" | "distance" | "tilt" | "rotation" | "slider",
         ) => (Latest(Place), None),
         // two words of time, then dx, dy, and both as they were before acceleration
-        ("zwp_relative_pointer_v1", "relative_motion") => (Sum(Place, 4), None),
+        (RELATIVE, "relative_motion") => (Sum(Place, &[2, 3, 4, 5]), None),
+        // time, dx, dy
+        ("zwp_pointer_gesture_swipe_v1", "update") => (Sum(Gesture, &[1, 2]), None),
+        // time, dx, dy, scale since the beginning, rotation since the last
+        ("zwp_pointer_gesture_pinch_v1", "update") => (Sum(Gesture, &[1, 2, 4]), None),
         // time, axis, distance
-        ("wl_pointer", "axis") => (Sum(Scroll, 1), Some(1)),
+        ("wl_pointer", "axis") => (Sum(Scroll, &[2]), Some(1)),
         // axis, steps; axis, parts of a step
-        ("wl_pointer", "axis_discrete" | "axis_value120") => (Sum(Scroll, 1), Some(0)),
+        ("wl_pointer", "axis_discrete" | "axis_value120") => (Sum(Scroll, &[1]), Some(0)),
         ("wl_pointer", "axis_source") => (Same(Scroll), None),
         // axis, direction
         ("wl_pointer", "axis_relative_direction") => (Same(Scroll), Some(0)),
@@ -115,6 +128,24 @@ pub(super) fn nature(call: &Call<'_>) -> Nature {
     let bytes = call.message.bytes;
     let part = part.and_then(|at| number(bytes, HEADER + 4 * at)).map_or(0, i32::cast_unsigned);
     Nature::Joinable(Key { object: call.object(), opcode: call.message.opcode, part }, join)
+}
+
+/// The relative pointer that a request makes, and the pointer whose distances it is to tell: these are in the groups of that
+/// pointer.
+pub(super) fn pair(call: &Call<'_>) -> Option<(u32, u32)> {
+    if call.name() != ("zwp_relative_pointer_manager_v1", "get_relative_pointer") {
+        return None;
+    }
+    let mut args = call.args();
+    match (args.next(), args.next()) {
+        (Some(Arg::NewId(relative)), Some(Arg::Object(pointer))) => Some((relative, pointer)),
+        _ => None,
+    }
+}
+
+/// The relative pointer that a request destroys.
+pub(super) fn unpair(call: &Call<'_>) -> Option<u32> {
+    (call.name() == (RELATIVE, "destroy")).then(|| call.object())
 }
 
 /// Whether the events of this object come in groups, each with a frame at its end.

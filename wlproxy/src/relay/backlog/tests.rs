@@ -12,6 +12,11 @@ const TOUCH: u32 = 5;
 const OTHER_POINTER: u32 = 6;
 const DATA_DEVICE: u32 = 7;
 const KEYBOARD: u32 = 8;
+/// What tells of distances: of the pointer with frames, and of that without.
+const RELATIVE: u32 = 9;
+const OLD_RELATIVE: u32 = 10;
+const SWIPE: u32 = 11;
+const PINCH: u32 = 12;
 
 const LEAVE: u16 = 1;
 const MOTION: u16 = 2;
@@ -28,9 +33,34 @@ const TOUCH_FRAME: u16 = 3;
 
 const DATA_MOTION: u16 = 3;
 
+const DISTANCE: u16 = 0;
+const GESTURE_UPDATE: u16 = 1;
+const GESTURE_END: u16 = 2;
+
 fn child(interface: &'static Interface, request: &str) -> &'static Interface {
     let request = interface.requests.iter().find(|desc| desc.name == request).unwrap();
     request.child_interface.unwrap()
+}
+
+fn relatives() -> &'static Interface {
+    tables::global("zwp_relative_pointer_manager_v1").unwrap().interface
+}
+
+fn gestures() -> &'static Interface {
+    tables::global("zwp_pointer_gestures_v1").unwrap().interface
+}
+
+/// One whose client has asked for distances of these pointers.
+fn backlog() -> Backlog<usize> {
+    let mut backlog = Backlog::default();
+    for (relative, pointer) in [(RELATIVE, POINTER), (OLD_RELATIVE, OLD_POINTER)] {
+        let mut bytes = Vec::new();
+        wire::encode(99, 1, &[Arg::NewId(relative), Arg::Object(pointer)], &mut bytes);
+        let (interface, message) = (relatives(), split(&bytes)[0]);
+        let desc = &interface.requests[usize::from(message.opcode)];
+        backlog.note(&Call { message, interface, version: 1, desc });
+    }
+    backlog
 }
 
 /// What an object is, and its version.
@@ -46,6 +76,9 @@ fn interface(object: u32) -> (&'static Interface, u32) {
             let manager = tables::global("wl_data_device_manager").unwrap().interface;
             (child(manager, "get_data_device"), 3)
         }
+        RELATIVE | OLD_RELATIVE => (child(relatives(), "get_relative_pointer"), 1),
+        SWIPE => (child(gestures(), "get_swipe_gesture"), 3),
+        PINCH => (child(gestures(), "get_pinch_gesture"), 3),
         _ => unreachable!(),
     }
 }
@@ -92,7 +125,7 @@ fn take_all(backlog: &mut Backlog<usize>) -> Batch<usize> {
 
 /// What comes out of these, after a frame of each pointer, so that all is known of their groups.
 fn through(events: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    let mut backlog = Backlog::default();
+    let mut backlog = backlog();
     let frames = [event(POINTER, FRAME, &[]), event(OTHER_POINTER, FRAME, &[])];
     let frames = [&frames[0][..], &frames[1], &event(TOUCH, TOUCH_FRAME, &[])].concat();
     push(&mut backlog, &frames, Vec::new());
@@ -122,6 +155,67 @@ fn of_motions_the_last_remains() {
     assert_eq!(through(&[old(1), old(2)]), [old(2)]);
     let dragged = |x| event(DATA_DEVICE, DATA_MOTION, &[x, x, x]);
     assert_eq!(through(&[dragged(1), dragged(2)]), [dragged(2)]);
+}
+
+fn distance(x: i32) -> Vec<u8> {
+    event(RELATIVE, DISTANCE, &[0, x, x, 2 * x, 3 * x, -x])
+}
+
+fn sum(of: &[i32]) -> Vec<u8> {
+    let (x, last) = (of.iter().sum::<i32>(), of.last().unwrap());
+    event(RELATIVE, DISTANCE, &[0, *last, x, 2 * x, 3 * x, -x])
+}
+
+/// A game's mouse moves nothing: there is a frame after each distance, and no motion.
+#[test]
+fn distances_of_a_locked_pointer_add_up() {
+    let said = [distance(1), frame(), distance(2), frame(), distance(-5), frame()];
+    assert_eq!(through(&said), [sum(&[1, 2, -5]), frame()]);
+    // As do those beside motion.
+    let said = |x| [distance(x), motion(x), frame()];
+    let joined = [sum(&[1, 2]), motion(2), frame()];
+    assert_eq!(through(&[said(1), said(2)].concat()), joined);
+    // Those that are in a group with something else stay in it.
+    let said = [distance(1), frame(), distance(2), button(), frame(), distance(3), frame()];
+    assert_eq!(through(&said), said);
+    let said = [&said[..], &[button(), distance(4), frame(), distance(5), frame()]].concat();
+    assert_eq!(through(&said), said);
+    // Each pointer of a client has a frame.
+    let (other, first) = (|| event(OTHER_POINTER, FRAME, &[]), [distance(1), distance(2)]);
+    let said = [&first[..], &[frame(), other(), distance(3), frame(), other()]].concat();
+    assert_eq!(through(&said), [sum(&[1, 2, 3]), frame(), other()]);
+    let said = [distance(1), other(), frame(), distance(2), other(), frame()];
+    assert_eq!(through(&said), [sum(&[1, 2]), other(), frame()]);
+    // One without frames.
+    let old = |x| event(OLD_RELATIVE, DISTANCE, &[0, 9, x, x, x, x]);
+    assert_eq!(through(&[old(1), old(2), old(3)]), [old(6)]);
+    // No more room for the sum.
+    let said = [distance(i32::MAX / 4), frame(), distance(i32::MAX / 4), frame()];
+    assert_eq!(through(&said), said);
+}
+
+#[test]
+fn a_frame_of_nothing_alone_stays() {
+    let said = [frame(), frame(), button(), frame(), frame()];
+    assert_eq!(through(&said), said);
+    // It isn't known what it ends.
+    let mut backlog = backlog();
+    let said = [distance(1), frame(), distance(2), frame()].concat();
+    push(&mut backlog, &said, Vec::new());
+    assert_eq!(take_all(&mut backlog).bytes, said);
+}
+
+#[test]
+fn gestures_add_up_between_their_beginning_and_their_end() {
+    let swipe = |time, x| event(SWIPE, GESTURE_UPDATE, &[time, x, -x]);
+    let pinch = |time, x, scale| event(PINCH, GESTURE_UPDATE, &[time, x, 2 * x, scale, 3 * x]);
+    assert_eq!(through(&[swipe(1, 5), swipe(2, -3), swipe(3, 7)]), [swipe(3, 9)]);
+    assert_eq!(through(&[pinch(1, 5, 300), pinch(2, 6, 280)]), [pinch(2, 11, 280)]);
+    let end = || event(SWIPE, GESTURE_END, &[1, 2, 0]);
+    let said = [swipe(1, 5), end(), swipe(2, 5), motion(1), frame(), swipe(3, 5)];
+    assert_eq!(through(&said), said);
+    let said = |x| [swipe(1, x), frame()];
+    assert_eq!(through(&[said(1), said(2)].concat()), said(3));
 }
 
 #[test]
@@ -212,9 +306,13 @@ fn fds_stay_with_their_messages() {
 
 #[test]
 fn it_is_full_at_its_bounds_and_motion_never_fills_it() {
-    let mut backlog = Backlog::default();
+    let mut backlog = backlog();
     for x in 0..100_000 {
         push(&mut backlog, &[motion(x), frame()].concat(), Vec::new());
+    }
+    assert!(backlog.bytes() < 200, "{} bytes", backlog.bytes());
+    for x in 0..100_000 {
+        push(&mut backlog, &[distance(x % 100), frame()].concat(), Vec::new());
     }
     assert!(backlog.bytes() < 200, "{} bytes", backlog.bytes());
     while backlog.has_room() {
@@ -248,7 +346,7 @@ fn objects_without_end_cost_no_more_than_a_run() {
 fn any_event() -> impl Strategy<Value = Vec<u8>> {
     let pointer = prop_oneof![Just(POINTER), Just(OTHER_POINTER), Just(OLD_POINTER)];
     let number = prop_oneof![9 => -4..5i32, 1 => any::<i32>()];
-    (0..24u8, pointer, number, 0..2i32).prop_map(|(which, pointer, n, part)| match which {
+    (0..34u8, pointer, number, 0..2i32).prop_map(|(which, pointer, n, part)| match which {
         0..7 => event(pointer, MOTION, &[n, n, n]),
         7..12 if pointer == OLD_POINTER => event(pointer, MOTION, &[n, n, n]),
         7..12 => event(pointer, FRAME, &[]),
@@ -260,6 +358,12 @@ fn any_event() -> impl Strategy<Value = Vec<u8>> {
         20 => event(DATA_DEVICE, DATA_MOTION, &[n, n, n]),
         21 => event(TOUCH, TOUCH_DOWN, &[1, 2, 3, n, 5, 6]),
         22 => event(pointer, BUTTON, &[1, 2, n, 1]),
+        23..27 => event(RELATIVE, DISTANCE, &[0, n, n, 1, n, -1]),
+        27 => event(OLD_RELATIVE, DISTANCE, &[0, n, n, 1, n, -1]),
+        28 => event(SWIPE, GESTURE_UPDATE, &[n, n, 1]),
+        29 => event(PINCH, GESTURE_UPDATE, &[n, n, 1, n, n]),
+        30 => event(SWIPE, GESTURE_END, &[1, 2, part]),
+        31..33 => event(POINTER, FRAME, &[]),
         _ => event(pointer, LEAVE, &[n, 9]),
     })
 }
@@ -277,37 +381,51 @@ fn meaning(part: &[Message<'_>]) -> BTreeMap<(u32, u16, u32), Vec<i64>> {
             i64::from(i32::from_ne_bytes(message.bytes[at..at + 4].try_into().unwrap()))
         };
         let words: Vec<_> = (8..message.bytes.len()).step_by(4).map(word).collect();
-        // The part, and which word is added up.
-        let (part, sum) = match (message.object, message.opcode) {
+        // The part, and which words are added up.
+        let (part, sums): (_, &[usize]) = match (message.object, message.opcode) {
             (TOUCH, TOUCH_FRAME) => continue,
-            (TOUCH, _) => (words[1], None),
-            (DATA_DEVICE, _) => (0, None),
+            (TOUCH, _) => (words[1], &[]),
+            (DATA_DEVICE, _) => (0, &[]),
+            (RELATIVE | OLD_RELATIVE, _) => (0, &[2, 3, 4, 5]),
+            (SWIPE, _) => (0, &[1, 2]),
+            (PINCH, _) => (0, &[1, 2, 4]),
             (_, FRAME) => continue,
-            (_, MOTION) => (0, None),
-            (_, AXIS) => (words[1], Some(2)),
-            (_, VALUE120) => (words[0], Some(1)),
-            (_, AXIS_SOURCE) => (0, None),
+            (_, MOTION) => (0, &[]),
+            (_, AXIS) => (words[1], &[2]),
+            (_, VALUE120) => (words[0], &[1]),
+            (_, AXIS_SOURCE) => (0, &[]),
             other => unreachable!("{other:?}"),
         };
         let key = (message.object, message.opcode, part as u32);
-        let before = all.get(&key).and_then(|before| Some(before[sum?])).unwrap_or(0);
         let mut words = words;
-        if let Some(at) = sum {
-            words[at] += before;
+        if let Some(before) = all.get(&key) {
+            sums.iter().for_each(|&at| words[at] += before[at]);
         }
         all.insert(key, words);
     }
     all
 }
 
-/// The groups of an object with frames in which something happens that is never joined: each as it was said. The last may
-/// have no frame.
-fn eventful_groups(messages: &[Message<'_>], object: u32) -> Vec<Vec<Vec<u8>>> {
-    let of_object: Vec<_> = messages.iter().filter(|message| message.object == object).collect();
-    let is_frame = |message: &&Message<'_>| nature(&call(**message)) == Nature::Frame;
-    let groups = of_object.split_inclusive(|message| is_frame(message));
-    let eventful = groups.filter(|group| group.iter().any(|message| is_single(message)));
-    eventful.map(|group| group.iter().map(|message| message.bytes.to_vec()).collect()).collect()
+/// What an object's distances are told by.
+fn relative(pointer: u32) -> u32 {
+    if pointer == POINTER { RELATIVE } else { 0 }
+}
+
+/// A group: as it was said, and the distances in it.
+type Eventful = (Vec<Vec<u8>>, BTreeMap<(u32, u16, u32), Vec<i64>>);
+
+/// The groups of an object with frames in which something happens that is never joined. The last may have no frame.
+fn eventful_groups(messages: &[Message<'_>], object: u32) -> Vec<Eventful> {
+    let is_distance = |message: &Message<'_>| message.object == relative(object);
+    let is_ours = |message: &&Message<'_>| message.object == object || is_distance(message);
+    let ours: Vec<_> = messages.iter().copied().filter(|message| is_ours(&message)).collect();
+    let groups = ours.split_inclusive(|message| nature(&call(*message)) == Nature::Frame);
+    let eventful = groups.filter(|group| group.iter().any(is_single));
+    let told = eventful.map(|group| {
+        let (distances, own): (Vec<_>, Vec<_>) = group.iter().copied().partition(is_distance);
+        (own.iter().map(|message| message.bytes.to_vec()).collect(), meaning(&distances))
+    });
+    told.collect()
 }
 
 proptest! {
@@ -317,7 +435,7 @@ proptest! {
     fn what_is_joined_means_the_same(
         said in prop::collection::vec((any_event(), prop::option::weighted(0.05, 1..200usize)), 0..120),
     ) {
-        let (mut backlog, mut out) = (Backlog::default(), Batch::default());
+        let (mut backlog, mut out) = (backlog(), Batch::default());
         let mut whole = Vec::new();
         for (bytes, take) in &said {
             push(&mut backlog, bytes, Vec::new());
