@@ -14,7 +14,7 @@ pub use selections::{
 
 use crate::quota::Quota;
 use crate::quota::vm::VmQuota;
-use crate::rate::Rate;
+use crate::rate::Rates;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -118,13 +118,13 @@ impl TryFrom<Form> for Policy {
 #[derive(Debug)]
 pub struct Current {
     policy: Mutex<Policy>,
-    rate: Arc<Rate>,
+    rates: Arc<Rates>,
 }
 
 impl Current {
     /// This one at first.
     pub fn new(policy: Policy) -> Self {
-        Self { policy: Mutex::new(policy), rate: Arc::default() }
+        Self { policy: Mutex::new(policy), rates: Arc::default() }
     }
 
     /// Another one from now on.
@@ -143,8 +143,8 @@ impl Current {
     }
 
     /// What the VM's clients begin together.
-    pub fn rate(&self) -> Arc<Rate> {
-        self.rate.clone()
+    pub fn rates(&self) -> Arc<Rates> {
+        self.rates.clone()
     }
 }
 

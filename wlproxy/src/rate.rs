@@ -6,6 +6,15 @@ use std::time::{Duration, Instant};
 /// As long as a rate counts: so many may begin at once, and then again as they run out of it.
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// What all clients of a VM begin.
+#[derive(Debug, Default)]
+pub struct Rates {
+    /// Transfers to them: each of their own doing.
+    pub taken: Rate,
+    /// Transfers from them: each of somebody else's.
+    pub given: Rate,
+}
+
 /// What began in the last minute, of all that share it. A bucket that leaks.
 #[derive(Debug, Default)]
 pub struct Rate(Mutex<Bucket>);

@@ -19,7 +19,7 @@ pub use backlog::{MAX_HELD, MAX_HELD_FDS};
 use crate::impossible;
 use crate::policy::{Identity, Policy};
 use crate::quota::{Quota, Spent};
-use crate::rate::Rate;
+use crate::rate::Rates;
 use backlog::Backlog;
 use exchange::{Exchange, Verdict};
 use wlproxy_protocol::limits::{MAX_EVENT, MAX_REQUEST};
@@ -78,14 +78,14 @@ impl<F> Relay<F> {
         Self::with(policy, Arc::default())
     }
 
-    /// The same; what it begins counts in `rate`, with what others do that share it.
-    pub fn with(policy: &Policy, rate: Arc<Rate>) -> Self {
+    /// The same; what it begins counts in `rates`, with what others do that share them.
+    pub fn with(policy: &Policy, rates: Arc<Rates>) -> Self {
         Self {
             objects: Objects::with(Globals::new(policy.offer.clone())),
             quota: policy.quota,
             spent: Spent::default(),
             identity: policy.identity.clone(),
-            exchange: Exchange::new(policy.selections.clone(), rate),
+            exchange: Exchange::new(policy.selections.clone(), rates),
             begun: Vec::new(),
             now: None,
             requests: Inbox::default(),

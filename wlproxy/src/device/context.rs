@@ -151,7 +151,7 @@ impl Context {
             Role::Link { connection } => {
                 let now = policy.get();
                 pace = now.vm_quota.requests().map(|rate| Box::new(Pace::of(rate)));
-                let link = Link::new(vm, connection, &now, policy.rate(), counters.clone());
+                let link = Link::new(vm, connection, &now, policy.rates(), counters.clone());
                 (Kind::Link(Box::new(link)), Some(connection))
             }
             Role::Main => (Kind::Plain, None),

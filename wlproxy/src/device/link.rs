@@ -4,7 +4,7 @@ use super::carried::Carried;
 use super::toll::Transfer;
 use crate::counters::Counters;
 use crate::policy::Policy;
-use crate::rate::Rate;
+use crate::rate::Rates;
 use crate::relay::{Begun, Relay, Tally, Violation};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -21,20 +21,22 @@ pub(super) struct Link {
     connection: u64,
     /// The log was told that something of selections is left out.
     has_told_refusal: bool,
+    /// The log was told that not all transfers are told.
+    has_told_many: bool,
     counters: Arc<Counters>,
 }
 
 impl Link {
-    /// A client that comes now. What it begins counts in `rate`.
+    /// A client that comes now. What it begins counts in `rates`.
     pub(super) fn new(
         vm: Arc<str>,
         connection: u64,
         policy: &Policy,
-        rate: Arc<Rate>,
+        rates: Arc<Rates>,
         counters: Arc<Counters>,
     ) -> Self {
-        let relay = Relay::with(policy, rate);
-        Self { relay, vm, connection, has_told_refusal: false, counters }
+        let relay = Relay::with(policy, rates);
+        Self { relay, vm, connection, has_told_refusal: false, has_told_many: false, counters }
     }
 
     /// Takes what the client has said, at this time; appends to `out` what the compositor is to get.
@@ -153,7 +155,15 @@ impl Link {
         self.relay.take_lines()
     }
 
-    fn transfer(&self, begun: &Begun) -> Transfer {
+    fn transfer(&mut self, begun: &Begun) -> Transfer {
+        if !begun.is_told && !std::mem::replace(&mut self.has_told_many, true) {
+            let (vm, connection) = (&*self.vm, self.connection);
+            tracing::info!(
+                vm,
+                connection,
+                "others take more from this VM in a minute than its `rate`: what is beyond that is only counted"
+            );
+        }
         Transfer::new(&self.vm, self.connection, begun, self.counters.clone())
     }
 }

@@ -43,7 +43,7 @@ impl Transfer {
 
 impl Drop for Transfer {
     fn drop(&mut self) {
-        let Begun { direction, kind, of, .. } = &self.begun;
+        let Begun { direction, kind, of, is_told: true, .. } = &self.begun else { return };
         let kind = kind.map_or_else(|| "unknown".to_owned(), |kind| kind.to_string());
         let why = self.why.as_deref().unwrap_or("the VM has closed it, or is gone");
         tracing::info!(

@@ -135,7 +135,8 @@ pub struct Selections {
     pub types: Option<Vec<Pattern>>,
     /// Bytes of one transfer.
     pub bytes: u64,
-    /// Transfers that begin in a minute, of all of the VM's clients together.
+    /// Transfers that begin in a minute, of all of the VM's clients together: as many as they may take, and as many of those
+    /// that they give as are told.
     pub rate: u32,
 }
 

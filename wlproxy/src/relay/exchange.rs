@@ -9,7 +9,7 @@
 
 use crate::harmless::is_harmful;
 use crate::policy::{Direction, Kind, Selections};
-use crate::rate::Rate;
+use crate::rate::{Rate, Rates};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
@@ -35,6 +35,8 @@ pub struct Begun {
     pub of: String,
     /// How many bytes it may have.
     pub bytes: u64,
+    /// Whether the log tells of it. Of what others take, no more than the rate: each is a line.
+    pub is_told: bool,
 }
 
 /// What becomes of a message.
@@ -65,7 +67,7 @@ struct Offered {
 #[derive(Debug)]
 pub(super) struct Exchange {
     policy: Arc<Selections>,
-    rate: Arc<Rate>,
+    rates: Arc<Rates>,
     /// By source: what it was used for.
     sources: HashMap<u32, Kind>,
     offers: HashMap<u32, Offered>,
@@ -76,10 +78,10 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(policy: Arc<Selections>, rate: Arc<Rate>) -> Self {
+    pub(super) fn new(policy: Arc<Selections>, rates: Arc<Rates>) -> Self {
         Self {
             policy,
-            rate,
+            rates,
             sources: HashMap::new(),
             offers: HashMap::new(),
             held: 0,
@@ -200,11 +202,17 @@ impl Exchange {
         if !self.policy.allows_type(of) {
             return Verdict::Refuse("the type is none of those that it may give and take");
         }
-        if now.is_some_and(|now| !self.rate.take(now, self.policy.rate)) {
-            return Verdict::Refuse("more transfers than its rate begin in a minute");
-        }
+        let is_within = |rate: &Rate| now.is_none_or(|now| rate.take(now, self.policy.rate));
+        let is_told = match direction {
+            Direction::Take if !is_within(&self.rates.taken) => {
+                return Verdict::Refuse("its clients take more in a minute than their `rate`");
+            }
+            Direction::Take => true,
+            // Whoever takes it is bounded by its own rate. Were it bounded here, one VM could use up what others need of this.
+            Direction::Give => is_within(&self.rates.given),
+        };
         let bytes = self.policy.bytes;
-        Verdict::Begin(Begun { fd: 0, direction, kind, of: shown(of), bytes })
+        Verdict::Begin(Begun { fd: 0, direction, kind, of: shown(of), bytes, is_told })
     }
 
     /// Whether something may go this way. As long as its kind isn't known, all that it may be have to be allowed.

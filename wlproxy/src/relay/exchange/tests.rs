@@ -318,28 +318,33 @@ fn transfers_begin_as_often_as_they_may() {
         selections: Arc::new(Selections { rate: 3, ..Selections::default() }),
         ..Policy::unchanging()
     };
-    let rate = Arc::new(Rate::default());
+    let rates = Arc::new(Rates::default());
     // Two clients of one VM.
     let mut links = [(); 2].map(|()| {
         let mut link = Link::new((*policy.selections).clone());
-        link.relay.exchange.rate = rate.clone();
+        link.relay.exchange.rates = rates.clone();
         let offer = link.offer(DATA);
         (link, offer)
     });
     let start = Instant::now();
+    // How many they take of four, and how many are told of those that others take of them, which all do.
     let mut begun = |at: Duration| {
-        let mut begun = 0;
+        let (mut taken, mut told) = (0, 0);
         for (link, offer) in &mut links {
             link.relay.set_time(start + at);
-            begun += usize::from(link.says(&receive(*offer, RECEIVE, "a/b"), [5]));
-            begun += usize::from(link.hears(&receive(DATA_SOURCE, SEND, "a/b"), [5]));
+            for _ in 0..2 {
+                assert!(link.hears(&receive(DATA_SOURCE, SEND, "a/b"), [5]));
+                told += link.relay.take_begun().iter().filter(|begun| begun.is_told).count();
+                taken += usize::from(link.says(&receive(*offer, RECEIVE, "a/b"), [5]));
+                assert!(link.relay.take_begun().iter().all(|begun| begun.is_told));
+            }
         }
-        begun
+        (taken, told)
     };
-    assert_eq!(begun(Duration::ZERO), 3);
-    assert_eq!(begun(Duration::from_secs(19)), 0);
-    assert_eq!(begun(Duration::from_secs(21)), 1);
-    assert_eq!(begun(Duration::from_secs(600)), 3);
+    assert_eq!(begun(Duration::ZERO), (3, 3));
+    assert_eq!(begun(Duration::from_secs(19)), (0, 0));
+    assert_eq!(begun(Duration::from_secs(21)), (1, 1));
+    assert_eq!(begun(Duration::from_secs(600)), (3, 3));
 }
 
 const TYPES: [&str; 4] = ["text/plain", "UTF8_STRING", "image/png", "x/y"];
