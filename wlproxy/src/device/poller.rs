@@ -13,6 +13,7 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Most events taken at once; the rest stays for the next turn. A size of a stack array, nothing depends on it.
@@ -72,7 +73,16 @@ impl Woken {
 pub(super) struct Poller {
     epoll: Arc<Epoll>,
     waker: Waker,
-    retry: Arc<TimerFd>,
+    retry: Arc<Retry>,
+}
+
+/// When something is to be tried again.
+#[derive(Debug)]
+struct Retry {
+    timer: TimerFd,
+    /// It is set, or was due and nobody has taken that yet. The timer itself wouldn't tell the latter from not set; and to set
+    /// it once more would put off what is due, for ever where turns are long.
+    is_set: AtomicBool,
 }
 
 impl Poller {
@@ -81,8 +91,9 @@ impl Poller {
         let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         epoll.add(&event, carrying(EpollFlags::EPOLLIN, WAKE))?;
         let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
-        let retry = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
-        epoll.add(&retry, carrying(EpollFlags::EPOLLIN, RETRY))?;
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
+        epoll.add(&timer, carrying(EpollFlags::EPOLLIN, RETRY))?;
+        let retry = Retry { timer, is_set: AtomicBool::new(false) };
         Ok(Self { epoll: Arc::new(epoll), waker: Waker(Arc::new(event)), retry: Arc::new(retry) })
     }
 
@@ -93,11 +104,15 @@ impl Poller {
 
     /// Lets [`RETRY`] be ready after a while: for what waits for something that no fd tells of.
     pub(super) fn retry_later(&self) -> io::Result<()> {
-        if self.retry.get()?.is_none() {
-            let pause = Expiration::OneShot(TimeSpec::from_duration(RETRY_PAUSE));
-            self.retry.set(pause, TimerSetTimeFlags::empty())?;
+        if self.retry.is_set.swap(true, Ordering::SeqCst) {
+            return Ok(());
         }
-        Ok(())
+        let pause = Expiration::OneShot(TimeSpec::from_duration(RETRY_PAUSE));
+        let set = self.retry.timer.set(pause, TimerSetTimeFlags::empty());
+        if set.is_err() {
+            self.retry.is_set.store(false, Ordering::SeqCst);
+        }
+        Ok(set?)
     }
 
     /// Waits until something is ready, up to `timeout`. Appends what is the device's as (key, flags).
@@ -117,7 +132,8 @@ impl Poller {
             match (number, key) {
                 (OURS, WAKE) => drop(self.waker.0.read()),
                 (OURS, RETRY) => {
-                    let _ = self.retry.wait();
+                    let _ = self.retry.timer.wait();
+                    self.retry.is_set.store(false, Ordering::SeqCst);
                     found.push((RETRY, event.events()));
                 }
                 (OURS, key) => found.push((key, event.events())),
@@ -287,5 +303,16 @@ pub(super) mod tests {
         poller.ready(&mut found);
         assert_eq!(found, [(RETRY, EpollFlags::EPOLLIN)]);
         assert_eq!(nix::poll::poll(&mut [ready()], 0u8).unwrap(), 0);
+    }
+
+    /// A turn may take so long that it is due before anybody looks, and in each something may be to be tried again.
+    #[test]
+    fn what_is_due_is_not_put_off() {
+        let poller = Poller::alone();
+        poller.retry_later().unwrap();
+        let ready = || nix::poll::PollFd::new(poller.as_fd(), nix::poll::PollFlags::POLLIN);
+        assert_eq!(nix::poll::poll(&mut [ready()], 10_000u16).unwrap(), 1);
+        poller.retry_later().unwrap();
+        assert_eq!(nix::poll::poll(&mut [ready()], 0u8).unwrap(), 1);
     }
 }
