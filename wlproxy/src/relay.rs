@@ -183,6 +183,11 @@ impl<F> Relay<F> {
         self.backlog.take(limit, out);
     }
 
+    /// Forgets what waits in here: the link has ended.
+    pub fn forget_held(&mut self) {
+        self.backlog = Backlog::default();
+    }
+
     /// Understands events; they go to `out` or, without that, into the backlog.
     fn events(
         &mut self,

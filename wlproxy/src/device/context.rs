@@ -407,8 +407,12 @@ impl Context {
         matches!(&self.kind, Kind::Link(link) if self.stream.is_some() && link.has_replies())
     }
 
-    /// Ends it from this side. Returns the stream if something still has to be written.
+    /// Ends it from this side: nothing comes for the guest any more. Returns the stream if something still has to be written.
     pub(super) fn finish(&mut self) -> Option<Watched<Stream>> {
+        if let Kind::Link(link) = &mut self.kind {
+            link.forget_held();
+        }
+        self.ended = None;
         // Whoever is at the other end has to see the socket close, sooner or later.
         self.place = None;
         self.stream.take().filter(|stream| stream.queued() > 0 && !self.deaf)

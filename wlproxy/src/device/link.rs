@@ -111,6 +111,11 @@ impl Link {
         self.relay.take_held(limit, out);
     }
 
+    /// Forgets what waits in here.
+    pub(super) fn forget_held(&mut self) {
+        self.relay.forget_held();
+    }
+
     /// What passed since the last call. The log is told of the first thing of selections that was left out; others of this
     /// connection are counted.
     pub(super) fn take_tally(&mut self) -> Tally {

@@ -219,7 +219,9 @@ impl VirtioWl {
         {
             if self.may_read(id) {
                 self.receive(id);
-            } else if let Some(Vfd::Context(context)) = self.vfds.get_mut(id) {
+            } else if !self.is_over(id)
+                && let Some(Vfd::Context(context)) = self.vfds.get_mut(id)
+            {
                 context.read_ahead(MAX_RECV);
                 self.traces.tell(&mut self.vfds, id, None);
             }
@@ -230,6 +232,11 @@ impl VirtioWl {
     fn may_read(&self, id: u32) -> bool {
         self.flows.get(&id).is_none_or(|flow| flow.pending.is_empty())
             && self.left.iter().all(|&(of, _)| of != id)
+    }
+
+    /// Whether a visitor has found the end of vfd `id`.
+    fn is_over(&self, id: u32) -> bool {
+        self.left.iter().any(|(of, came)| *of == id && came.end.is_some())
     }
 
     /// Reads once, and delivers what came or puts it in front of the guest's door.

@@ -1,11 +1,11 @@
 //! Links: what the relay's verdicts mean for the guest and for the compositor, and SENDs that are held back.
 
-use super::driver::{Driver, Event, new};
+use super::driver::{Driver, Event, event, new};
 use super::wayland::{self, link, request};
-use super::{OK, clog, drain, filler, give, take};
+use super::{OK, clog, drain, fill, filler, give, take};
 use crate::device::Side;
 use crate::device::opener::Role;
-use crate::few_fds::{alone, fill};
+use crate::few_fds::{self, alone};
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 use wlproxy_protocol::accept::Token;
@@ -97,6 +97,30 @@ fn a_bad_event_ends_the_link() {
     assert_eq!(peer.read(&mut [0]).unwrap(), 0);
     assert_eq!(driver.counters.violations.get(), 1);
     assert_eq!(driver.sent(2, &request("free"), &[]), OK);
+}
+
+/// What waited for a guest that takes nothing is forgotten when its stream is ended here.
+#[test]
+fn nothing_comes_after_the_hang_up() {
+    for leaves in [false, true] {
+        let mut driver = Driver::new(Side::Client);
+        let mut peer = link(&mut driver, 1);
+        fill(&mut driver, &mut peer);
+        let peer = (!leaves).then_some(peer);
+        let mut unread = driver.received();
+        assert_eq!(driver.sent(1, &wayland::bad_request(), &[]), OK);
+        let mut events = Vec::new();
+        while !unread.is_empty() {
+            events.extend(unread.iter().map(|received| event(&received.bytes)));
+            driver.give_back(unread);
+            unread = driver.received();
+        }
+        let complaint = Event::Recv(1, vec![], wayland::complaint());
+        assert!(events.ends_with(&[complaint, Event::Hup(1)]), "{:?}", events.last());
+        let hang_ups = events.iter().filter(|&event| *event == Event::Hup(1));
+        assert_eq!(hang_ups.count(), 1);
+        drop(peer);
+    }
 }
 
 #[test]
@@ -285,7 +309,7 @@ fn streams_whose_fds_cannot_be_sent_wait_and_do_not_spin() {
         let mut driver = Driver::new(Side::Client);
         let (peer, mut ended) = (link(&mut driver, 1), link(&mut driver, 2));
         driver.new_vfd(VfdNew { size: 4096, ..new(message::VFD_NEW, 3) });
-        let full = fill();
+        let full = few_fds::fill();
         let create_pool = wayland::create_pool(wayland::FREE);
         let slot = driver.send(1, &create_pool, &[3]);
         assert_eq!(driver.kind(slot), None);

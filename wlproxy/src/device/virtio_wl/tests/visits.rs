@@ -82,6 +82,19 @@ fn a_fault_is_left_with_what_came_before_it() {
     );
 }
 
+#[test]
+fn nothing_is_read_behind_a_fault_that_is_left() {
+    let mut driver = Driver::new(Side::Client);
+    let peer = link(&mut driver, 1);
+    give(&peer, &wayland::bad_event(), []);
+    driver.visit(1);
+    give(&peer, &report("never"), []);
+    driver.visit(1);
+    driver.wait();
+    let complaint = wayland::error(0, "object 99: event of an unknown object");
+    assert_eq!(driver.events(), [Event::Recv(1, vec![], complaint), Event::Hup(1)]);
+}
+
 /// A call may be for a context that had a pipe's number before; and to read a pipe that is written is to end it.
 #[test]
 fn a_stale_call_ends_no_pipe() {
