@@ -240,12 +240,12 @@ impl Virtgpu {
         }
         let Some(context) = self.contexts.get_mut(&id) else { return };
         let reads = context.pending.is_empty();
-        if context.reads != reads {
-            context.reads = reads;
-            let stream = if let Link::Open(vfd) = context.link { Some(vfd) } else { None };
-            let all: Vec<u32> = context.ids.values().copied().chain(stream).collect();
-            all.into_iter().for_each(|id| self.refresh(id));
-        }
+        // Of what was read ahead less may be there now, so that there is room for more.
+        let stream = if let Link::Open(vfd) = context.link { Some(vfd) } else { None };
+        let pipes = context.ids.values().copied();
+        let pipes: Vec<u32> = if context.reads == reads { Vec::new() } else { pipes.collect() };
+        context.reads = reads;
+        stream.into_iter().chain(pipes).for_each(|id| self.refresh(id));
     }
 
     /// The stream of a context that has taken all that came before, if something was read ahead for it.

@@ -333,10 +333,8 @@ fn a_context_that_hangs_up_carries_its_pipes_on() {
     assert_eq!(driver.executed(2, &write(STREAM, true, b"")), MALFORMED);
 }
 
-#[test]
-fn what_nobody_polls_for_is_read_ahead_within_a_bound() {
-    let mut driver = Driver::new(Side::Client);
-    let mut peer = driver.link(1);
+/// The compositor says something until all is full: the socket, and what is kept here. What it has said.
+fn fill(driver: &mut Driver, peer: &mut UnixStream) -> Vec<u8> {
     let mut sent = Vec::new();
     // Until the socket is full, and what is kept here is.
     let mut patience = 10;
@@ -355,6 +353,28 @@ fn what_nobody_polls_for_is_read_ahead_within_a_bound() {
             Err(error) => panic!("{error}"),
         }
     }
+    sent
+}
+
+#[test]
+fn who_takes_something_is_read_for_again() {
+    let mut driver = Driver::new(Side::Client);
+    let mut peer = driver.link(1);
+    fill(&mut driver, &mut peer);
+    let mut taken = 0;
+    while taken < MAX_HELD / 2 {
+        let Event::Receive(_, bytes) = driver.receive(1) else { panic!("no bytes") };
+        taken += bytes.len();
+    }
+    driver.turn();
+    peer.write_all(&report("more")).unwrap();
+}
+
+#[test]
+fn what_nobody_polls_for_is_read_ahead_within_a_bound() {
+    let mut driver = Driver::new(Side::Client);
+    let mut peer = driver.link(1);
+    let sent = fill(&mut driver, &mut peer);
     let waits = driver.counters.snapshot().connections[0].receiving_bytes as usize;
     assert!((MAX_HELD..MAX_HELD + (64 << 10)).contains(&waits), "{waits} bytes");
     drop(peer);
