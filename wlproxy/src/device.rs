@@ -12,6 +12,7 @@
 //! | `virtio_wl`, `virtgpu` | the dialects: commands of such a device to calls of the model, and back |
 //! | `vfds` | the model: the table of vfds; `vfd_error` is why there is none |
 //! | `context`, `allocation`, `pipe` | the kinds of vfds; `flow` is what contexts and pipes have in common |
+//! | `lingering` | streams that are closed, until what they have is written |
 //! | `arrival` | what becomes of an fd that came over a context |
 //! | `window` | which memory is mapped where; `ranges` is its free room, `frontend` who maps it |
 //! | `ring`, `in_ring` | the virtqueues, and the fair use of receive buffers |
@@ -52,6 +53,7 @@ mod flow;
 mod frontend;
 mod in_ring;
 mod kind;
+mod lingering;
 mod link;
 mod neighbours;
 pub mod opener;

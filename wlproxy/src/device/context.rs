@@ -43,6 +43,12 @@ pub(super) enum End {
         "its peer does not read: more than {MAX_QUEUED} bytes or {MAX_QUEUED_FDS} file descriptors wait"
     )]
     Full,
+    /// The guest doesn't wait though it is made to.
+    #[error(
+        "it doesn't wait, though it sends more messages in a second than the quota `messages_per_second` has: more than \
+         {MAX_QUEUED} bytes or {MAX_QUEUED_FDS} file descriptors wait"
+    )]
+    Hasty,
     /// What an agent told is no report.
     #[error("{0}")]
     Report(#[from] Malformed),
@@ -437,9 +443,13 @@ impl Context {
 
     /// Whether what it has to write waits for something that no poller tells of.
     pub(super) fn is_stuck(&self) -> bool {
-        let is_paused = self.pace.as_ref().is_some_and(|pace| pace.paused);
         let stream = self.stream.as_ref().filter(|_| !self.deaf);
-        stream.is_some_and(|stream| is_paused || stream.is_stuck())
+        stream.is_some_and(|stream| self.is_paused() || stream.is_stuck())
+    }
+
+    /// Whether its client has sent more than it may, and is not read until it may again.
+    pub(super) fn is_paused(&self) -> bool {
+        self.pace.as_ref().is_some_and(|pace| pace.paused)
     }
 
     /// Keeps what passes as text from now on, or doesn't any more. Only a link understands it.

@@ -8,10 +8,10 @@
 use super::carried::Carried;
 use super::context::{Context, End, MAX_QUEUED_FDS};
 use super::flow::{Incoming, Sent};
+use super::lingering::Lingering;
 use super::opener::{Answers, OpenError, Opened, Opener, Target};
 use super::poller::{Poller, RETRY, Watched};
 use super::serve::Stop;
-use super::vfds::MAX_LINGERING;
 use super::{MAX_CONTEXTS, Options, Side};
 use crate::counters::Counters;
 use crate::policy;
@@ -100,11 +100,9 @@ enum State {
     /// A stream was asked for; the same.
     Opening(Batch<OwnedFd>),
     /// A context.
-    Open(Context),
+    Open(Box<Context>),
     /// Over: what is queued for the VM is still written.
     Over,
-    /// The VM has closed it: what is queued for the other side is still written.
-    Lingering(Watched<Stream>),
 }
 
 /// One connection of the VM's device.
@@ -114,6 +112,13 @@ struct Connection {
     state: State,
     /// The other side doesn't take what the VM has sent.
     held: bool,
+}
+
+impl Connection {
+    /// Whether it isn't read from, for its haste.
+    fn is_paused(&self) -> bool {
+        self.held && matches!(&self.state, State::Open(context) if context.is_paused())
+    }
 }
 
 /// All of one VM.
@@ -127,8 +132,8 @@ struct Connections {
     poller: Poller,
     next: u32,
     all: BTreeMap<u32, Connection>,
-    /// How many of them linger.
-    lingering: usize,
+    /// The other sides of those that are over, until what is queued for them is written.
+    lingering: Lingering,
 }
 
 /// What the poller calls the two ends of a connection.
@@ -149,20 +154,20 @@ impl Connections {
             counters: options.counters.clone(),
             policy: options.policy.clone(),
             answers: Answers::new(poller.waker()),
+            lingering: Lingering::new(poller.clone()),
             poller,
             next: 0,
             all: BTreeMap::new(),
-            lingering: 0,
         }
     }
 
-    /// Whether there are as many as there may be, beside those that are over for the VM.
+    /// Whether there are as many as there may be.
     fn is_full(&self) -> bool {
         let most = match self.side {
             Side::Client => self.policy.vm_quota().connections as usize,
             Side::Compositor => MAX_ACCEPTED,
         };
-        self.all.len() - self.lingering >= most
+        self.all.len() >= most
     }
 
     /// Takes a new one in.
@@ -198,16 +203,6 @@ impl Connections {
         }
     }
 
-    /// Cuts off the oldest one that lingers, if there are too many: who doesn't read must not keep others away.
-    fn end_lingering(&mut self) {
-        let lingers = |(_, of): &(&u32, &Connection)| matches!(of.state, State::Lingering(_));
-        if self.lingering > MAX_LINGERING
-            && let Some((&id, _)) = self.all.iter().find(lingers)
-        {
-            self.remove(id);
-        }
-    }
-
     fn ask(&mut self, id: u32, target: Target) {
         let Some(connection) = self.all.get_mut(&id) else { return };
         if let State::Silent(said) = &mut connection.state {
@@ -220,6 +215,7 @@ impl Connections {
     fn turn(&mut self, events: &[(u64, EpollFlags)]) {
         for &(key, flags) in events {
             if key == RETRY {
+                self.lingering.retry();
                 let all: Vec<u32> = self.all.keys().copied().collect();
                 for id in all {
                     self.flush_guest(id);
@@ -229,7 +225,10 @@ impl Connections {
                 }
                 continue;
             }
-            let Ok(id) = u32::try_from(key / 2) else { continue };
+            let Ok(id) = u32::try_from(key / 2) else {
+                self.lingering.polled(key);
+                continue;
+            };
             let writes = EpollFlags::EPOLLOUT | EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP;
             let reads = EpollFlags::EPOLLIN | EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP;
             match key == guest_key(id) {
@@ -239,6 +238,12 @@ impl Connections {
                     }
                     if flags.intersects(reads) {
                         self.read_guest(id);
+                    }
+                    // Nothing is owed by who has left: what it wasn't read for is forgotten.
+                    if flags.contains(EpollFlags::EPOLLHUP)
+                        && self.all.get(&id).is_some_and(Connection::is_paused)
+                    {
+                        self.guest_left(id);
                     }
                 }
                 false => {
@@ -277,7 +282,7 @@ impl Connections {
             Ok(context) => {
                 self.counters.contexts_opened.add(1);
                 self.counters.contexts.add(1);
-                connection.state = State::Open(context);
+                connection.state = State::Open(Box::new(context));
                 self.send(id, &said.bytes, said.fds);
             }
             Err(error) => {
@@ -335,25 +340,12 @@ impl Connections {
 
     /// The VM has closed its end.
     fn guest_left(&mut self, id: u32) {
-        let Some(connection) = self.all.get_mut(&id) else { return };
-        let lingering = match &mut connection.state {
-            State::Open(context) => context.finish(),
-            _ => None,
-        };
-        match lingering {
-            Some(stream) => {
-                self.counters.contexts.sub(1);
-                connection.state = State::Lingering(stream);
-                self.lingering += 1;
-                self.end_lingering();
-            }
-            None => self.remove(id),
-        }
+        self.over(id);
+        self.remove(id);
     }
 
     fn flush_guest(&mut self, id: u32) {
         let Some(connection) = self.all.get_mut(&id) else { return };
-        // That nobody is there is seen when it is read.
         if connection.guest.flush().is_err() {
             return self.guest_left(id);
         }
@@ -366,15 +358,8 @@ impl Connections {
 
     fn flush_host(&mut self, id: u32) {
         let Some(connection) = self.all.get_mut(&id) else { return };
-        match &mut connection.state {
-            State::Open(context) => connection.held &= context.flush() == Sent::Waiting,
-            State::Lingering(stream) => {
-                let has_more = matches!(stream.flush(), Ok(false));
-                if !has_more {
-                    self.remove(id);
-                }
-            }
-            _ => {}
+        if let State::Open(context) = &mut connection.state {
+            connection.held &= context.flush() == Sent::Waiting;
         }
     }
 
@@ -392,7 +377,7 @@ impl Connections {
                 batch = read;
                 None
             }
-            Ok(Incoming::HangUp) => return self.over(id),
+            Ok(Incoming::HangUp) => return self.last_words(id),
             Err(end) => Some(end),
         };
         connection.guest.queue(&batch.bytes, batch.fds.into_iter().map(Carried::hand_over));
@@ -416,17 +401,24 @@ impl Connections {
             self.counters.violations.add(1);
             connection.guest.queue(&violation.to_event(), []);
         }
-        self.over(id);
+        self.last_words(id);
     }
 
     /// Nothing comes from the other side any more.
+    fn last_words(&mut self, id: u32) {
+        self.over(id);
+        self.flush_guest(id);
+    }
+
+    /// Nothing goes to the other side any more, but what is queued for it.
     fn over(&mut self, id: u32) {
         let Some(connection) = self.all.get_mut(&id) else { return };
-        if let State::Open(_) = connection.state {
+        if let State::Open(mut context) = std::mem::replace(&mut connection.state, State::Over) {
             self.counters.contexts.sub(1);
+            if let Some(stream) = context.finish() {
+                self.lingering.add(stream);
+            }
         }
-        connection.state = State::Over;
-        self.flush_guest(id);
     }
 
     /// Waits for what there is to wait for now, or lets go of a connection that has nothing left to do.
@@ -435,6 +427,8 @@ impl Connections {
         let queued = connection.guest.queued() > 0;
         let mut interest = EpollFlags::empty();
         interest.set(EpollFlags::EPOLLOUT, queued && !connection.guest.is_stuck());
+        // Only whether the VM leaves.
+        let is_paused = connection.is_paused();
         let mut stuck = connection.guest.is_stuck();
         let watched = match &mut connection.state {
             State::Silent(_) => {
@@ -450,15 +444,10 @@ impl Connections {
             }
             State::Over if !queued => return self.remove(id),
             State::Over => Ok(()),
-            State::Lingering(stream) => {
-                stuck |= stream.is_stuck();
-                interest = EpollFlags::empty();
-                let writable = (!stream.is_stuck()).then_some(EpollFlags::EPOLLOUT);
-                stream.watch(writable)
-            }
         };
+        let interest = (is_paused || !interest.is_empty()).then_some(interest);
         let watched = watched
-            .and_then(|()| connection.guest.watch((!interest.is_empty()).then_some(interest)))
+            .and_then(|()| connection.guest.watch(interest))
             .and_then(|()| if stuck { self.poller.retry_later() } else { Ok(()) });
         if let Err(error) = watched {
             tracing::warn!(vm = self.vm, "a connection can't be watched: {error}");
@@ -468,10 +457,8 @@ impl Connections {
 
     fn remove(&mut self, id: u32) {
         let Some(connection) = self.all.remove(&id) else { return };
-        match connection.state {
-            State::Open(_) => self.counters.contexts.sub(1),
-            State::Lingering(_) => self.lingering -= 1,
-            State::Silent(_) | State::Opening(_) | State::Over => {}
+        if let State::Open(_) = connection.state {
+            self.counters.contexts.sub(1);
         }
         if self.all.is_empty() {
             self.counters.frontends.sub(1);

@@ -6,23 +6,23 @@ use super::arrival::Arrival;
 use super::carried::Carried;
 use super::context::{Context, End};
 use super::flow::Sent;
+use super::lingering::Lingering;
 use super::neighbours::{Host, Presence};
 use super::opener::Opened;
 use super::pipe::{Direction, Pipe};
-use super::poller::{Poller, Watched};
+use super::poller::Poller;
 use super::vfd_error::VfdError;
 use super::window::{self, Window};
 use crate::counters::{Counters, Reporter};
 use crate::policy;
 use nix::sys::epoll::EpollFlags;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use wlproxy_protocol::limits::MAX_FDS;
 use wlproxy_protocol::report::Report;
 use wlproxy_protocol::virtio_wl::{HOST_ID, ILLEGAL_ID};
-use wlproxy_unix::Stream;
 
 /// With one part in so many of the vfds that a VM may have, contexts that brought many bring no more. Half: what is under
 /// way to an agent that closes memory once it has it is less, at most a quarter of the receive buffers with [`MAX_FDS`]
@@ -36,13 +36,6 @@ const FEW: usize = 2 * MAX_FDS;
 /// Most contexts of one VM for the reports of its agents. One agent serves a whole session; but a user may as well start
 /// one around each application, and has a few dozen of those at a time.
 const MAX_REPORTERS: usize = 64;
-
-/// Most streams that are closed and still have something to write. Each holds at most
-/// [`wlproxy_protocol::limits::MAX_QUEUED`] bytes; beyond this the oldest is cut off.
-pub(super) const MAX_LINGERING: usize = 64;
-
-/// Where the poller's keys of lingering streams start: above every id.
-const LINGERING: u64 = 1 << 32;
 
 /// One vfd.
 #[derive(Debug)]
@@ -66,8 +59,7 @@ pub(super) struct Vfds {
     next_host_id: u32,
     poller: Poller,
     pub(super) window: Window,
-    lingering: VecDeque<(u64, Watched<Stream>)>,
-    next_lingering: u64,
+    pub(super) lingering: Lingering,
     vm: Arc<str>,
     counters: Arc<Counters>,
     policy: Arc<policy::Current>,
@@ -89,10 +81,9 @@ impl Vfds {
             origins: HashMap::new(),
             brought: HashMap::new(),
             next_host_id: HOST_ID,
+            lingering: Lingering::new(poller.clone()),
             poller,
             window,
-            lingering: VecDeque::new(),
-            next_lingering: LINGERING,
             vm: options.vm.as_str().into(),
             counters: options.counters.clone(),
             policy: options.policy.clone(),
@@ -300,7 +291,7 @@ impl Vfds {
                     self.origins.retain(|_, &mut origin| origin != id);
                 }
                 if let Some(stream) = context.finish() {
-                    self.linger(stream);
+                    self.lingering.add(stream);
                 }
             }
             Vfd::Allocation(allocation) => {
@@ -313,32 +304,19 @@ impl Vfds {
         true
     }
 
-    /// Lets a stream write what it has, and closes it then.
-    pub(super) fn linger(&mut self, mut stream: Watched<Stream>) {
-        if self.lingering.len() >= MAX_LINGERING {
-            self.lingering.pop_front();
-        }
-        let key = self.next_lingering;
-        self.next_lingering += 1;
-        if stream.rekey(key).is_ok() && goes_on(&mut stream, &self.poller) {
-            self.lingering.push_back((key, stream));
-        }
-    }
-
     /// The poller found something under `key`. Returns the id if it is a vfd's.
     pub(super) fn polled(&mut self, key: u64) -> Option<u32> {
         if let Ok(id) = u32::try_from(key) {
             return Some(id);
         }
-        self.lingering.retain_mut(|(other, stream)| *other != key || goes_on(stream, &self.poller));
+        self.lingering.polled(key);
         None
     }
 
     /// [`RETRY`](super::poller::RETRY) is due: lets stuck streams go on that are closed; returns the contexts with such, and
     /// those that have something to tell the guest.
     pub(super) fn retry(&mut self) -> Vec<u32> {
-        self.lingering
-            .retain_mut(|(_, stream)| !stream.is_stuck() || goes_on(stream, &self.poller));
+        self.lingering.retry();
         let stuck = |vfd: &Vfd| matches!(vfd, Vfd::Context(context) if context.is_stuck() || context.has_replies());
         self.table.iter().filter(|(_, vfd)| stuck(vfd)).map(|(&id, _)| id).collect()
     }
@@ -409,19 +387,6 @@ pub(super) fn take_report(reporter: Option<&mut Reporter>, bytes: &[u8]) -> Resu
         reporter.tell(Report::decode(bytes)?);
     }
     Ok(Sent::Done)
-}
-
-/// Writes what a stream has that nobody else needs. Whether it still has something, and is waited for.
-fn goes_on(stream: &mut Watched<Stream>, poller: &Poller) -> bool {
-    if !matches!(stream.flush(), Ok(false)) {
-        return false;
-    }
-    let waits = if stream.is_stuck() {
-        stream.watch(None).and_then(|()| poller.retry_later())
-    } else {
-        stream.watch(Some(EpollFlags::EPOLLOUT))
-    };
-    waits.is_ok()
 }
 
 impl Drop for Vfds {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::device::lingering::MAX_LINGERING;
 use crate::device::opener::Role;
 use crate::device::virtio_wl::tests::driver::FakeOpener;
 use crate::device::virtio_wl::tests::{give, take, wayland};
@@ -24,6 +25,10 @@ struct Rig {
 
 impl Rig {
     fn new(side: Side) -> Self {
+        Self::with(side, Policy::of("test"))
+    }
+
+    fn with(side: Side, policy: Policy) -> Self {
         let (opener, counters) = (Arc::new(FakeOpener::default()), Arc::new(Counters::default()));
         let options = Options {
             vm: "test".into(),
@@ -31,7 +36,7 @@ impl Rig {
             dialect: Dialect::default(),
             opener: opener.clone(),
             counters: counters.clone(),
-            policy: Arc::new(Current::new(Policy::of("test"))),
+            policy: Arc::new(Current::new(policy)),
             traces: Arc::new(trace::Requests::default()),
             neighbours: None,
             window_size: 0,
@@ -132,9 +137,24 @@ impl Rig {
         }
     }
 
+    /// A client says this again and again until all is full: the link's socket, and then its own. What it has said.
+    fn fill(&mut self, guest: &mut UnixStream, message: &[u8]) -> Vec<u8> {
+        let mut sent = Vec::new();
+        while sent.len() < 4 << 20 {
+            match guest.write(message) {
+                Ok(length) => sent.extend_from_slice(&message[..length]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return sent,
+                Err(error) => panic!("{error}"),
+            }
+            self.turn();
+        }
+        panic!("somebody takes it all");
+    }
+
     fn assert_empty(&self) {
         let Counters { frontends, contexts, .. } = &*self.counters;
-        assert_eq!((frontends.get(), contexts.get(), self.connections.all.len()), (0, 0, 0));
+        let Connections { all, lingering, .. } = &self.connections;
+        assert_eq!((frontends.get(), contexts.get(), all.len(), lingering.len()), (0, 0, 0, 0));
     }
 }
 
@@ -205,17 +225,7 @@ fn a_client_whose_compositor_does_not_read_is_not_read() {
     let mut rig = Rig::new(Side::Client);
     let (mut guest, peer) = rig.link();
     let message = wayland::request(&"x".repeat(3000));
-    let mut sent = Vec::new();
-    // Until all is full: the link's socket, and then the client's own.
-    for _ in 0..10_000 {
-        match guest.write(&message) {
-            Ok(length) => sent.extend_from_slice(&message[..length]),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            Err(error) => panic!("{error}"),
-        }
-        rig.turn();
-    }
-    assert!(sent.len() < 4 << 20, "somebody takes it all");
+    let sent = rig.fill(&mut guest, &message);
     let mut got = Vec::new();
     loop {
         let bytes = take(&peer).0;
@@ -342,6 +352,7 @@ fn a_client_that_does_not_read_is_given_up_by_the_compositor_vm() {
     }
     assert!(sent > MAX_QUEUED, "{sent}");
     drop(peer);
+    rig.turn();
     rig.assert_empty();
 }
 
@@ -360,9 +371,70 @@ fn those_that_linger_do_not_count_and_the_oldest_is_cut_off() {
     let mut rig = Rig::new(Side::Compositor);
     let peers: Vec<_> = (0..=MAX_LINGERING).map(|_| rig.linger()).collect();
     let Connections { all, lingering, .. } = &rig.connections;
-    assert_eq!((all.len(), *lingering), (MAX_LINGERING, MAX_LINGERING));
+    assert_eq!((all.len(), lingering.len()), (0, MAX_LINGERING));
     let rests: Vec<_> = peers.iter().map(|peer| rig.rest(peer)).collect();
     assert!(rests[0] < SAID && rests[1..].iter().all(|&rest| rest == SAID), "{rests:?}");
+    rig.assert_empty();
+}
+
+/// The VM has left, which shows when something comes for it; and with that something is wrong, too.
+#[test]
+fn a_client_that_has_left_is_over_once() {
+    let mut rig = Rig::new(Side::Client);
+    let (mut guest, peer) = rig.link();
+    rig.fill(&mut guest, &wayland::commit());
+    drop(guest);
+    rig.turn();
+    give(&peer, &[wayland::report("x"), wayland::bad_event()].concat(), []);
+    rig.turn();
+    drop(peer);
+    rig.turn();
+    rig.assert_empty();
+    assert!(!rig.connections.is_full());
+}
+
+/// What the VM itself doesn't read keeps nothing back of what it has said.
+#[test]
+fn what_a_vm_said_is_written_though_it_never_read() {
+    let mut rig = Rig::new(Side::Compositor);
+    let mut stream = rig.dial();
+    stream.write_all(token().as_bytes()).unwrap();
+    rig.turn();
+    let (_, mut peer) = rig.open(Role::Accepted { connection: 7, token: token() });
+    while rig.connections.all.values().all(|of| of.guest.queued() == 0) {
+        peer.write_all(&[4; 4096]).unwrap();
+        rig.turn();
+    }
+    let said = vec![3; SAID];
+    let mut rest = &said[..];
+    while !rest.is_empty() {
+        let length = stream.write(rest).unwrap();
+        rest = &rest[length..];
+        rig.turn();
+    }
+    drop(stream);
+    rig.turn();
+    rig.connections.turn(&[(RETRY, EpollFlags::EPOLLIN)]);
+    assert_eq!(rig.rest(&peer), SAID);
+    rig.assert_empty();
+}
+
+/// A client that is made to wait for its haste leaves at once all the same, and what it was not read for is forgotten.
+#[test]
+fn who_leaves_owes_nothing() {
+    let policy = Policy::of("test").with_haste(2 * wayland::REQUESTS as u32);
+    let mut rig = Rig::with(Side::Client, policy);
+    let (mut guest, peer) = rig.link();
+    let many = wayland::commit().repeat(1000);
+    guest.write_all(&many).unwrap();
+    rig.turn();
+    assert_eq!(rig.counters.pauses.get(), 1);
+    guest.write_all(&wayland::commit()).unwrap();
+    rig.turn();
+    drop(guest);
+    rig.turn();
+    assert_eq!(take(&peer).0, many);
+    assert!(is_closed(&peer));
     rig.assert_empty();
 }
 

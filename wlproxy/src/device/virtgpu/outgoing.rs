@@ -94,7 +94,9 @@ impl Virtgpu {
             flow.push(bytes, fds, ticket);
             let full = flow.is_full();
             if full || self.flows.values().map(|flow| flow.bytes).sum::<usize>() > MAX_WAITING {
-                self.end(vfd, &End::Full);
+                let is_hasty =
+                    matches!(self.vfds.get(vfd), Some(Vfd::Context(of)) if of.is_paused());
+                self.end(vfd, if is_hasty { &End::Hasty } else { &End::Full });
             }
         }
         self.refresh(vfd);

@@ -140,9 +140,27 @@ impl VirtioWl {
     pub(super) fn close(&mut self, id: u32, reply: Reply) {
         if let Some(flow) = self.flows.get_mut(&id).filter(|flow| !flow.held.is_empty()) {
             flow.held.push_back(Held::Close(reply));
+            self.leave(id);
             return self.bound_pipes();
         }
         self.close_now(id, reply);
+    }
+
+    /// Closes a context whose guest is done with it, if only its haste holds that up: nothing is owed by who has left. What it
+    /// wasn't read for is forgotten, or who leaves would be faster than who stays.
+    fn leave(&mut self, id: u32) {
+        if !matches!(self.vfds.get(id), Some(Vfd::Context(context)) if context.is_paused()) {
+            return;
+        }
+        let Some(flow) = self.flows.get_mut(&id) else { return };
+        let Some(at) = flow.held.iter().position(|held| matches!(held, Held::Close(_))) else {
+            return;
+        };
+        let later = flow.held.split_off(at);
+        for held in std::mem::replace(&mut flow.held, later) {
+            self.answer(held.into_reply(), message::RESP_OK);
+        }
+        self.resume(id);
     }
 
     /// Ends the pipe that has waited longest if pipes hold more commands back than they may. Who pastes and never reads
@@ -173,8 +191,7 @@ impl VirtioWl {
         self.buffers.forget(id);
         if let Some(flow) = self.flows.remove(&id) {
             for held in flow.held {
-                let (Held::Flushing(reply) | Held::Send(reply, ..) | Held::Close(reply)) = held;
-                self.answer(reply, message::RESP_INVALID_ID);
+                self.answer(held.into_reply(), message::RESP_INVALID_ID);
             }
             // Nobody can ever name these. Only contexts bring vfds, and they bring no contexts.
             for brought in flow.pending.into_iter().flat_map(|pending| pending.brings) {
@@ -191,7 +208,7 @@ impl VirtioWl {
                 Held::Flushing(reply) => self.answer(reply, message::RESP_OK),
                 Held::Send(reply, bytes, fds, taken) => {
                     if self.send_now(id, &bytes, fds, reply, taken) == Sent::Waiting {
-                        return;
+                        return self.leave(id);
                     }
                 }
                 Held::Close(reply) => return self.close_now(id, reply),
@@ -372,7 +389,7 @@ impl VirtioWl {
         tracing::warn!(vm = self.vm, connection, vfd = id, "a stream ends: {end}");
         self.traces.tell(&mut self.vfds, id, Some(&end.to_string()));
         if let Some(stream) = rest {
-            self.vfds.linger(stream);
+            self.vfds.lingering.add(stream);
         }
         if let End::Violation(violation) = end {
             self.counters.violations.add(1);
@@ -463,6 +480,11 @@ impl VirtioWl {
 }
 
 impl Held {
+    fn into_reply(self) -> Reply {
+        let (Self::Flushing(reply) | Self::Send(reply, ..) | Self::Close(reply)) = self;
+        reply
+    }
+
     /// Bytes that the vfd hasn't got yet.
     fn bytes(&self) -> usize {
         match self {

@@ -13,6 +13,7 @@ use crate::device::window::tests::FakeFrontend;
 use crate::device::{Dialect, Options, Side, trace};
 use crate::policy::{Current, Policy, Selections};
 use crate::quota::Quota;
+use crate::quota::vm::VmQuota;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::epoll::EpollFlags;
 use std::collections::{BTreeMap, VecDeque};
@@ -84,6 +85,14 @@ fn policy() -> Policy {
     Policy { quota: Quota { types: u32::MAX, ..policy.quota }, ..policy }
 }
 
+impl Policy {
+    /// The same, but each client may send so many requests in a second.
+    pub(in crate::device) fn with_haste(self, per_second: u32) -> Self {
+        let vm_quota = VmQuota { messages_per_second: Some(per_second), ..self.vm_quota };
+        Self { vm_quota, ..self }
+    }
+}
+
 impl Driver {
     pub(super) fn new(side: Side) -> Self {
         Self::with_features(side, 1 << 1 | 1 << 3)
@@ -102,6 +111,11 @@ impl Driver {
     pub(super) fn selecting(selections: Selections) -> Self {
         let policy = Policy { selections: Arc::new(selections), ..policy() };
         Self::start(Side::Client, 1 << 1 | 1 << 3, None, policy)
+    }
+
+    /// A client VM's, whose clients may each send so many requests in a second.
+    pub(super) fn hasty(per_second: u32) -> Self {
+        Self::start(Side::Client, 1 << 1 | 1 << 3, None, policy().with_haste(per_second))
     }
 
     fn start(side: Side, features: u64, presence: Option<Presence>, policy: Policy) -> Self {
