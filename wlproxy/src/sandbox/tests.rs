@@ -191,3 +191,17 @@ fn wlproxy_changes_its_own_folders_alone() {
         assert_eq!(status.code(), Some(FAILED), "{name}: {status}");
     }
 }
+
+/// What can't be opened now stays closed, and nobody would know why what is done there fails.
+#[test]
+fn a_folder_that_is_not_there_is_told() {
+    const NOTHING: &str = "/wlproxy-sandbox-nothing";
+    attempt(ALLOWED, || {
+        tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+        enter_wlproxy(&[NOTHING.as_ref()]).unwrap();
+    });
+    let output = run("sandbox::tests::a_folder_that_is_not_there_is_told", "make an allocation");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(DONE), "{said}");
+    assert!(said.contains("WARN") && said.contains(NOTHING), "{said}");
+}
