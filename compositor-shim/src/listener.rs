@@ -7,6 +7,7 @@ use guest_agent::channel::{ChannelSpec, Error, Event};
 use guest_agent::connection::Link;
 use guest_agent::listener::{ListenError, Listener as Main};
 use guest_agent::passage::Passage;
+use guest_agent::queue::{Next, Queue};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
@@ -14,12 +15,17 @@ use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use wlproxy_protocol::accept::{Record, Refusal};
 use wlproxy_unix::Stream;
 
 /// How often a host that isn't there is tried, as `guest-agent serve` does.
 const RETRY: Duration = Duration::from_millis(200);
+
+/// Bytes of one VM that one dispatch carries, in either direction. libwayland reads so many of a client in its turn (1.21, the
+/// size of a wl_connection's buffer); so what one VM's clients have the compositor do between two dispatches is as much as one
+/// client of the compositor's own can have it do, however many they are.
+const QUANTUM: usize = 4096;
 
 /// Who a client is. The host says so, and no client can: it is to be believed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -55,6 +61,8 @@ impl AsFd for Set {
 struct Open {
     agent: Agent,
     main: Main,
+    /// Clients that wait for their turn.
+    queue: Queue,
 }
 
 /// Accepts clients of other VMs. Dropping it disconnects them.
@@ -169,24 +177,35 @@ impl Listener {
 impl Open {
     fn new(channel: &ChannelSpec) -> Result<Self, Error> {
         let mut agent = Agent::new(channel.open()?).map_err(lost)?;
-        // Between two of them the compositor has its turn.
-        agent.set_rounds(1);
+        agent.share(QUANTUM);
         let main = Main::new(&mut *agent.world.channel)?;
-        Ok(Self { agent, main })
+        Ok(Self { agent, main, queue: Queue::default() })
     }
 
     fn dispatch(&mut self, clients: &mut Vec<Client>) -> Result<(), ListenError> {
         let mut others: Vec<Event> = Vec::new();
         self.agent.dispatch(&mut others)?;
-        if !others.iter().any(|&event| self.main.concerns(event)) {
-            return Ok(());
+        let (mut records, mut listened) = (Vec::new(), Ok(()));
+        if others.iter().any(|&event| self.main.concerns(event)) {
+            listened = self.main.dispatch(&mut *self.agent.world.channel, &mut records);
         }
-        let mut records = Vec::new();
-        let listened = self.main.dispatch(&mut *self.agent.world.channel, &mut records);
         for record in records {
-            if let Some(client) = self.accept(record)? {
-                clients.push(client);
+            if let Some(record) = self.queue.push(record, Instant::now()) {
+                let name = format!("{}:{}", record.vm, record.connection);
+                tracing::warn!(connection = name, "client refused: too many wait");
+                self.main.refuse(&mut *self.agent.world.channel, &record, Refusal::Limit)?;
             }
+        }
+        // One: the others wait until the compositor and the connections had their turns.
+        match self.queue.next(Instant::now()) {
+            Next::Client(waiting) => {
+                clients.extend(self.accept(waiting.record)?);
+                if !self.queue.is_empty() {
+                    self.agent.call_again().map_err(lost)?;
+                }
+            }
+            Next::At(when) => self.agent.call_at(when).map_err(lost)?,
+            Next::Nobody => {}
         }
         listened
     }
@@ -216,7 +235,7 @@ impl Open {
                 return Ok(None);
             }
         };
-        let role = Box::new(Passage { vm: record.vm.clone() });
+        let role = Box::new(Passage::new(&record.vm));
         let link = Link { local, out };
         if let Err(error) = self.agent.connect(name.clone(), link, context, role) {
             tracing::warn!(connection = name, "it can't be watched: {error}");

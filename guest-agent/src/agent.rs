@@ -9,19 +9,30 @@ use crate::channel::{Channel, Error, Event, VfdId};
 use crate::connection::{Connection, Link, Role, Step};
 use crate::lend;
 use crate::pump::Progress;
+use crate::turns::Turns;
 use crate::world::{CHANNEL, REST_END, World};
 use nix::sys::epoll::{EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use std::collections::{HashMap, VecDeque};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
 /// Events that one `epoll_wait` takes at most.
 const EVENTS: usize = 64;
 
-/// Rounds in one [`Agent::dispatch`], each one step of all who have something to do: then the loop that it is called
-/// from gets its turn. See [`Agent::set_rounds`].
+/// Rounds in one [`Agent::dispatch`], each one turn of all accounts that have something to do: then the loop that it is called
+/// from gets its turn. See [`Agent::share`].
 const ROUNDS: usize = 16;
+
+/// Bytes that the connections of one account may move in one turn, in either direction: what libwayland's 4 KiB buffers make
+/// of a burst. The last message may come on top. See [`Agent::share`].
+const QUANTUM: usize = 16 * 1024;
+
+/// What a step counts beside its bytes: some system calls take as long as to move so many.
+const STEP: usize = 512;
 
 /// The key of [`Agent::wait_for`]: no other is so large.
 const OUTER: u64 = u64::MAX;
@@ -32,16 +43,20 @@ pub struct Agent {
     pub world: World,
     connections: HashMap<u64, Connection>,
     contexts: HashMap<VfdId, u64>,
-    /// Keys that have something to do, each at most once.
-    ready: VecDeque<u64>,
-    /// Readable while `ready` isn't empty between two dispatches.
+    /// Who has something to do.
+    turns: Turns,
+    /// Readable while somebody has, between two dispatches.
     again: EventFd,
     again_key: u64,
+    /// Runs until [`Agent::call_at`].
+    alarm: TimerFd,
+    alarm_key: u64,
     /// Keys of [`World::watch`] that are nobody's here and were ready.
     strange: Vec<u64>,
     /// Whether what is watched as [`OUTER`] is ready.
     outer: bool,
     rounds: usize,
+    quantum: usize,
 }
 
 impl Agent {
@@ -50,23 +65,29 @@ impl Agent {
         let mut world = World::new(channel)?;
         let again = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
         let again_key = world.watch(&again)?;
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        let alarm = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
+        let alarm_key = world.watch(&alarm)?;
         Ok(Self {
             world,
             connections: HashMap::new(),
             contexts: HashMap::new(),
-            ready: VecDeque::new(),
+            turns: Turns::default(),
             again,
             again_key,
+            alarm,
+            alarm_key,
             strange: Vec::new(),
             outer: false,
             rounds: ROUNDS,
+            quantum: QUANTUM,
         })
     }
 
-    /// Lets one [`Agent::dispatch`] have so many rounds, each one step of all who have something to do. Where the loop that
-    /// it is called from has other things to do, it is to be 1.
-    pub fn set_rounds(&mut self, rounds: usize) {
-        self.rounds = rounds;
+    /// Lets one [`Agent::dispatch`] have one turn of each account that has something to do, with so many bytes: the loop that
+    /// it is called from has other things to do, among them with these bytes.
+    pub fn share(&mut self, quantum: usize) {
+        (self.rounds, self.quantum) = (1, quantum);
     }
 
     /// Becomes readable when [`Agent::dispatch`] has something to do.
@@ -109,6 +130,12 @@ impl Agent {
         self.connections.len()
     }
 
+    /// Connections of this account now.
+    #[cfg(test)]
+    pub(crate) fn connections_of(&self, account: &str) -> usize {
+        self.connections.values().filter(|connection| **connection.account() == *account).count()
+    }
+
     /// Whether something that local peers sent is still to go on.
     pub fn is_delivering(&self) -> bool {
         self.connections.values().any(Connection::is_delivering)
@@ -143,11 +170,10 @@ impl Agent {
         self.strange.clear();
         for round in 0..self.rounds {
             self.collect(others, if round == 0 { timeout } else { EpollTimeout::ZERO })?;
-            for _ in 0..self.ready.len() {
-                let Some(key) = self.ready.pop_front() else { break };
-                self.step(key)?;
+            for _ in 0..self.turns.waiting() {
+                self.turn()?;
             }
-            if self.ready.is_empty() && self.world.fresh.is_empty() {
+            if self.turns.waiting() == 0 && self.world.fresh.is_empty() {
                 // If there is more already, the epoll set tells.
                 return Ok(());
             }
@@ -155,14 +181,30 @@ impl Agent {
         self.call_again().map_err(|error| Error::Lost(error.to_string()))
     }
 
-    fn call_again(&self) -> io::Result<()> {
+    /// Has [`Agent::poll_fd`] be readable, and the next [`Agent::wait`] not wait.
+    pub fn call_again(&self) -> io::Result<()> {
         self.again.write(1)?;
         Ok(())
     }
 
+    /// The same at a later time. Only the last one counts.
+    pub fn call_at(&self, when: Instant) -> io::Result<()> {
+        // No time at all would never be over.
+        let left = when.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
+        let end = Expiration::OneShot(TimeSpec::from_duration(left));
+        self.alarm.set(end, TimerSetTimeFlags::empty())?;
+        Ok(())
+    }
+
     fn wake(&mut self, key: u64) {
-        if !self.ready.contains(&key) {
-            self.ready.push_back(key);
+        let account = match self.connections.get(&key) {
+            Some(connection) => Some(connection.account()),
+            None => self.world.account_of(key),
+        };
+        match account {
+            Some(account) => self.turns.push(account, key),
+            // Somebody else's, or of something that ended meanwhile.
+            None => self.strange.push(key),
         }
     }
 
@@ -182,6 +224,8 @@ impl Agent {
                     OUTER => self.outer = true,
                     REST_END => self.end_rest(),
                     key if key == self.again_key => drop(self.again.read()),
+                    // The only error is that it isn't over.
+                    key if key == self.alarm_key => drop(self.alarm.wait()),
                     key => {
                         if let Some(connection) = self.connections.get_mut(&key) {
                             connection.local_is_ready(event.events());
@@ -222,11 +266,27 @@ impl Agent {
         Ok(())
     }
 
-    fn step(&mut self, key: u64) -> Result<(), Error> {
+    /// One account's turn.
+    fn turn(&mut self) -> Result<(), Error> {
+        let Some(account) = self.turns.begin() else { return Ok(()) };
+        let mut used = 0;
+        while used < self.quantum
+            && let Some(key) = self.turns.take(&account)
+        {
+            used += STEP + self.step(key)?;
+        }
+        self.turns.end(account);
+        Ok(())
+    }
+
+    /// Moves what can be moved. Returns how much of a turn that is, in bytes.
+    fn step(&mut self, key: u64) -> Result<usize, Error> {
+        let mut used = 0;
         match self.connections.get_mut(&key) {
             Some(connection) => {
                 let context = connection.context();
-                let step = connection.step(&mut self.world)?;
+                let (step, moved) = connection.step(&mut self.world, self.quantum)?;
+                used = moved;
                 // Once it is closed, its id may be used again.
                 if let Some(closed) = context.filter(|_| connection.context().is_none()) {
                     self.contexts.remove(&closed);
@@ -244,15 +304,14 @@ impl Agent {
             None if self.world.lender.knows(key) => {
                 if self.world.run_borrower(key)? == lend::Progress::More {
                     self.wake(key);
+                    used = self.quantum;
                 }
             }
-            None if !self.world.is_pump(key) => {
-                // Somebody else's, or of something that ended meanwhile.
-                self.strange.push(key);
-            }
+            // Unless it has ended meanwhile.
             None => {
                 if self.world.run_pump(key)? == Progress::More {
                     self.wake(key);
+                    used = self.quantum;
                 }
             }
         }
@@ -261,7 +320,7 @@ impl Agent {
             let is_queued = |vfd| connections.values().any(|connection| connection.holds(vfd));
             self.world.close_retired(is_queued);
         }
-        Ok(())
+        Ok(used)
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::carry::CarryError;
 use crate::channel::{Arrived, Error, Received, VfdId};
 use crate::outbox::Outbox;
+use crate::turns::Account;
 use crate::world::World;
 use nix::sys::epoll::EpollFlags;
 use std::collections::VecDeque;
@@ -14,7 +15,7 @@ use wlproxy_unix::{Read, Stream};
 /// Bytes that one read of a local socket takes at most: libwayland writes 4 KiB at a time, and a burst of several.
 const READ: usize = 16 * 1024;
 
-/// Reads in each direction in one step: then the next connection gets its turn.
+/// Messages in each direction in one step, however small they are.
 const BURST: usize = 4;
 
 /// Once so many bytes wait for a peer, in bytes, its source isn't read any more. One burst may come on top, and stays
@@ -71,6 +72,9 @@ impl From<CarryError> for End {
 
 /// Translates between a local peer and a context.
 pub trait Role {
+    /// Who shares a turn with this.
+    fn account(&self) -> &Account;
+
     /// Bytes and fds of the local peer arrived. Nothing does while [`Role::has_more`]: then it is about what came before.
     fn take_local(
         &mut self,
@@ -169,13 +173,24 @@ impl Connection {
         self.context
     }
 
-    /// Moves what can be moved. Fails only with [`Error::Lost`].
-    pub(crate) fn step(&mut self, world: &mut World) -> Result<Step, Error> {
+    /// Who shares a turn with this.
+    pub(crate) fn account(&self) -> &Account {
+        self.role.account()
+    }
+
+    /// Moves what can be moved, in each direction until it is `quantum` bytes, and how many they were. Fails only with
+    /// [`Error::Lost`].
+    pub(crate) fn step(
+        &mut self,
+        world: &mut World,
+        quantum: usize,
+    ) -> Result<(Step, usize), Error> {
         let (mut remote, mut local) = (false, false);
+        let mut moved = 0;
         if self.life == Life::Open {
-            let pulled = self.pull_remote(world).and_then(|more| {
+            let pulled = self.pull_remote(world, quantum, &mut moved).and_then(|more| {
                 remote = more;
-                local = self.pull_local(world)?;
+                local = self.pull_local(world, quantum, &mut moved)?;
                 Ok(())
             });
             match pulled {
@@ -208,7 +223,8 @@ impl Connection {
         if step == Step::End || self.life == Life::RemoteGone && sent {
             self.hang_up(world);
         }
-        Ok(step)
+        // What it does in its own time is as much as a turn may be.
+        Ok((step, if self.role.has_more() { quantum } else { moved }))
     }
 
     /// Writes what the local peer takes. `true` if nothing is left: a local peer that can't be written to is gone.
@@ -254,16 +270,23 @@ impl Connection {
         self.life = Life::RemoteGone;
     }
 
-    /// Takes what arrived over the context. Whether there may be more.
-    fn pull_remote(&mut self, world: &mut World) -> Result<bool, End> {
+    /// Takes what arrived over the context, until it is `quantum` bytes, and adds how many they were. Whether there may be more.
+    fn pull_remote(
+        &mut self,
+        world: &mut World,
+        quantum: usize,
+        moved: &mut usize,
+    ) -> Result<bool, End> {
         let Some(context) = self.context else { return Ok(false) };
+        let end = *moved + quantum;
         for _ in 0..BURST {
-            if self.link.is_local_behind() {
+            if self.link.is_local_behind() || *moved >= end {
                 return Ok(true);
             }
             let mut bytes = Vec::new();
             match world.channel.receive(context, &mut bytes)? {
                 Received::Message(vfds) => {
+                    *moved += bytes.len();
                     self.role.take_remote(&bytes, vfds, &mut self.link, world)?
                 }
                 Received::Nothing => return Ok(false),
@@ -277,9 +300,15 @@ impl Connection {
         Ok(true)
     }
 
-    /// Takes what the local peer sent. Whether there may be more.
-    fn pull_local(&mut self, world: &mut World) -> Result<bool, End> {
+    /// The same of what the local peer sent.
+    fn pull_local(
+        &mut self,
+        world: &mut World,
+        quantum: usize,
+        moved: &mut usize,
+    ) -> Result<bool, End> {
         let (mut bytes, mut fds) = (Vec::new(), VecDeque::new());
+        let end = *moved + quantum;
         for _ in 0..BURST {
             if self.life != Life::Open {
                 return Ok(false);
@@ -292,11 +321,16 @@ impl Connection {
                 if !self.may_read {
                     return Ok(false);
                 }
+                let most = READ.min(end.saturating_sub(*moved));
+                if most == 0 {
+                    return Ok(true);
+                }
                 let before = fds.len();
-                match self.link.local.read(&mut bytes, &mut fds, READ).unwrap_or(Read::Eof) {
+                match self.link.local.read(&mut bytes, &mut fds, most).unwrap_or(Read::Eof) {
                     // Linux ends a read early at bytes that fds came with; without any there was no more.
                     Read::Bytes(count) => {
-                        self.may_read = count == READ || fds.len() > before || self.is_shut
+                        *moved += count;
+                        self.may_read = count == most || fds.len() > before || self.is_shut
                     }
                     Read::WouldBlock => {
                         self.may_read = false;

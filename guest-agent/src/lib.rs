@@ -10,6 +10,7 @@
 //! | [`lend`] | allocations that applications draw into, so that nothing is copied |
 //! | [`passage`] | the role of a compositor VM: bytes as they are, vfds as fds |
 //! | [`listener`] | the accept side of a compositor VM |
+//! | [`queue`] | clients that were announced and not accepted yet |
 //! | [`serve`] | the role of a compositor VM: brings accepted streams to the compositor's socket |
 //! | [`compositor`] | that compositor: whether it is there, and when it ends |
 
@@ -31,9 +32,11 @@ pub mod memory;
 pub mod outbox;
 pub mod passage;
 mod pump;
+pub mod queue;
 pub mod recycler;
 pub mod run;
 pub mod serve;
 pub mod shadow;
 pub mod stats;
+mod turns;
 pub mod world;

@@ -2,6 +2,7 @@
 
 use crate::channel::Arrived;
 use crate::connection::{End, Link, Role};
+use crate::turns::Account;
 use crate::world::{Peer, World};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -9,18 +10,26 @@ use std::os::fd::OwnedFd;
 /// Carries a client's stream to a compositor and back: bytes as they are (the host has checked them), vfds as fds.
 #[derive(Debug)]
 pub struct Passage {
-    /// Name of the client VM.
-    pub vm: String,
+    /// Name of the client VM, whose clients have one account.
+    vm: Account,
 }
 
 impl Passage {
-    /// The client VM: its clients have one account.
+    /// Of a client of this VM.
+    pub fn new(vm: &str) -> Self {
+        Self { vm: vm.into() }
+    }
+
     fn peer(&self) -> Peer<'_> {
         Peer { vm: &self.vm, account: &self.vm }
     }
 }
 
 impl Role for Passage {
+    fn account(&self) -> &Account {
+        &self.vm
+    }
+
     fn take_local(
         &mut self,
         bytes: &[u8],

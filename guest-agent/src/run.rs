@@ -82,7 +82,7 @@ impl Run {
         let connected = match Stream::new(client) {
             Ok(local) => {
                 let link = Link { local, out: Outbox::default() };
-                let role = Box::new(Client::new(name.clone()));
+                let role = Box::new(Client::new(&name));
                 self.agent.connect(name.clone(), link, context, role)
             }
             Err(error) => {

@@ -1,17 +1,15 @@
 //! `guest-agent serve`: brings clients of other VMs to the compositor of this one.
 
-mod queue;
-
 use crate::agent::Agent;
 use crate::channel::{Channel, Error, Event};
 use crate::compositor::{Compositor, Door};
 use crate::connection::Link;
 use crate::listener::{ListenError, Listener};
 use crate::passage::Passage;
+use crate::queue::{Next, Queue};
 use nix::sys::epoll::EpollTimeout;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use queue::Queue;
 use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -29,8 +27,10 @@ const MAX_PAUSE: Duration = Duration::from_millis(200);
 pub struct Serve {
     agent: Agent,
     open: Option<(Listener, Compositor)>,
-    /// Clients that wait for the compositor.
+    /// Clients that wait for their turn.
     queue: Queue,
+    /// Whether the compositor had no room for the last one: it is left alone, and they all wait.
+    is_full: bool,
     /// Where the compositor hasn't accepted yet, and for which connection.
     doors: Vec<(u64, Door)>,
     /// What the agent knows the open compositor's fd by.
@@ -48,7 +48,6 @@ pub struct Serve {
 impl Serve {
     /// Takes no clients yet.
     pub fn new(channel: Box<dyn Channel>) -> Result<Self, Error> {
-        let lost = |error: io::Error| Error::Lost(error.to_string());
         let mut agent = Agent::new(channel).map_err(lost)?;
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags);
@@ -58,6 +57,7 @@ impl Serve {
             agent,
             open: None,
             queue: Queue::default(),
+            is_full: false,
             doors: Vec::new(),
             compositor_key: 0,
             timer,
@@ -71,7 +71,7 @@ impl Serve {
     pub fn open(&mut self, compositor: Compositor) -> Result<(), Error> {
         self.close();
         let watched = self.agent.world.watch(compositor.poll_fd());
-        self.compositor_key = watched.map_err(|error| Error::Lost(error.to_string()))?;
+        self.compositor_key = watched.map_err(lost)?;
         let listener = Listener::new(&mut *self.agent.world.channel)?;
         self.open = Some((listener, compositor));
         Ok(())
@@ -89,6 +89,7 @@ impl Serve {
         }
         // The host announces them again on the next main context.
         self.queue.clear();
+        self.is_full = false;
         // With our listeners, who is in their queues would never learn that nobody accepts.
         self.doors.clear();
         self.stop_pausing();
@@ -137,17 +138,17 @@ impl Serve {
         // Reading the timer fails unless it has ended.
         let has_paused = strange.contains(&self.timer_key) && self.timer.wait().is_ok();
         self.pausing &= !has_paused;
-        let may_have_room = self.queue.is_empty() || has_paused;
+        self.is_full &= !has_paused;
         for record in records {
             if let Some(record) = self.queue.push(record, Instant::now()) {
                 self.refuse(&record, &"too many wait for it")?;
             }
         }
-        if may_have_room {
-            self.take_waiting()?;
+        if !self.is_full {
+            self.take_next()?;
         }
         self.doors.retain(|(key, door)| self.agent.is_connected(*key) && door.is_waited_at());
-        if self.queue.is_empty() && self.doors.is_empty() {
+        if !self.is_full && self.doors.is_empty() {
             self.stop_pausing();
         } else if !self.pausing {
             self.set_timer()?;
@@ -171,13 +172,19 @@ impl Serve {
         self.pausing = false;
     }
 
-    /// Takes clients for whom the compositor has room; the others wait.
-    fn take_waiting(&mut self) -> Result<(), Error> {
-        while let Some(waiting) = self.queue.pop(Instant::now()) {
-            if !self.accept(&waiting.record)? {
-                self.queue.put_back(waiting);
-                break;
+    /// Takes one client, if the compositor has room for it. Others wait until the connections had their turns.
+    fn take_next(&mut self) -> Result<(), Error> {
+        match self.queue.next(Instant::now()) {
+            Next::Client(waiting) => {
+                if !self.accept(&waiting.record)? {
+                    self.queue.put_back(waiting);
+                    self.is_full = true;
+                } else if !self.queue.is_empty() {
+                    self.agent.call_again().map_err(lost)?;
+                }
             }
+            Next::At(when) => self.agent.call_at(when).map_err(lost)?,
+            Next::Nobody => {}
         }
         Ok(())
     }
@@ -205,7 +212,7 @@ impl Serve {
         };
         match listener.accept(channel, record) {
             Ok((context, out)) => {
-                let role = Box::new(Passage { vm: record.vm.clone() });
+                let role = Box::new(Passage::new(&record.vm));
                 tracing::info!(connection = name, "accepted");
                 let link = Link { local, out };
                 match self.agent.connect(name.clone(), link, context, role) {
@@ -234,6 +241,10 @@ impl Serve {
         );
         listener.refuse(&mut *self.agent.world.channel, record, Refusal::NoCompositor)
     }
+}
+
+fn lost(error: io::Error) -> Error {
+    Error::Lost(error.to_string())
 }
 
 /// Whether connecting failed because nobody listens.

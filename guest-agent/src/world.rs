@@ -8,6 +8,7 @@ use crate::mapped::Mapped;
 use crate::pump::{Progress, Pump};
 use crate::recycler::Recycler;
 use crate::stats::Stats;
+use crate::turns::Account;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
@@ -50,7 +51,7 @@ const NULL: u64 = makedev(1, 3);
 pub struct Peer<'a> {
     /// The VM on the other side, as far as that is known: no two of them share memory.
     pub vm: &'a str,
-    /// Whose pipes are counted together, so that nobody else's suffer if they are too many.
+    /// Whose pipes are counted together, so that nobody else's suffer if they are too many, and have turns together.
     pub account: &'a str,
 }
 
@@ -71,7 +72,9 @@ pub struct World {
     /// Is due when stuck streams have rested.
     rest: TimerFd,
     /// Pumps, oldest first, and on whose account they are.
-    pumps: BTreeMap<u64, (Pump, String)>,
+    pumps: BTreeMap<u64, (Pump, Account)>,
+    /// On whose account all are who borrow.
+    lending: Account,
     pipe_keys: HashMap<VfdId, u64>,
     last_key: u64,
     /// Pumps and borrowers that were made and never run: data may wait already.
@@ -98,6 +101,7 @@ impl World {
             epoll,
             rest,
             pumps: BTreeMap::new(),
+            lending: Account::default(),
             pipe_keys: HashMap::new(),
             last_key: REST_END,
             fresh: Vec::new(),
@@ -140,9 +144,10 @@ impl World {
         self.pipe_keys.get(&vfd).copied()
     }
 
-    /// Whether a key is a pump's.
-    pub(crate) fn is_pump(&self, key: u64) -> bool {
-        self.pumps.contains_key(&key)
+    /// Who shares a turn with what has this key, if it is a pump's or a borrower's.
+    pub(crate) fn account_of(&self, key: u64) -> Option<&Account> {
+        let account = self.pumps.get(&key).map(|(_, account)| account);
+        account.or_else(|| self.lender.knows(key).then_some(&self.lending))
     }
 
     /// Lets a pump move what it can. Keys that are no pump's are ignored. Fails only with [`Error::Lost`].
@@ -256,7 +261,7 @@ impl World {
         local: OwnedFd,
         account: &str,
     ) -> Result<(), CarryError> {
-        let of_account = self.pumps.iter().filter(|(_, (_, of))| of == account);
+        let of_account = self.pumps.iter().filter(|(_, (_, of))| **of == *account);
         let theirs: Vec<u64> = of_account.map(|(&key, _)| key).collect();
         if theirs.len() >= MAX_PUMPS {
             // Who opens so many loses a transfer that it left lying, and nobody a window.
@@ -274,7 +279,7 @@ impl World {
             Err(error) => return Err(error.into()),
         };
         self.pipe_keys.insert(vfd, key);
-        self.pumps.insert(key, (pump, account.to_owned()));
+        self.pumps.insert(key, (pump, account.into()));
         self.fresh.push(key);
         self.stats.pipes += 1;
         Ok(())

@@ -4,6 +4,7 @@ use crate::channel::{Arrived, PipeEnd};
 use crate::connection::End;
 use crate::outbox::Outbox;
 use crate::passage::Passage;
+use crate::turns::Account;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -47,7 +48,12 @@ impl Desk {
     }
 
     fn passage(&mut self) -> (UnixStream, VfdId) {
-        self.join(Box::new(Passage { vm: "work".into() }))
+        self.passage_of("work")
+    }
+
+    /// Of a client of this VM.
+    fn passage_of(&mut self, vm: &str) -> (UnixStream, VfdId) {
+        self.join(Box::new(Passage::new(vm)))
     }
 
     /// As an event loop does it: until nothing is to be done any more.
@@ -85,9 +91,13 @@ fn bytes(len: usize) -> Vec<u8> {
 }
 
 /// Takes nothing from its local peer.
-struct Strict;
+struct Strict(Account);
 
 impl Role for Strict {
+    fn account(&self) -> &Account {
+        &self.0
+    }
+
     fn take_local(
         &mut self,
         _: &[u8],
@@ -237,10 +247,85 @@ fn a_busy_connection_leaves_others_their_turn() {
     assert!(before <= 64 * 1024, "{before} of {sent} bytes went first");
 }
 
+/// A hundred connections of one VM, of which each has `each` bytes to go on both ways, and one of another VM that has a few.
+fn crowd(desk: &mut Desk, each: usize) -> (Vec<(UnixStream, VfdId)>, (UnixStream, VfdId)) {
+    let mut flood: Vec<_> = (0..100).map(|_| desk.passage_of("flood")).collect();
+    let (mut quiet, quiet_context) = desk.passage_of("quiet");
+    desk.settle();
+    for (peer, context) in &mut flood {
+        peer.write_all(&bytes(each)).unwrap();
+        bytes(each).chunks(4000).for_each(|piece| desk.fake.deliver(*context, piece, vec![]));
+    }
+    quiet.write_all(b"now").unwrap();
+    desk.fake.deliver(quiet_context, b"and here", vec![]);
+    (flood, (quiet, quiet_context))
+}
+
+#[test]
+fn a_vm_with_a_hundred_connections_has_one_turn() {
+    let mut desk = Desk::new();
+    let (flood, (mut quiet, quiet_context)) = crowd(&mut desk, 64 * 1024);
+    desk.settle();
+    for (_, context) in &flood {
+        assert!(desk.fake.bytes_to(*context) == bytes(64 * 1024));
+    }
+    let state = desk.fake.state.borrow();
+    let before = state.sent.iter().take_while(|message| message.to != quiet_context);
+    let before: usize = before.map(|message| message.bytes.len()).sum();
+    // In one turn, both ways, and a message on top.
+    assert!(before <= 2 * QUANTUM + 4096, "{before} bytes went first");
+    let mut got = [0; 8];
+    assert!(quiet.read_exact(&mut got).is_ok() && got == *b"and here");
+}
+
+#[test]
+fn an_agent_that_shares_its_loop_moves_no_more_of_a_vm_than_its_quantum() {
+    const SHARE: usize = 4096;
+    let mut desk = Desk::new();
+    desk.agent.share(SHARE);
+    let (mut flood, (_quiet, quiet_context)) = crowd(&mut desk, 40_000);
+    let (mut all, mut messages, mut dispatches) = (0, 0, 0);
+    while all < 2 * 100 * 40_000 {
+        desk.agent.dispatch(&mut Vec::new()).unwrap();
+        dispatches += 1;
+        if dispatches == 1 {
+            assert_eq!(desk.fake.bytes_to(quiet_context), b"now");
+        }
+        let mut moved = 0;
+        for message in &desk.fake.state.borrow().sent[messages..] {
+            messages += 1;
+            moved += if message.to == quiet_context { 0 } else { message.bytes.len() };
+        }
+        for (peer, _) in &mut flood {
+            let mut piece = [0; 65_536];
+            while let Ok(n) = peer.read(&mut piece) {
+                moved += n;
+            }
+        }
+        assert!(moved <= 2 * SHARE + 4096, "{moved} bytes in one dispatch");
+        all += moved;
+        // As few dispatches as its share makes necessary, nearly.
+        assert!(dispatches <= 2 * 2 * 100 * 40_000 / SHARE, "{all} bytes in {dispatches}");
+    }
+}
+
+#[test]
+fn many_small_messages_of_one_vm_share_a_turn() {
+    let mut desk = Desk::new();
+    desk.agent.share(4096);
+    let mut peers: Vec<_> = (0..4).map(|_| desk.passage()).collect();
+    desk.settle();
+    peers.iter_mut().for_each(|(peer, _)| peer.write_all(b"small").unwrap());
+    desk.agent.dispatch(&mut Vec::new()).unwrap();
+    for (_, context) in &peers {
+        assert_eq!(desk.fake.bytes_to(*context), b"small");
+    }
+}
+
 #[test]
 fn a_violation_reaches_a_peer_whose_socket_is_full() {
     let mut desk = Desk::new();
-    let (mut peer, context) = desk.join(Box::new(Strict));
+    let (mut peer, context) = desk.join(Box::new(Strict("test".into())));
     (0..500).for_each(|_| desk.fake.deliver(context, &[b'.'; 4000], vec![]));
     desk.settle();
     peer.write_all(b"?").unwrap();

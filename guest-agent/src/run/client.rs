@@ -7,6 +7,7 @@ use crate::mapped::Mapped;
 use crate::recycler::Recycler;
 use crate::shadow::{self, Shadows};
 use crate::stats::Stats;
+use crate::turns::Account;
 use crate::world::{Peer, World};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::OwnedFd;
@@ -38,7 +39,7 @@ const ICC_V2_V4: u32 = 0;
 #[derive(Default)]
 pub(crate) struct Client {
     /// As the log has it.
-    name: String,
+    name: Account,
     objects: Objects,
     requests: Inbox<OwnedFd>,
     /// Requests wait though they are whole, since others are to have their turn.
@@ -56,6 +57,10 @@ pub(crate) struct Client {
 }
 
 impl Role for Client {
+    fn account(&self) -> &Account {
+        &self.name
+    }
+
     fn take_local(
         &mut self,
         bytes: &[u8],
@@ -138,8 +143,8 @@ impl Role for Client {
 
 impl Client {
     /// A client that has said nothing yet.
-    pub(crate) fn new(name: String) -> Self {
-        Self { name, ..Self::default() }
+    pub(crate) fn new(name: &str) -> Self {
+        Self { name: name.into(), ..Self::default() }
     }
 
     /// The other side, on this client's account.

@@ -51,10 +51,15 @@ fn record() -> Record {
 }
 
 fn announce(fake: &Fake, serve: &mut Serve) {
-    let mut bytes = Vec::new();
-    record().encode(&mut bytes);
-    fake.deliver(MAIN, &bytes, vec![]);
+    announce_all(fake, &[record()]);
     serve.dispatch().unwrap();
+}
+
+/// In one message.
+fn announce_all(fake: &Fake, records: &[Record]) {
+    let mut bytes = Vec::new();
+    records.iter().for_each(|record| record.encode(&mut bytes));
+    fake.deliver(MAIN, &bytes, vec![]);
 }
 
 fn answer(fake: &Fake) -> Option<Answer> {
@@ -95,7 +100,7 @@ fn clients_beyond_the_bound_are_refused() {
     let (compositor, mut serve) = open(&fake, 1);
     let _queue: Vec<_> =
         std::iter::from_fn(|| wlproxy_unix::connect(&compositor.socket).ok()).collect();
-    for _ in 0..queue::MAX_WAITING {
+    for _ in 0..crate::queue::MAX_WAITING {
         announce(&fake, &mut serve);
     }
     assert_eq!(answer(&fake), None);
@@ -106,6 +111,26 @@ fn clients_beyond_the_bound_are_refused() {
     drop(compositor.serve);
     serve.dispatch().unwrap();
     assert!(!serve.is_open() && serve.queue.is_empty());
+}
+
+#[test]
+fn clients_come_one_in_a_turn_and_vms_take_turns() {
+    let fake = Fake::new();
+    let (_compositor, mut serve) = open(&fake, 200);
+    let of = |vm: &str, connection| Record { vm: vm.into(), connection, ..record() };
+    let flood = (1..=64).map(|connection| of("flood", connection));
+    let quiet = (65..=66).map(|connection| of("quiet", connection));
+    announce_all(&fake, &flood.chain(quiet).collect::<Vec<_>>());
+    let accepted = |serve: &Serve, vm: &str| serve.agent().connections_of(vm);
+    for turn in 1..=66 {
+        // Nothing else happens that would wake it.
+        let ready = poll(&mut [PollFd::new(serve.poll_fd(), PollFlags::POLLIN)], 20_000u16);
+        assert_eq!(ready, Ok(1), "turn {turn}");
+        serve.dispatch().unwrap();
+        assert_eq!(serve.agent().connections(), turn);
+        assert_eq!(accepted(&serve, "quiet"), (turn / 2).min(2));
+    }
+    assert!(serve.queue.is_empty());
 }
 
 #[test]

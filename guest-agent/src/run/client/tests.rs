@@ -65,7 +65,7 @@ impl Desk {
         let (client, local) = UnixStream::pair().unwrap();
         let context = agent.world.channel.connect().unwrap();
         let link = Link { local: Stream::new(local).unwrap(), out: Outbox::default() };
-        let role = Box::new(Client::new("test".into()));
+        let role = Box::new(Client::new("test"));
         agent.connect("test".into(), link, context, role).unwrap();
         let mut desk = Self { agent, fake, client: Stream::new(client).unwrap(), context, read: 0 };
         desk.request(WL_DISPLAY, 1, &[Arg::NewId(REGISTRY)]);
@@ -290,7 +290,7 @@ fn the_pipes_of_one_client_end_none_of_another() {
     let keyboard = FREE;
     desk.request(SEAT, 1, &[Arg::NewId(keyboard)]);
     desk.event(keyboard, 0, &[Arg::Uint(1), Arg::Fd, Arg::Uint(9)], vec![pipe]);
-    let other = Client::new("another".into());
+    let other = Client::new("another");
     let (read, _write) = std::io::pipe().unwrap();
     for _ in 0..100 {
         let read = read.try_clone().unwrap();

@@ -36,7 +36,7 @@ impl Desk {
         local.set_nonblocking(true).unwrap();
         let context = self.agent.world.channel.connect().unwrap();
         let link = Link { local: Stream::new(joined).unwrap(), out: Outbox::default() };
-        let role = Box::new(Passage { vm: "work".into() });
+        let role = Box::new(Passage::new("work"));
         self.agent.connect("test".into(), link, context, role).unwrap();
         (local, self.fake.newest())
     }

@@ -1,0 +1,120 @@
+//! Whose turn it is: accounts take turns, and what is one's shares its turn.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::rc::Rc;
+
+/// Who shares a turn: in a compositor VM all that is a client VM's, in a client VM all that is an application's connection.
+pub(crate) type Account = Rc<str>;
+
+/// Keys that have something to do, each at most once, by account.
+///
+/// Who had nothing to do before comes ahead of who has used up a turn, as in fq_codel (RFC 8290, 4.1): a flood takes what
+/// others leave. Whoever takes a turn of each that is there, and only then looks for more, leaves nobody out.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    /// Accounts that had nothing to do when they came, in the order in which they did.
+    fresh: VecDeque<Account>,
+    /// Those that have had a turn and weren't done.
+    used: VecDeque<Account>,
+    /// What is ready, of these and of those whose turn it is.
+    ready: HashMap<Account, VecDeque<u64>>,
+    keys: HashSet<u64>,
+}
+
+impl Turns {
+    /// This key has something to do.
+    pub(crate) fn push(&mut self, account: &Account, key: u64) {
+        if !self.keys.insert(key) {
+            return;
+        }
+        match self.ready.get_mut(account) {
+            Some(ready) => ready.push_back(key),
+            None => {
+                self.ready.insert(account.clone(), VecDeque::from([key]));
+                self.fresh.push_back(account.clone());
+            }
+        }
+    }
+
+    /// Accounts that wait for a turn.
+    pub(crate) fn waiting(&self) -> usize {
+        self.fresh.len() + self.used.len()
+    }
+
+    /// Begins the next turn, which is to be [ended](Turns::end).
+    pub(crate) fn begin(&mut self) -> Option<Account> {
+        self.fresh.pop_front().or_else(|| self.used.pop_front())
+    }
+
+    /// Takes what is next in this account's turn.
+    pub(crate) fn take(&mut self, account: &Account) -> Option<u64> {
+        let key = self.ready.get_mut(account)?.pop_front()?;
+        self.keys.remove(&key);
+        Some(key)
+    }
+
+    /// Ends a turn. If something is left to do, there will be another.
+    pub(crate) fn end(&mut self, account: Account) {
+        if self.ready.get(&account).is_some_and(VecDeque::is_empty) {
+            self.ready.remove(&account);
+        } else {
+            self.used.push_back(account);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes a turn of one step; whose it was.
+    fn step(turns: &mut Turns) -> Option<u64> {
+        let account = turns.begin()?;
+        let key = turns.take(&account);
+        turns.end(account);
+        key
+    }
+
+    #[test]
+    fn a_hundred_keys_of_one_account_have_one_turn_in_two() {
+        let (flood, quiet): (Account, Account) = ("flood".into(), "quiet".into());
+        let mut turns = Turns::default();
+        (1..=100).for_each(|key| turns.push(&flood, key));
+        for first in 1..=50 {
+            turns.push(&quiet, 0);
+            // Again before its turn, which changes nothing.
+            turns.push(&quiet, 0);
+            assert_eq!(turns.waiting(), 2);
+            let mut both = [step(&mut turns), step(&mut turns)];
+            both.sort();
+            assert_eq!(both, [Some(0), Some(first)]);
+        }
+        assert_eq!(turns.waiting(), 1);
+        assert!((51..=100).all(|key| step(&mut turns) == Some(key)));
+        assert_eq!((turns.waiting(), step(&mut turns)), (0, None));
+        assert!(turns.ready.is_empty() && turns.keys.is_empty());
+    }
+
+    #[test]
+    fn who_had_nothing_to_do_comes_ahead_of_who_had_a_turn() {
+        let mut turns = Turns::default();
+        (1..=3).for_each(|key| turns.push(&"flood".into(), key));
+        assert_eq!(step(&mut turns), Some(1));
+        turns.push(&"one".into(), 11);
+        turns.push(&"two".into(), 21);
+        let order: Vec<u64> = std::iter::from_fn(|| step(&mut turns)).collect();
+        assert_eq!(order, [11, 21, 2, 3]);
+    }
+
+    #[test]
+    fn what_becomes_ready_in_its_own_turn_waits_for_the_next() {
+        let mut turns = Turns::default();
+        turns.push(&"busy".into(), 1);
+        let account = turns.begin().unwrap();
+        assert_eq!(turns.take(&account), Some(1));
+        turns.push(&account, 1);
+        assert_eq!(turns.waiting(), 0);
+        turns.end(account);
+        assert_eq!((turns.waiting(), step(&mut turns)), (1, Some(1)));
+    }
+}
