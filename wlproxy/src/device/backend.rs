@@ -7,9 +7,10 @@ use super::neighbours::{Host, Presence};
 use super::poller::Poller;
 use super::ring::{Memory, Ring, Run, Runs, Vring};
 use super::turns::{Notes, Turns};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -20,6 +21,11 @@ use vhost::vhost_user::{Backend as Channel, VhostUserProtocolFeatures, VhostUser
 use vhost_user_backend::{VhostUserBackend, VringT};
 use virtio_queue::QueueT;
 use vmm_sys_util::epoll::EventSet;
+
+/// Most times in a row that the poller tells of kicks which aren't there. Each change of a kick fd may bring one. A file that
+/// was replaced while its ring ran stays in the crate's epoll set as long as the frontend has it, under an fd that is closed
+/// here: nobody can take it out, and once it is readable it is for ever.
+const MAX_IN_VAIN: u32 = 64;
 
 /// A device, and the run of the rings that it is for.
 type Started = (Run, Box<dyn Device>);
@@ -178,6 +184,24 @@ fn of_notes(notes: Notes) -> Vec<(u64, EpollFlags)> {
     notes.into_iter().map(|vfd| (vfd.into(), EpollFlags::EPOLLIN)).collect()
 }
 
+/// Reads a kick. `false` if there is none: the frontend has changed the fd meanwhile.
+///
+/// That isn't found out by reading, as the fd may block; nor does it say whose the kick was that the poller has told of.
+#[expect(unsafe_code, reason = "an EventConsumer has an fd, but doesn't lend it out")]
+fn read_kick(vring: &Vring) -> io::Result<bool> {
+    let state = vring.get_ref();
+    let Some(kick) = state.get_kick() else { return Ok(false) };
+    // SAFETY: the kick is the ring's, and stays open while the ring is locked.
+    let fd = unsafe { BorrowedFd::borrow_raw(kick.as_raw_fd()) };
+    if poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], PollTimeout::ZERO)? == 0 {
+        return Ok(false);
+    }
+    match kick.consume() {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        read => read.map(|()| true),
+    }
+}
+
 fn is_running(vring: &Vring) -> bool {
     let state = vring.get_ref();
     state.is_enabled() && state.get_queue().ready()
@@ -284,6 +308,7 @@ impl Backend {
         // The crate may have taken more events together with this one. Kicks among them it has to read itself, and fails
         // if they were. Those aren't read yet, so they are seen here.
         let mut stays = !poller.wait(&mut events, EpollTimeout::ZERO)?.concerns_crate();
+        let mut in_vain = 0;
         loop {
             self.turn(poller, vrings, &mut events)?;
             if !stays {
@@ -291,12 +316,16 @@ impl Backend {
             }
             events.clear();
             let woken = poller.wait(&mut events, EpollTimeout::NONE)?;
+            let (mut kicks, mut reads) = (0, 0);
             for (vring, _) in vrings.iter().zip(woken.kicked).filter(|(_, kicked)| *kicked) {
-                match vring.read_kick() {
-                    // The frontend has changed it meanwhile.
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    read => drop(read?),
-                }
+                kicks += 1;
+                reads += usize::from(read_kick(vring)?);
+            }
+            in_vain = if kicks > 0 && reads == 0 { in_vain + 1 } else { 0 };
+            if in_vain > MAX_IN_VAIN {
+                return Err(io::Error::other(
+                    "the frontend has replaced the kick fd of a ring that runs, and still kicks by the first",
+                ));
             }
             stays = !woken.theirs;
         }

@@ -551,3 +551,20 @@ fn a_panic_of_the_vring_worker_is_told() {
         assert_eq!(host.thread.join().unwrap(), [Ended::Stopped]);
     });
 }
+
+/// The file of a kick that was replaced while its ring ran stays in the epoll set, and nobody can take it out any more.
+#[test]
+fn a_kick_that_was_given_up_ends_the_device_and_does_not_keep_it_busy() {
+    timed(|| {
+        let host = host();
+        let mut vmm = host.vmm(1 << F_USE_SHMEM);
+        vmm.start();
+        let kick = Event::new(nix::libc::EFD_NONBLOCK).unwrap();
+        vmm.frontend.set_vring_kick(QUEUE_OUT, &kick).unwrap();
+        let before = std::mem::replace(&mut vmm.kicks[QUEUE_OUT], kick);
+        before.write(1).unwrap();
+        host.panics.recv().unwrap();
+        host.stop.stop();
+        assert_eq!(host.thread.join().unwrap(), [Ended::Stopped]);
+    });
+}
