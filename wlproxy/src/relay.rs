@@ -66,7 +66,8 @@ pub struct Relay<F> {
     now: Option<Instant>,
     requests: Inbox<F>,
     events: Inbox<F>,
-    backlog: Backlog<F>,
+    /// Most clients keep up, and never need one.
+    backlog: Option<Box<Backlog<F>>>,
     tally: Tally,
     /// What passed, as text, if anybody wants to know.
     lines: Option<Vec<String>>,
@@ -90,7 +91,7 @@ impl<F> Relay<F> {
             now: None,
             requests: Inbox::default(),
             events: Inbox::default(),
-            backlog: Backlog::default(),
+            backlog: None,
             tally: Tally::default(),
             lines: None,
         }
@@ -120,7 +121,7 @@ impl<F> Relay<F> {
             if fds.len() < wanted {
                 return Err(call.violation(INVALID_METHOD, "its file descriptor is missing"));
             }
-            self.backlog.note(&call);
+            Backlog::note(&mut self.backlog, &call);
             let rewritten = self.identity.rewrite(&call);
             let prefixed = rewritten.is_some();
             let verdict = match rewritten {
@@ -170,22 +171,24 @@ impl<F> Relay<F> {
 
     /// Whether less waits in here than may: [`MAX_HELD`] bytes and [`MAX_HELD_FDS`] fds.
     pub fn has_room(&self) -> bool {
-        self.backlog.has_room()
+        self.backlog.as_ref().is_none_or(|backlog| backlog.has_room())
     }
 
     /// Bytes that wait in here for the client.
     pub fn held(&self) -> usize {
-        self.backlog.bytes()
+        self.backlog.as_ref().map_or(0, |backlog| backlog.bytes())
     }
 
     /// Takes what has waited longest: whole messages of at most `limit` bytes, but for the first, which may be longer.
     pub fn take_held(&mut self, limit: usize, out: &mut Batch<F>) {
-        self.backlog.take(limit, out);
+        if let Some(backlog) = &mut self.backlog {
+            backlog.take(limit, out);
+        }
     }
 
     /// Forgets what waits in here: the link has ended.
     pub fn forget_held(&mut self) {
-        self.backlog = Backlog::default();
+        self.backlog = None;
     }
 
     /// Understands events; they go to `out` or, without that, into the backlog.
@@ -217,7 +220,8 @@ impl<F> Relay<F> {
                     let note = match &mut out {
                         Some(out) => pass(verdict, message.bytes, fds, *out, begun, tally),
                         None => {
-                            let mut out = Held { backlog: &mut self.backlog, call: &call };
+                            let backlog = self.backlog.get_or_insert_default();
+                            let mut out = Held { backlog, call: &call };
                             pass(verdict, message.bytes, fds, &mut out, begun, tally)
                         }
                     };
@@ -229,7 +233,10 @@ impl<F> Relay<F> {
                 Event::Replace(call, bytes) => {
                     match &mut out {
                         Some(out) => out.bytes.extend_from_slice(&bytes),
-                        None => self.backlog.push(&call, &bytes, std::iter::empty()),
+                        None => {
+                            let backlog = self.backlog.get_or_insert_default();
+                            backlog.push(&call, &bytes, std::iter::empty());
+                        }
                     }
                     trace(&mut self.lines, EVENT, &call, &self.objects, " (with a lower version)");
                 }
@@ -246,7 +253,7 @@ impl<F> Relay<F> {
 
     /// An fd that waits in here, by the place that [`Begun`] has of it right after [`Relay::hold`].
     pub fn held_fd(&mut self, at: usize) -> Option<&mut F> {
-        self.backlog.fd(at)
+        self.backlog.as_mut()?.fd(at)
     }
 
     /// Transfers that began since the last call, in the order of their fds. Call it while these are still in `out`, or in

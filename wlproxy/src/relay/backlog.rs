@@ -107,12 +107,13 @@ impl<F> Backlog<F> {
         self.fds.get_mut(at).map(|(_, fd)| fd)
     }
 
-    /// The client says this: some requests tell which events belong together.
-    pub(super) fn note(&mut self, call: &Call<'_>) {
+    /// The client says this, which has a backlog, or gets one if that has to be known later: some requests tell which events
+    /// belong together.
+    pub(super) fn note(backlog: &mut Option<Box<Self>>, call: &Call<'_>) {
         if let Some((relative, pointer)) = pair(call) {
-            self.pointers.insert(relative, pointer);
-        } else if let Some(relative) = unpair(call) {
-            self.pointers.remove(&relative);
+            backlog.get_or_insert_default().pointers.insert(relative, pointer);
+        } else if let (Some(backlog), Some(relative)) = (backlog, unpair(call)) {
+            backlog.pointers.remove(&relative);
         }
     }
 

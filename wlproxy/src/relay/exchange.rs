@@ -10,7 +10,7 @@
 use crate::harmless::is_harmful;
 use crate::policy::{Direction, Kind, Selections};
 use crate::rate::{Rate, Rates};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 use wlproxy_protocol::limits::MAX_QUEUED;
@@ -69,8 +69,8 @@ pub(super) struct Exchange {
     policy: Arc<Selections>,
     rates: Arc<Rates>,
     /// By source: what it was used for.
-    sources: HashMap<u32, Kind>,
-    offers: HashMap<u32, Offered>,
+    sources: BTreeMap<u32, Kind>,
+    offers: BTreeMap<u32, Offered>,
     /// Bytes that are held in all offers.
     held: usize,
     /// Sources of drags that could not be, of which the client isn't told yet.
@@ -82,8 +82,8 @@ impl Exchange {
         Self {
             policy,
             rates,
-            sources: HashMap::new(),
-            offers: HashMap::new(),
+            sources: BTreeMap::new(),
+            offers: BTreeMap::new(),
             held: 0,
             cancelled: BTreeSet::new(),
         }

@@ -52,15 +52,15 @@ fn gestures() -> &'static Interface {
 
 /// One whose client has asked for distances of these pointers.
 fn backlog() -> Backlog<usize> {
-    let mut backlog = Backlog::default();
+    let mut backlog = None;
     for (relative, pointer) in [(RELATIVE, POINTER), (OLD_RELATIVE, OLD_POINTER)] {
         let mut bytes = Vec::new();
         wire::encode(99, 1, &[Arg::NewId(relative), Arg::Object(pointer)], &mut bytes);
         let (interface, message) = (relatives(), split(&bytes)[0]);
         let desc = &interface.requests[usize::from(message.opcode)];
-        backlog.note(&Call { message, interface, version: 1, desc });
+        Backlog::note(&mut backlog, &Call { message, interface, version: 1, desc });
     }
-    backlog
+    *backlog.unwrap()
 }
 
 /// What an object is, and its version.
