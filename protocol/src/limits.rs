@@ -34,6 +34,10 @@ pub const CONTEXT_NAME: usize = 32;
 /// Largest name of a VM, in bytes. It stands in records, logs and app ids.
 pub const MAX_VM_NAME: usize = 64;
 
+/// Bytes of a buffer that a connection keeps while nothing is in it. A frame of an application is 64 to 200 bytes; what goes on
+/// when one begins, some KiB, comes once, and most connections are idle then.
+pub const KEPT: usize = 256;
+
 /// Most bytes that wait for a peer that does not read, per context and direction.
 ///
 /// The field's consensus for a compositor's own client buffer (sway, labwc: 1 MiB).

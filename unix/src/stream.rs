@@ -12,6 +12,10 @@ use std::os::unix::net::UnixStream;
 /// `MAX_FDS_OUT`). Further ones follow one byte later, as libwayland does it.
 const MAX_FDS_OUT: usize = 28;
 
+/// Bytes of the buffer that are kept while nothing is queued. A frame of an application is 64 to 200 bytes; what goes on when
+/// a connection begins, some KiB, comes once, and most connections are idle then.
+const KEPT: usize = 256;
+
 /// What [`Stream::read`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Read {
@@ -121,6 +125,7 @@ impl Stream {
                 Err(errno) => return Err(errno.into()),
             }
         }
+        self.out.shrink_to(KEPT);
         Ok(true)
     }
 
@@ -166,6 +171,14 @@ mod tests {
             assert!(bytes.len() <= 3 || fds.len() == 3, "{} bytes, {} fds", bytes.len(), fds.len());
         }
         assert_eq!((&bytes[..], fds.len()), (&b"onetwo"[..], 3));
+    }
+
+    #[test]
+    fn what_was_large_once_is_not_kept() {
+        let (mut a, _b) = pair();
+        a.queue(&[7; 16 * KEPT], []);
+        assert!(a.flush().unwrap());
+        assert!(a.out.capacity() <= KEPT, "{} bytes", a.out.capacity());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Bytes and fds that arrived on a Wayland stream, as messages.
 
 use super::wire::{self, Message, WireError};
+use crate::limits::KEPT;
 use std::collections::VecDeque;
 
 /// Most fds that may wait for their message, per stream and direction: nine full `sendmsg` of libwayland's. Peers that
@@ -26,6 +27,9 @@ impl<F> Inbox<F> {
     #[must_use]
     pub fn push(&mut self, bytes: &[u8], fds: impl IntoIterator<Item = F>) -> bool {
         self.bytes.drain(..std::mem::take(&mut self.read));
+        if self.bytes.is_empty() {
+            self.bytes.shrink_to(KEPT);
+        }
         self.bytes.extend_from_slice(bytes);
         self.fds.extend(fds);
         self.fds.len() <= MAX_PENDING_FDS
@@ -77,6 +81,18 @@ mod tests {
             }
         }
         assert_eq!((seen, inbox.pending()), (49, 0));
+    }
+
+    #[test]
+    fn what_was_large_once_is_not_kept() {
+        let mut inbox = Inbox::<u32>::default();
+        let mut bytes = Vec::new();
+        (1..1000).for_each(|id| wire::encode(id, 2, &[], &mut bytes));
+        for bytes in [&bytes[..], &bytes[..8]] {
+            assert!(inbox.push(bytes, []));
+            while inbox.next(MAX_REQUEST).unwrap().is_some() {}
+        }
+        assert!(inbox.bytes.capacity() <= KEPT);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 use wlproxy_protocol::accept::Token;
-use wlproxy_protocol::limits::MAX_QUEUED;
+use wlproxy_protocol::limits::{KEPT, MAX_QUEUED};
 use wlproxy_protocol::report::Malformed;
 use wlproxy_protocol::wayland::Batch;
 use wlproxy_unix::{Read, Stream};
@@ -250,6 +250,7 @@ impl Context {
             let fds = self.out.fds.drain(..).map(Carried::into_fd);
             stream.queue(&self.out.bytes, fds);
             self.out.bytes.clear();
+            self.out.bytes.shrink_to(KEPT);
         }
         let sent = self.flush();
         if let Some(violation) = violation {
