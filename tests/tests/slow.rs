@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use wlproxy_protocol::accept::Refusal;
 use wlproxy_tests::{
-    Arg, Desk, Display, Doorway, Plan, Puppet, Raw, Seat, anonymous, message, until,
+    Arg, Desk, Display, Doorway, Input, Plan, Puppet, Raw, Seat, anonymous, message, until,
 };
 
 const VMS: &[&str] = &["untrusted", "work"];
@@ -232,23 +232,42 @@ fn a_client_without_an_agent_misses_no_click() {
     gui.roundtrip(&mut other);
 }
 
+/// Clicks of the mouse over a window on sway, after each of which the host catches up: it has no more time for all that moves
+/// than there is in such a test, and sway keeps what fits into a socket.
+const CLICKS: u32 = 50;
+
+/// Moves the mouse as `sweep` has it, so often between two clicks, and clicks, while a client beside the window is served.
+fn play(
+    desk: &Desk,
+    seat: &mut Seat,
+    mut sweep: impl FnMut(&mut Input, u32) -> Result<()>,
+) -> Result<()> {
+    const BETWEEN: u32 = MOTIONS / CLICKS;
+    let mut bystander = Raw::connect(&desk.through("work"));
+    bystander.sync();
+    let events = || desk.status("work", "events");
+    let before = events();
+    for number in 1..=CLICKS {
+        sweep(&mut seat.input, BETWEEN)?;
+        seat.input.click()?;
+        bystander.sync();
+        // With each motion comes a frame.
+        let told = u64::from(2 * (BETWEEN - 1) * number);
+        until("the host to read what nobody takes", || (events() >= before + told).then_some(()));
+    }
+    Ok(())
+}
+
 /// A game on sway, which has locked the mouse in place, hangs: of each push a distance is told, and nothing else.
 #[test]
 fn a_game_that_hangs_misses_no_click_and_no_distance() -> Result<()> {
-    const CLICKS: u32 = 50;
     const PUSHES: [(f64, f64); 2] = [(3.0, -2.5), (-1.0, 1.25)];
     let desk = Desk::start(plan());
     let mut seat = Seat::new(&desk, &desk.through("work"))?;
     let (pointer, surface) = (seat.pointer.clone(), seat.placed.window.surface.clone());
     seat.client().lock(&pointer, &surface)?;
     let place = seat.client().state.mouse;
-    let mut bystander = Raw::connect(&desk.through("work"));
-    bystander.sync();
-    for _ in 0..CLICKS {
-        seat.input.push(MOTIONS / CLICKS, PUSHES)?;
-        seat.input.click()?;
-        bystander.sync();
-    }
+    play(&desk, &mut seat, |input, times| input.push(times, PUSHES))?;
     seat.client().roundtrip()?;
     let state = &seat.client().state;
     assert_eq!((state.presses, state.pressed, state.mouse), (CLICKS, 0, place));
@@ -266,17 +285,10 @@ fn a_game_that_hangs_misses_no_click_and_no_distance() -> Result<()> {
 /// A window on sway that isn't read for: sway knows nothing of the proxy, and ends whoever doesn't read.
 #[test]
 fn a_compositor_ends_no_window_for_being_slow() -> Result<()> {
-    const CLICKS: u32 = 50;
     let desk = Desk::start(plan());
     let mut seat = Seat::new(&desk, &desk.through("work"))?;
-    let mut bystander = Raw::connect(&desk.through("work"));
-    bystander.sync();
-    for _ in 0..CLICKS {
-        // The window is 300 wide, and 100 from the screen's left and upper edges.
-        seat.input.sweep(MOTIONS / CLICKS, (150, 150), (350, 250))?;
-        seat.input.click()?;
-        bystander.sync();
-    }
+    // The window is 300 wide, and 100 from the screen's left and upper edges.
+    play(&desk, &mut seat, |input, times| input.sweep(times, (150, 150), (350, 250)))?;
     seat.input.move_to(201, 202)?;
     seat.client().roundtrip()?;
     let state = &seat.client().state;
