@@ -15,6 +15,7 @@
 
 pub mod globals;
 pub mod inbox;
+pub mod numbers;
 pub mod objects;
 pub mod offer;
 pub mod tables;

@@ -6,6 +6,7 @@
 //! requests concern the newest, events the oldest, and `delete_id` ends the oldest.
 
 use super::globals::Globals;
+use super::numbers::{self, First};
 use super::wire::{self, Arg, Args, Message, WireError};
 use super::{WL_DISPLAY, WL_DISPLAY_DELETE_ID, WL_DISPLAY_ERROR, tables};
 use std::collections::VecDeque;
@@ -93,6 +94,8 @@ pub struct Call<'a> {
     pub version: u32,
     /// What the message is.
     pub desc: &'static MessageDesc,
+    /// Which of all [`numbers::messages`] it is.
+    pub number: u16,
 }
 
 impl<'a> Call<'a> {
@@ -138,6 +141,14 @@ pub enum Event<'a> {
 struct Object {
     interface: &'static Interface,
     version: u32,
+    first: First,
+}
+
+impl Object {
+    fn call<'a>(self, message: Message<'a>, first: u16, desc: &'static MessageDesc) -> Call<'a> {
+        let Self { interface, version, .. } = self;
+        Call { message, interface, version, desc, number: first + message.opcode }
+    }
 }
 
 /// The incarnations of one id of the client's.
@@ -203,7 +214,8 @@ impl Objects {
 
     /// The same for a client that may bind what `globals` offers.
     pub fn with(globals: Globals) -> Self {
-        let display = Object { interface: tables::wl_display(), version: 1 };
+        let interface = tables::wl_display();
+        let display = Object { interface, version: 1, first: numbers::of(interface) };
         let client = vec![
             Slot::default(),
             Slot { oldest: Some(display), newer: VecDeque::new(), alive: true },
@@ -220,7 +232,7 @@ impl Objects {
         let Some(desc) = object.interface.requests.get(usize::from(message.opcode)) else {
             return Err(opcode(id, object, message.opcode));
         };
-        let call = Call { message, interface: object.interface, version: object.version, desc };
+        let call = object.call(message, object.first.request, desc);
         if desc.since > object.version {
             let reason =
                 format!("needs version {} of the object, which has {}", desc.since, object.version);
@@ -246,11 +258,12 @@ impl Objects {
         let Some(desc) = object.interface.events.get(usize::from(message.opcode)) else {
             return Err(opcode(id, object, message.opcode));
         };
-        let call = Call { message, interface: object.interface, version: object.version, desc };
+        let call = object.call(message, object.first.event, desc);
         for arg in Args::new(message, desc.signature) {
             let arg = arg.map_err(|error| malformed(&call, error))?;
             if let (Arg::NewId(new), Some(interface)) = (arg, desc.child_interface) {
-                self.insert_server(new, Object { interface, version: object.version })
+                let first = numbers::made_by(call.number).unwrap_or_default();
+                self.insert_server(new, Object { interface, version: object.version, first })
                     .map_err(|reason| call.violation(IMPLEMENTATION, reason))?;
             }
         }
@@ -315,14 +328,17 @@ impl Objects {
         }
         let Some(id) = made else { return Ok(()) };
         let object = match call.desc.child_interface {
-            Some(interface) => Object { interface, version: call.version },
+            Some(interface) => {
+                let first = numbers::made_by(call.number).unwrap_or_default();
+                Object { interface, version: call.version, first }
+            }
             // wl_registry.bind is the only request that makes an object of any interface.
             None => {
                 let wanted = interface.map_or(&b""[..], |text| text.to_bytes());
                 let bound = self.globals.bind(name.unwrap_or(0), wanted, version);
                 let interface =
                     bound.map_err(|error| call.violation(INVALID_OBJECT, error.to_string()))?;
-                Object { interface, version }
+                Object { interface, version, first: numbers::of(interface) }
             }
         };
         self.insert_client(id, object).map_err(|reason| call.violation(INVALID_OBJECT, reason))

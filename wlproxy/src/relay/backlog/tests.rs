@@ -58,7 +58,7 @@ fn backlog() -> Backlog<usize> {
         wire::encode(99, 1, &[Arg::NewId(relative), Arg::Object(pointer)], &mut bytes);
         let (interface, message) = (relatives(), split(&bytes)[0]);
         let desc = &interface.requests[usize::from(message.opcode)];
-        Backlog::note(&mut backlog, &Call { message, interface, version: 1, desc });
+        Backlog::note(&mut backlog, &Call { message, interface, version: 1, desc, number: 0 });
     }
     *backlog.unwrap()
 }
@@ -86,7 +86,7 @@ fn interface(object: u32) -> (&'static Interface, u32) {
 fn call(message: Message<'_>) -> Call<'_> {
     let (interface, version) = interface(message.object);
     let desc = &interface.events[usize::from(message.opcode)];
-    Call { message, interface, version, desc }
+    Call { message, interface, version, desc, number: 0 }
 }
 
 fn event(object: u32, opcode: u16, words: &[i32]) -> Vec<u8> {
