@@ -2,6 +2,7 @@
 //!
 //! Most errors are the compositor's to tell, which knows more. What is here has ended one for all of its clients.
 
+use crate::concern::Number;
 use wlproxy_protocol::wayland::objects::Violation;
 use wlproxy_protocol::wayland::{Arg, Call};
 
@@ -10,21 +11,18 @@ const INVALID_FD: u32 = 2;
 /// `xdg_surface.error`: the size of a window geometry is invalid (xdg-shell.xml).
 const INVALID_SIZE: u32 = 5;
 
-/// A request of a client, which was checked for its form.
+/// A request of a client, which was checked for its form, and has this number.
 ///
 /// # Errors
 /// If it can't be meant.
-pub fn check(call: &Call<'_>) -> Result<(), Violation> {
-    match call.name() {
+pub(crate) fn check(call: &Call<'_>, number: Number) -> Result<(), Violation> {
+    match number {
         // id, fd, size
-        ("wl_shm", "create_pool") => positive(call, 2, 1, INVALID_FD, "a pool"),
+        Number::NewPool => positive(call, 2, 1, INVALID_FD, "a pool"),
         // smithay 0.7 unwraps that it is positive, after it has sent the error.
-        ("wl_shm_pool", "resize") => positive(call, 0, 1, INVALID_FD, "a pool"),
+        Number::Pool => positive(call, 0, 1, INVALID_FD, "a pool"),
         // x, y, width, height. smithay 0.7 asserts it.
-        ("xdg_surface", "set_window_geometry") => {
-            positive(call, 2, 2, INVALID_SIZE, "a window geometry")
-        }
-        _ => Ok(()),
+        Number::Geometry => positive(call, 2, 2, INVALID_SIZE, "a window geometry"),
     }
 }
 
@@ -48,6 +46,7 @@ fn positive(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::concern::Concern;
     use wlproxy_protocol::wayland::objects::Event;
     use wlproxy_protocol::wayland::{Objects, wire};
 
@@ -64,7 +63,8 @@ mod tests {
 
     fn say(objects: &mut Objects, request: &[u8]) -> Result<(), Violation> {
         let message = wire::split(&mut &*request, request.len()).unwrap().unwrap();
-        check(&objects.request(message).expect("a right request"))
+        let call = objects.request(message).expect("a right request");
+        Concern::of(&call).number.map_or(Ok(()), |number| check(&call, number))
     }
 
     /// A client with a wl_shm.

@@ -30,6 +30,7 @@ pub mod bucket;
 #[cfg(test)]
 mod child;
 pub mod cli;
+mod concern;
 pub mod config;
 pub mod control;
 pub mod counter;
@@ -39,7 +40,7 @@ pub mod device;
 mod few_fds;
 mod harmless;
 pub mod histogram;
-pub mod impossible;
+mod impossible;
 pub mod launch;
 pub mod links;
 pub mod metrics;

@@ -9,13 +9,14 @@ mod regions;
 mod surfaces;
 pub mod vm;
 
+use crate::concern::{Concern, Count};
 use nesting::Refusal;
 use regions::Regions;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use surfaces::Surfaces;
 use wlproxy_protocol::wayland::objects::{MAX_OBJECTS, NO_MEMORY, Violation};
-use wlproxy_protocol::wayland::{Arg, Call, Interface};
+use wlproxy_protocol::wayland::{Arg, Call};
 
 /// Most of each that one client may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,15 +89,6 @@ const FULL: u32 = 16;
 const BAD_SURFACE: u32 = 0;
 const BAD_PARENT: u32 = 1;
 
-/// What is copied or dragged, in each protocol's words.
-const SOURCES: [&str; 5] = [
-    "wl_data_source",
-    "zwp_primary_selection_source_v1",
-    "gtk_primary_selection_source",
-    "zwlr_data_control_source_v1",
-    "ext_data_control_source_v1",
-];
-
 /// What one client has.
 #[derive(Debug, Default)]
 pub struct Spent {
@@ -118,16 +110,15 @@ impl Spent {
     ///
     /// # Errors
     /// If it would have more than `quota` then.
-    pub fn request(
+    pub(crate) fn request(
         &mut self,
         call: &Call<'_>,
+        concern: Concern,
         objects: usize,
         quota: &Quota,
     ) -> Result<(), Violation> {
         within(call, objects.try_into().unwrap_or(u32::MAX), quota.objects, "objects", "objects")?;
-        if !call.desc.arg_interfaces.is_empty() {
-            self.names_others(call, quota)?;
-        }
+        self.names_others(call, concern, quota)?;
         if call.desc.is_destructor {
             self.bound.remove(&call.object());
             let rectangles = self.regions.destroy(call.object());
@@ -136,43 +127,44 @@ impl Spent {
             }
             self.held.unmake(call.object());
         }
-        match call.name() {
-            ("wl_registry", "bind") => {
+        let Some(count) = concern.count else { return Ok(()) };
+        match count {
+            Count::Bind => {
                 self.bound.extend(call.args().find_map(new_id));
                 let bound = self.bound.len().try_into().unwrap_or(u32::MAX);
                 within(call, bound, quota.binds, "globals that are bound", "binds")?;
             }
-            ("wl_surface", "damage" | "damage_buffer") => {
+            Count::Damage => {
                 self.held.damage(call, quota)?;
             }
-            ("wl_region", "add" | "subtract") => {
+            Count::Rectangle => {
                 self.regions.add(call, quota)?;
                 self.regions.check(call, self.held.rectangles(), quota)?;
             }
-            ("wl_surface", "attach") => {
+            Count::Attach => {
                 let buffer = call.args().find_map(object).unwrap_or(0);
                 self.held.attach(call.object(), buffer);
             }
-            ("wl_surface", "frame") => {
+            Count::Frame => {
                 call.args().find_map(new_id).into_iter().for_each(|id| {
                     self.held.frame(call.object(), id);
                 });
             }
-            ("wl_surface", "commit") => {
+            Count::Commit => {
                 self.held.commit(call, quota)?;
                 self.regions.check(call, self.held.rectangles(), quota)?;
             }
-            ("wl_compositor", "create_surface") => {
+            Count::CreateSurface => {
                 add(call, &mut self.surfaces, quota.surfaces, "surfaces", "surfaces")?;
                 call.args().find_map(new_id).into_iter().for_each(|id| self.held.create(id));
             }
-            ("wl_surface", "destroy") => {
+            Count::DestroySurface => {
                 self.surfaces = self.surfaces.saturating_sub(1);
                 let windows = self.shell_surfaces.remove(&call.object()).unwrap_or(0);
                 self.windows = self.windows.saturating_sub(windows);
                 self.held.destroy(call.object());
             }
-            ("wl_subcompositor", "get_subsurface") => {
+            Count::MakeSubsurface => {
                 // id, surface, parent
                 if let [Arg::NewId(id), Arg::Object(surface), Arg::Object(parent)] =
                     call.args().collect::<Vec<_>>()[..]
@@ -188,24 +180,24 @@ impl Spent {
                     within(call, depth, quota.nesting, "subsurfaces in each other", "nesting")?;
                 }
             }
-            ("wl_subsurface", "destroy") => self.held.destroy_subsurface(call.object()),
-            ("wl_subsurface", "set_sync") => self.held.synchronise(call.object(), true),
-            ("wl_subsurface", "set_desync") => self.held.synchronise(call.object(), false),
-            ("wp_fifo_manager_v1", "get_fifo") | ("wp_commit_timing_manager_v1", "get_timer") => {
+            Count::DestroySubsurface => self.held.destroy_subsurface(call.object()),
+            Count::Synchronise => self.held.synchronise(call.object(), true),
+            Count::Desynchronise => self.held.synchronise(call.object(), false),
+            Count::Queue => {
                 call.args().find_map(object).into_iter().for_each(|id| self.held.queue(id));
             }
-            ("xdg_surface", "get_toplevel") => {
+            Count::Window => {
                 add(call, &mut self.windows, quota.windows, "windows", "windows")?;
             }
-            ("wl_shell", "get_shell_surface") => {
+            Count::ShellWindow => {
                 add(call, &mut self.windows, quota.windows, "windows", "windows")?;
                 // Nothing destroys it but the end of its wl_surface, so there may be several of one.
                 if let Some(surface) = call.args().find_map(object) {
                     *self.shell_surfaces.entry(surface).or_default() += 1;
                 }
             }
-            ("xdg_toplevel", "destroy") => self.windows = self.windows.saturating_sub(1),
-            ("wl_shm_pool", "create_buffer") => {
+            Count::DestroyWindow => self.windows = self.windows.saturating_sub(1),
+            Count::PoolBuffer => {
                 // id, offset, width, height, stride, format
                 for side in call.args().skip(2).take(2) {
                     let Arg::Int(side) = side else { continue };
@@ -215,36 +207,41 @@ impl Spent {
                 }
                 self.held.buffers.create(call, call.args().find_map(new_id), quota)?;
             }
-            ("wp_single_pixel_buffer_manager_v1", "create_u32_rgba_buffer") => {
+            Count::OtherBuffer => {
                 self.held.buffers.create(call, call.args().find_map(new_id), quota)?;
             }
-            ("wl_shm", "create_pool") => self.held.buffers.create(call, None, quota)?,
-            ("wl_shm_pool", "destroy") => self.held.buffers.destroy_pool(),
-            ("wl_buffer", "destroy") => self.held.buffers.destroy(call.object()),
-            (source, "offer") if SOURCES.contains(&source) => {
+            Count::CreatePool => self.held.buffers.create(call, None, quota)?,
+            Count::DestroyPool => self.held.buffers.destroy_pool(),
+            Count::DestroyBuffer => self.held.buffers.destroy(call.object()),
+            Count::OfferType => {
                 let of_source = self.types.entry(call.object()).or_default();
                 add(call, of_source, quota.types, "types of one selection", "types")?;
             }
-            (source, "destroy") if SOURCES.contains(&source) => {
+            Count::DestroySource => {
                 self.types.remove(&call.object());
             }
-            _ => {}
+            // Events.
+            Count::Release | Count::Done => {}
         }
         Ok(())
     }
 
-    /// A request that names other objects: it may hand a region over, or make something of a surface.
-    fn names_others(&mut self, call: &Call<'_>, quota: &Quota) -> Result<(), Violation> {
-        let made = call.args().find_map(new_id);
-        let lasts = |of: &Interface| of.requests.iter().any(|request| request.is_destructor);
-        if let Some(made) = made
-            && call.desc.child_interface.is_some_and(lasts)
-            && let Some(surface) = named(call, "wl_surface")
+    /// A request may hand a region over, or make something of a surface.
+    fn names_others(
+        &mut self,
+        call: &Call<'_>,
+        concern: Concern,
+        quota: &Quota,
+    ) -> Result<(), Violation> {
+        let named = |place: u8| call.args().filter_map(object).nth(place.into());
+        let made = || call.args().find_map(new_id);
+        if let Some(surface) = concern.surface.and_then(named)
+            && let Some(made) = made()
         {
             self.held.make(made, surface);
         }
-        if let Some(region) = named(call, "wl_region") {
-            let holder = made.unwrap_or(call.object());
+        if let Some(region) = concern.region.and_then(named) {
+            let holder = made().unwrap_or(call.object());
             let (before, rectangles) = self.regions.take(holder, call.message.opcode, region);
             self.held.hand_over(holder, before, rectangles);
             self.regions.check(call, self.held.rectangles(), quota)?;
@@ -253,19 +250,13 @@ impl Spent {
     }
 
     /// An event of the compositor, which was checked. `newest`: it is of the newest object of this id.
-    pub fn event(&mut self, call: &Call<'_>, newest: bool) {
-        match call.name() {
-            ("wl_buffer", "release") if newest => self.held.release(call.object()),
-            ("wl_callback", "done") if newest => self.held.done(call.object()),
+    pub(crate) fn event(&mut self, call: &Call<'_>, concern: Concern, newest: bool) {
+        match concern.count {
+            Some(Count::Release) if newest => self.held.release(call.object()),
+            Some(Count::Done) if newest => self.held.done(call.object()),
             _ => {}
         }
     }
-}
-
-/// The first object of this interface that a request names.
-fn named(call: &Call<'_>, interface: &str) -> Option<u32> {
-    let place = call.desc.arg_interfaces.iter().position(|of| of.name == interface)?;
-    call.args().filter_map(object).nth(place)
 }
 
 /// The object that an argument is, if it is one.

@@ -16,6 +16,7 @@ mod joinable;
 
 pub use backlog::{MAX_HELD, MAX_HELD_FDS};
 
+use crate::concern::{Concern, Count};
 use crate::impossible;
 use crate::policy::{Identity, Policy};
 use crate::quota::{Quota, Spent};
@@ -115,18 +116,22 @@ impl<F> Relay<F> {
             .map_err(|(object, error)| Violation::unreadable(object, error))?
         {
             let call = self.objects.request(message)?;
-            impossible::check(&call)?;
-            self.spent.request(&call, self.objects.count(), &self.quota)?;
+            let concern = Concern::of(&call);
+            concern.number.map_or(Ok(()), |number| impossible::check(&call, number))?;
+            self.spent.request(&call, concern, self.objects.count(), &self.quota)?;
             let wanted = call.fds();
             if fds.len() < wanted {
                 return Err(call.violation(INVALID_METHOD, "its file descriptor is missing"));
             }
-            Backlog::note(&mut self.backlog, &call);
-            let rewritten = self.identity.rewrite(&call);
+            if concern.relative {
+                Backlog::note(&mut self.backlog, &call);
+            }
+            let rewritten = concern.naming.and_then(|how| self.identity.rewrite(&call, how));
             let prefixed = rewritten.is_some();
             let verdict = match rewritten {
                 Some(bytes) => Verdict::Replace(bytes),
-                None => self.exchange.request(&call, self.now),
+                None if concern.selection => self.exchange.request(&call, self.now),
+                None => Verdict::Pass,
             };
             let note = pass(
                 verdict,
@@ -139,7 +144,7 @@ impl<F> Relay<F> {
             let note = if prefixed { " (with the VM's prefix)" } else { note };
             trace(&mut self.lines, "", &call, &self.objects, note);
             self.tally.requests += 1;
-            self.tally.commits += u64::from(call.name() == ("wl_surface", "commit"));
+            self.tally.commits += u64::from(concern.count == Some(Count::Commit));
         }
         Ok(())
     }
@@ -213,8 +218,12 @@ impl<F> Relay<F> {
                         let reason = "the compositor's file descriptor is missing";
                         return Err(call.violation(IMPLEMENTATION, reason));
                     }
-                    self.spent.event(&call, self.objects.is_newest(call.object()));
-                    let verdict = self.exchange.event(&call, self.now);
+                    let concern = Concern::of(&call);
+                    self.spent.event(&call, concern, self.objects.is_newest(call.object()));
+                    let verdict = match concern.selection {
+                        true => self.exchange.event(&call, self.now),
+                        false => Verdict::Pass,
+                    };
                     let (begun, tally) = (&mut self.begun, &mut self.tally);
                     let fds = fds.drain(..wanted);
                     let note = match &mut out {

@@ -4,6 +4,7 @@
 //! are, and gives a window that has neither the bare prefix. No VM's prefix begins with another's, so a name has the prefix
 //! of its own VM and of no other: what a client writes stands behind it.
 
+use crate::concern::Naming;
 use crate::harmless::is_harmful;
 use std::ffi::{CStr, CString};
 use wlproxy_protocol::limits::MAX_REQUEST;
@@ -66,17 +67,11 @@ impl Identity {
     }
 
     /// What the compositor gets in the place of a request that names a window or makes one: whole requests.
-    pub(crate) fn rewrite(&self, call: &Call<'_>) -> Option<Vec<u8>> {
-        let prefix = match call.name() {
-            ("xdg_surface", "get_toplevel") => return self.introduce(call, "set_app_id"),
-            ("wl_shell", "get_shell_surface") => return self.introduce(call, "set_class"),
-            ("xdg_toplevel" | "wl_shell_surface", "set_title") => &self.title,
-            ("xdg_toplevel_tag_manager_v1", "set_toplevel_description") => &self.title,
-            ("xdg_toplevel" | "xdg_activation_token_v1", "set_app_id") => &self.app_id,
-            // Compositors' rules are about tags, too.
-            ("xdg_toplevel_tag_manager_v1", "set_toplevel_tag") => &self.app_id,
-            ("wl_shell_surface", "set_class") => &self.app_id,
-            _ => return None,
+    pub(crate) fn rewrite(&self, call: &Call<'_>, naming: Naming) -> Option<Vec<u8>> {
+        let prefix = match naming {
+            Naming::Window(set_app_id) => return self.introduce(call, set_app_id),
+            Naming::Title => &self.title,
+            Naming::AppId => &self.app_id,
         };
         // Each of these requests has one text, and it isn't null.
         let text = call.args().find_map(|arg| match arg {

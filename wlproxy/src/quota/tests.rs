@@ -95,7 +95,7 @@ impl Client {
         wire::encode(object, opcode, args, &mut bytes);
         let message = wire::split(&mut &bytes[..], bytes.len()).unwrap().unwrap();
         let call = self.objects.request(message).expect("a right request");
-        self.spent.request(&call, self.objects.count(), &self.quota)
+        self.spent.request(&call, Concern::of(&call), self.objects.count(), &self.quota)
     }
 
     /// The id of what a request makes.
@@ -392,7 +392,7 @@ impl Client {
         wire::encode(object, opcode, args, &mut bytes);
         let message = wire::split(&mut &bytes[..], bytes.len()).unwrap().unwrap();
         let Ok(Event::Pass(call)) = self.objects.event(message) else { panic!("it passes") };
-        self.spent.event(&call, self.objects.is_newest(object));
+        self.spent.event(&call, Concern::of(&call), self.objects.is_newest(object));
     }
 }
 

@@ -7,6 +7,7 @@
 //! one, so the client has to know that object; but of its types it isn't told, and what it asks of it is left out. The fd that
 //! came with the question is closed: whoever reads finds the end at once.
 
+use crate::concern::{Role, role};
 use crate::harmless::is_harmful;
 use crate::policy::{Direction, Kind, Selections};
 use crate::rate::{Rate, Rates};
@@ -278,40 +279,6 @@ impl Exchange {
             self.held -= offered.held.len();
         }
     }
-}
-
-/// What an object is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
-    /// It gives and takes.
-    Device,
-    /// Something to be given.
-    Source,
-    /// Something to be taken.
-    Offer,
-}
-
-/// What an interface is for, and of which kind its sources and offers may be; the first is what `set_selection` means.
-fn role(interface: &str) -> Option<(Role, &'static [Kind])> {
-    const SEAT: &[Kind] = &[Kind::Clipboard, Kind::Drag];
-    const PRIMARY: &[Kind] = &[Kind::Primary];
-    const CONTROL: &[Kind] = &[Kind::Clipboard, Kind::Primary];
-    Some(match interface {
-        "wl_data_device" => (Role::Device, SEAT),
-        "wl_data_source" => (Role::Source, SEAT),
-        "wl_data_offer" => (Role::Offer, SEAT),
-        "zwp_primary_selection_device_v1" | "gtk_primary_selection_device" => {
-            (Role::Device, PRIMARY)
-        }
-        "zwp_primary_selection_source_v1" | "gtk_primary_selection_source" => {
-            (Role::Source, PRIMARY)
-        }
-        "zwp_primary_selection_offer_v1" | "gtk_primary_selection_offer" => (Role::Offer, PRIMARY),
-        "zwlr_data_control_device_v1" | "ext_data_control_device_v1" => (Role::Device, CONTROL),
-        "zwlr_data_control_source_v1" | "ext_data_control_source_v1" => (Role::Source, CONTROL),
-        "zwlr_data_control_offer_v1" | "ext_data_control_offer_v1" => (Role::Offer, CONTROL),
-        _ => return None,
-    })
 }
 
 /// The type that a message names.
