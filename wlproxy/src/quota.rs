@@ -4,16 +4,17 @@
 //! there are, each wl_buffer an fd. So the host counts, and the client that asks for too much is told, and ended.
 
 mod buffers;
+mod ids;
 mod nesting;
 mod regions;
 mod surfaces;
 pub mod vm;
 
 use crate::concern::{Concern, Count};
+use ids::{ById, Ids};
 use nesting::Refusal;
 use regions::Regions;
 use serde::{Deserialize, Serialize};
-use std::collections::{HashMap, HashSet};
 use surfaces::Surfaces;
 use wlproxy_protocol::wayland::objects::{MAX_OBJECTS, NO_MEMORY, Violation};
 use wlproxy_protocol::wayland::{Arg, Call};
@@ -93,16 +94,16 @@ const BAD_PARENT: u32 = 1;
 #[derive(Debug, Default)]
 pub struct Spent {
     /// What was bound.
-    bound: HashSet<u32>,
+    bound: Ids,
     surfaces: u32,
     windows: u32,
     /// Windows of wl_shell among them, by wl_surface.
-    shell_surfaces: HashMap<u32, u32>,
+    shell_surfaces: ById<u32, u32>,
     regions: Regions,
     /// Buffers, pools and damage, and commits that wait.
     held: Surfaces,
     /// By source of a selection: those that have any.
-    types: HashMap<u32, u32>,
+    types: ById<u32, u32>,
 }
 
 impl Spent {

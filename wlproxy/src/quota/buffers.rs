@@ -1,7 +1,8 @@
 //! A client's buffers and pools, also those that it has destroyed while a surface holds them.
 
+use super::ids::ById;
 use super::{Quota, add};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use wlproxy_protocol::wayland::Call;
 use wlproxy_protocol::wayland::objects::Violation;
 
@@ -31,8 +32,8 @@ struct Held {
 /// The buffers and pools of a client.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
-    ids: HashMap<u32, Buffer>,
-    held: HashMap<Buffer, Held>,
+    ids: ById<u32, Buffer>,
+    held: ById<Buffer, Held>,
     last: Buffer,
     /// wl_shm_pools, and buffers that the client has or a surface holds.
     count: u32,

@@ -1,6 +1,7 @@
 //! Which of a client's wl_surfaces are subsurfaces of which, how deep, and whether they are synchronised.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use super::ids::{ById, Ids};
+use std::collections::BTreeMap;
 
 /// A wl_surface that is or was a subsurface, or has some.
 #[derive(Debug, Default)]
@@ -11,7 +12,7 @@ struct Node {
     synchronised: Option<u64>,
     /// Its wl_subsurface, as long as that is there.
     subsurface: Option<u32>,
-    children: HashSet<u32>,
+    children: Ids,
     /// Of its children, how many there are in each other from each on down, and how often.
     heights: BTreeMap<u32, u32>,
 }
@@ -36,9 +37,9 @@ pub(super) enum Refusal {
 #[derive(Debug, Default)]
 pub(super) struct Nesting {
     /// By wl_surface.
-    nodes: HashMap<u32, Node>,
+    nodes: ById<u32, Node>,
     /// By wl_subsurface: its wl_surface, as long as that is there.
-    surfaces: HashMap<u32, u32>,
+    surfaces: ById<u32, u32>,
 }
 
 impl Nesting {
@@ -86,9 +87,9 @@ impl Nesting {
     }
 
     /// A wl_surface is destroyed. Who were its subsurfaces.
-    pub(super) fn destroy(&mut self, surface: u32) -> HashSet<u32> {
+    pub(super) fn destroy(&mut self, surface: u32) -> Ids {
         self.unlink(surface);
-        let Some(node) = self.nodes.remove(&surface) else { return HashSet::new() };
+        let Some(node) = self.nodes.remove(&surface) else { return Ids::default() };
         node.subsurface.map(|subsurface| self.surfaces.remove(&subsurface));
         for child in &node.children {
             if let Some(child) = self.nodes.get_mut(child) {
@@ -241,10 +242,10 @@ mod tests {
         }
         nesting.remove(105);
         assert_eq!(nesting.add(105, 5, 6, 7), Ok(1));
-        assert_eq!(nesting.destroy(4), HashSet::new());
+        assert_eq!(nesting.destroy(4), Ids::default());
         assert_eq!(nesting.add(107, 7, 4, 7), Ok(1));
         // What was in it is not in a new one of that id, which may be in that.
-        assert_eq!(nesting.destroy(2), HashSet::from([3]));
+        assert_eq!(nesting.destroy(2), Ids::from_iter([3]));
         assert_eq!(nesting.add(108, 2, 3, 7), Ok(1));
         assert_eq!(nesting.add(109, 9, 2, 7), Ok(2));
         // The heights of what is above have shrunk with it.

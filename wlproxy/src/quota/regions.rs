@@ -1,8 +1,9 @@
 //! Rectangles: of regions, and of what other objects have taken over of them.
 
+use super::ids::ById;
 use super::{FULL, add, within};
 use crate::quota::Quota;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use wlproxy_protocol::wayland::Call;
 use wlproxy_protocol::wayland::objects::Violation;
 
@@ -10,7 +11,7 @@ use wlproxy_protocol::wayland::objects::Violation;
 #[derive(Debug, Default)]
 pub(super) struct Regions {
     /// By wl_region: those that have any.
-    of_region: HashMap<u32, u32>,
+    of_region: ById<u32, u32>,
     /// By the object that has taken a region over, and by which request.
     taken: BTreeMap<(u32, u16), u32>,
     sum: u64,

@@ -13,9 +13,10 @@
 //! What waits when its surface is destroyed stays as long as another object that was made of that: smithay's keep all of it.
 
 use super::buffers::{Buffer, Buffers};
+use super::ids::ById;
 use super::nesting::{Nesting, Refusal};
 use super::{FULL, Quota, within};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use wlproxy_protocol::wayland::Call;
 use wlproxy_protocol::wayland::objects::Violation;
 
@@ -74,13 +75,13 @@ struct Gone {
 /// The surfaces of a client, and its buffers and pools.
 #[derive(Debug, Default)]
 pub(super) struct Surfaces {
-    surfaces: HashMap<u32, Surface>,
+    surfaces: ById<u32, Surface>,
     /// By their numbers.
-    gone: HashMap<u64, Gone>,
+    gone: ById<u64, Gone>,
     /// By object: the wl_surface that it was made of, and its number.
-    made: HashMap<u32, (u32, u64)>,
+    made: ById<u32, (u32, u64)>,
     /// By wl_callback: the surface and the commit that waits with it.
-    frames: HashMap<u32, (u32, u64)>,
+    frames: ById<u32, (u32, u64)>,
     nesting: Nesting,
     pub(super) buffers: Buffers,
     /// The last that was given: surfaces, attaches, commits and what puts subsurfaces in order have numbers, as they come.
@@ -369,7 +370,7 @@ impl Surfaces {
 }
 
 /// The commit that waits with this attach.
-fn waiting(surfaces: &HashMap<u32, Surface>, surface: u32, attach: u64) -> Option<u64> {
+fn waiting(surfaces: &ById<u32, Surface>, surface: u32, attach: u64) -> Option<u64> {
     let waiting = &surfaces.get(&surface)?.waiting;
     let state = waiting.get(waiting.partition_point(|state| state.number < attach))?;
     state.attached.is_some_and(|attached| attached.number == attach).then_some(state.number)
