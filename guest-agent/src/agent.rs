@@ -10,6 +10,7 @@ use crate::connection::{Connection, Link, Role, Step};
 use crate::lend;
 use crate::pump::Progress;
 use crate::turns::Turns;
+use crate::unread::Unread;
 use crate::world::{CHANNEL, REST_END, World};
 use nix::sys::epoll::{EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -57,6 +58,8 @@ pub struct Agent {
     outer: bool,
     rounds: usize,
     quantum: usize,
+    /// Who may write to the local peer, if that is one for all.
+    unread: Option<Unread>,
 }
 
 impl Agent {
@@ -81,6 +84,7 @@ impl Agent {
             outer: false,
             rounds: ROUNDS,
             quantum: QUANTUM,
+            unread: None,
         })
     }
 
@@ -88,6 +92,12 @@ impl Agent {
     /// it is called from has other things to do, among them with these bytes.
     pub fn share(&mut self, quantum: usize) {
         (self.rounds, self.quantum) = (1, quantum);
+    }
+
+    /// Says that the local peer is one for all connections: then of each account only one connection at a time has bytes that
+    /// it hasn't read.
+    pub fn has_one_peer(&mut self) {
+        self.unread = Some(Unread::default());
     }
 
     /// Becomes readable when [`Agent::dispatch`] has something to do.
@@ -230,6 +240,8 @@ impl Agent {
                         if let Some(connection) = self.connections.get_mut(&key) {
                             connection.local_is_ready(event.events());
                         }
+                        // Ahead of it, since it has had its turn.
+                        self.wake_waiting(key);
                         self.wake(key);
                     }
                 }
@@ -240,6 +252,16 @@ impl Agent {
             if count < EVENTS {
                 return Ok(());
             }
+        }
+    }
+
+    /// Something of a connection was read, or it ends: lets those go on that wait for that.
+    fn wake_waiting(&mut self, key: u64) {
+        let Self { unread: Some(unread), connections, .. } = self else { return };
+        let Some(connection) = connections.get(&key) else { return };
+        let is_read = |_| connection.is_read();
+        for waiting in unread.take_waiting(connection.account(), key, is_read) {
+            self.wake(waiting);
         }
     }
 
@@ -259,7 +281,12 @@ impl Agent {
         for event in events {
             let (Event::Readable(vfd) | Event::Writable(vfd)) = event;
             match self.contexts.get(&vfd).copied().or_else(|| self.world.pump_of(vfd)) {
-                Some(key) => self.wake(key),
+                Some(key) => {
+                    if let Some(connection) = self.connections.get_mut(&key) {
+                        connection.remote_is_ready();
+                    }
+                    self.wake(key);
+                }
                 None => others.push(event),
             }
         }
@@ -279,14 +306,34 @@ impl Agent {
         Ok(())
     }
 
+    /// Whether a connection may write to its local peer now. If not, it is woken when it may.
+    fn may_write(&mut self, key: u64) -> bool {
+        let Self { unread: Some(unread), connections, .. } = self else { return true };
+        let Some(connection) = connections.get(&key) else { return true };
+        let is_read = |of| connections.get(&of).is_none_or(Connection::is_read);
+        // Whom the compositor hasn't taken yet, neither waits nor keeps others waiting.
+        !connection.is_answered()
+            || !connection.wants_to_write()
+            || unread.may_write(connection.account(), key, is_read)
+    }
+
     /// Moves what can be moved. Returns how much of a turn that is, in bytes.
     fn step(&mut self, key: u64) -> Result<usize, Error> {
         let mut used = 0;
+        let may_write = self.may_write(key);
         match self.connections.get_mut(&key) {
             Some(connection) => {
                 let context = connection.context();
+                connection.set_may_write(may_write);
                 let (step, moved) = connection.step(&mut self.world, self.quantum)?;
                 used = moved;
+                if let Some(unread) = &mut self.unread
+                    && may_write
+                    && connection.is_answered()
+                    && !connection.is_read()
+                {
+                    unread.wrote(connection.account(), key);
+                }
                 // Once it is closed, its id may be used again.
                 if let Some(closed) = context.filter(|_| connection.context().is_none()) {
                     self.contexts.remove(&closed);
@@ -296,6 +343,10 @@ impl Agent {
                     Step::More => self.wake(key),
                     Step::End => {
                         let connection = self.connections.remove(&key).expect("it was there");
+                        if let Some(unread) = &mut self.unread {
+                            let waiting = unread.take_waiting(connection.account(), key, |_| true);
+                            waiting.into_iter().for_each(|waiting| self.wake(waiting));
+                        }
                         connection.close(&mut self.world);
                         self.world.stats.connections_now -= 1;
                     }

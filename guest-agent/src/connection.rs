@@ -3,6 +3,7 @@
 use crate::carry::CarryError;
 use crate::channel::{Arrived, Error, Received, VfdId};
 use crate::outbox::Outbox;
+use crate::outq;
 use crate::turns::Account;
 use crate::world::World;
 use nix::sys::epoll::EpollFlags;
@@ -141,13 +142,30 @@ pub(crate) struct Connection {
     /// The local stream was stuck a moment ago. Trying again at once would be no use, and each failure makes the socket
     /// tell that it is writable.
     rests: bool,
+    /// Something may have arrived over the context: it was told so since it had nothing.
+    may_receive: bool,
+    /// Whether the local peer may be written to now.
+    may_write: bool,
+    /// Whether the local peer has said anything.
+    is_answered: bool,
 }
 
 impl Connection {
     pub(crate) fn new(name: String, link: Link, context: VfdId, role: Box<dyn Role>) -> Self {
         let (life, context) = (Life::Open, Some(context));
-        let (may_read, is_shut, rests) = (true, false, false);
-        Self { name, link, context, role, life, may_read, is_shut, rests }
+        Self {
+            name,
+            link,
+            context,
+            role,
+            life,
+            may_read: true,
+            is_shut: false,
+            rests: false,
+            may_receive: true,
+            may_write: true,
+            is_answered: false,
+        }
     }
 
     /// The local socket is ready: it is watched edge-triggered, so this is told once.
@@ -155,6 +173,31 @@ impl Connection {
         let shut = EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
         self.is_shut |= flags.intersects(shut);
         self.may_read |= flags.intersects(EpollFlags::EPOLLIN) || self.is_shut;
+    }
+
+    /// Something may have arrived over the context.
+    pub(crate) fn remote_is_ready(&mut self) {
+        self.may_receive = true;
+    }
+
+    /// Whether there may be something for the local peer.
+    pub(crate) fn wants_to_write(&self) -> bool {
+        self.may_receive || self.link.local.queued() > 0
+    }
+
+    /// Whether the local peer has read all that was written to it.
+    pub(crate) fn is_read(&self) -> bool {
+        outq::is_read(&self.link.local)
+    }
+
+    /// Whether the local peer has said anything. Until then it may not even have accepted.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.is_answered
+    }
+
+    /// Whether the next steps may write to the local peer.
+    pub(crate) fn set_may_write(&mut self, may_write: bool) {
+        self.may_write = may_write;
     }
 
     /// Whether something that the local peer sent is still to go on.
@@ -229,7 +272,7 @@ impl Connection {
 
     /// Writes what the local peer takes. `true` if nothing is left: a local peer that can't be written to is gone.
     fn write(&mut self, world: &World) -> bool {
-        if self.rests {
+        if self.rests || !self.may_write && self.link.local.queued() > 0 {
             return false;
         }
         let written = self.link.local.flush().unwrap_or(true);
@@ -277,7 +320,7 @@ impl Connection {
         quantum: usize,
         moved: &mut usize,
     ) -> Result<bool, End> {
-        let Some(context) = self.context else { return Ok(false) };
+        let Some(context) = self.context.filter(|_| self.may_write) else { return Ok(false) };
         let end = *moved + quantum;
         for _ in 0..BURST {
             if self.link.is_local_behind() || *moved >= end {
@@ -289,7 +332,10 @@ impl Connection {
                     *moved += bytes.len();
                     self.role.take_remote(&bytes, vfds, &mut self.link, world)?
                 }
-                Received::Nothing => return Ok(false),
+                Received::Nothing => {
+                    self.may_receive = false;
+                    return Ok(false);
+                }
                 Received::HangUp => {
                     tracing::debug!(connection = self.name, "the other side hung up");
                     self.life = Life::RemoteGone;
@@ -330,6 +376,7 @@ impl Connection {
                     // Linux ends a read early at bytes that fds came with; without any there was no more.
                     Read::Bytes(count) => {
                         *moved += count;
+                        self.is_answered = true;
                         self.may_read = count == most || fds.len() > before || self.is_shut
                     }
                     Read::WouldBlock => {

@@ -49,6 +49,7 @@ impl Serve {
     /// Takes no clients yet.
     pub fn new(channel: Box<dyn Channel>) -> Result<Self, Error> {
         let mut agent = Agent::new(channel).map_err(lost)?;
+        agent.has_one_peer();
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags);
         let timer = timer.map_err(|errno| lost(errno.into()))?;

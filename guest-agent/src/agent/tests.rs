@@ -310,6 +310,64 @@ fn an_agent_that_shares_its_loop_moves_no_more_of_a_vm_than_its_quantum() {
 }
 
 #[test]
+fn a_vm_has_bytes_in_one_socket_of_the_compositor_at_a_time() {
+    let mut desk = Desk::new();
+    desk.agent.has_one_peer();
+    let (mut flood, (mut quiet, _)) = crowd(&mut desk, 0);
+    // The compositor has answered all of them.
+    flood.iter_mut().for_each(|(peer, _)| peer.write_all(b"globals").unwrap());
+    desk.settle();
+    for (_, context) in &flood {
+        bytes(40_000).chunks(4000).for_each(|piece| desk.fake.deliver(*context, piece, vec![]));
+    }
+    let (mut got, mut order) = (vec![0; flood.len()], Vec::new());
+    let mut piece = [0; 65_536];
+    while got.iter().sum::<usize>() < 100 * 40_000 {
+        // All connections have something for the compositor, and it reads 4 KiB of each socket in turn.
+        desk.settle();
+        let before = order.len();
+        for (at, (peer, _)) in flood.iter_mut().enumerate() {
+            if let Ok(n) = peer.read(&mut piece[..4096]) {
+                got[at] += n;
+                order.push(at);
+            }
+        }
+        assert_eq!(order.len(), before + 1, "{got:?}");
+    }
+    assert!(got.iter().all(|&got| got == 40_000));
+    // Each was read to its end of what lay there, and then the next had its turn.
+    order.dedup();
+    assert!(order.len() >= 2 * 100, "{order:?}");
+    assert!((0..100).all(|at| order[..100].contains(&at)), "{order:?}");
+    assert_eq!(quiet.read(&mut piece).unwrap(), 8);
+    // One that ends with bytes in its socket lets the others go on.
+    let [(first, first_context), (second, second_context), ..] = &mut flood[..] else { panic!() };
+    desk.fake.deliver(*first_context, b"unread", vec![]);
+    desk.settle();
+    desk.fake.deliver(*second_context, b"waits", vec![]);
+    desk.settle();
+    assert!(second.read(&mut piece).is_err());
+    first.shutdown(std::net::Shutdown::Both).unwrap();
+    desk.settle();
+    assert_eq!(second.read(&mut piece).unwrap(), 5);
+}
+
+#[test]
+fn a_client_that_the_compositor_does_not_take_keeps_nobody_waiting() {
+    let mut desk = Desk::new();
+    desk.agent.has_one_peer();
+    let [(untaken, untaken_context), (mut taken, taken_context)] = [(); 2].map(|()| desk.passage());
+    taken.write_all(b"globals").unwrap();
+    desk.fake.deliver(untaken_context, b"get_registry", vec![]);
+    desk.settle();
+    desk.fake.deliver(taken_context, b"commit", vec![]);
+    desk.settle();
+    let mut got = [0; 6];
+    assert!(taken.read_exact(&mut got).is_ok() && got == *b"commit");
+    drop(untaken);
+}
+
+#[test]
 fn many_small_messages_of_one_vm_share_a_turn() {
     let mut desk = Desk::new();
     desk.agent.share(4096);
