@@ -22,6 +22,14 @@ impl Counter {
         self.0.store(n, Ordering::Relaxed);
     }
 
+    /// It has been as much as `n`: for numbers that tell what was the most.
+    pub fn raise(&self, n: u64) {
+        // Mostly it has, and then nobody is disturbed.
+        if n > self.get() {
+            self.0.fetch_max(n, Ordering::Relaxed);
+        }
+    }
+
     /// The number.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)

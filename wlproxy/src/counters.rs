@@ -104,6 +104,10 @@ counters! {
     transfer_bytes,
     /// Requests and events of selections that were left out, since the VM's clients may not give or take that.
     selections_refused,
+    /// Most bytes that the VM sent over one connection and that waited, since the worker started.
+    most_sending_bytes,
+    /// Most bytes that waited for the VM at one connection, with the headers of their messages.
+    most_receiving_bytes,
     /// vfds that exist now.
     vfds,
     /// Bytes of the allocations that were made for this VM and that exist now.

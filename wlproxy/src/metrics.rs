@@ -78,6 +78,12 @@ const METRICS: &[Metric] = metrics! {
     counter "wlproxy_vm_reported_copied_bytes_total",
         "Bytes of buffers that were copied into shadows, as the VM itself tells.",
         |vm| vm.counters.reported.copied_bytes;
+    gauge "wlproxy_most_sending_bytes",
+        "Most bytes from the VM that waited at one connection, since its worker started.",
+        |vm| vm.counters.most_sending_bytes;
+    gauge "wlproxy_most_receiving_bytes",
+        "Most bytes for the VM that waited at one connection, since its worker started.",
+        |vm| vm.counters.most_receiving_bytes;
     gauge "wlproxy_waiting_bytes", "Bytes that wait, at the connections that the status lists.", waiting;
 };
 

@@ -165,7 +165,7 @@ mod tests {
     }
 
     /// What stands behind the fields that a test is about.
-    const REST: &str = r#","quota":{"objects":1,"binds":1,"surfaces":1,"nesting":1,"windows":1,"buffers":1,"commits":1,"buffer_side":1,"rectangles":1,"damage":1,"types":1},"vm_quota":{"connections":1,"connections_per_second":1,"vfds":1,"memory_mib":1},"selections":{"give":[],"take":[],"types":null,"bytes":1,"rate":1}}"#;
+    const REST: &str = r#","quota":{"objects":1,"binds":1,"surfaces":1,"nesting":1,"windows":1,"buffers":1,"commits":1,"buffer_side":1,"rectangles":1,"damage":1,"types":1},"vm_quota":{"connections":1,"connections_per_second":1,"vfds":1,"memory_mib":1,"requests_kib":1,"events_kib":1},"selections":{"give":[],"take":[],"types":null,"bytes":1,"rate":1}}"#;
 
     #[test]
     fn what_no_policy_can_have_is_refused() {

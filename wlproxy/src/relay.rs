@@ -14,7 +14,7 @@ mod backlog;
 mod exchange;
 mod joinable;
 
-pub use backlog::{MAX_HELD, MAX_HELD_FDS};
+pub use backlog::MAX_HELD_FDS;
 
 use crate::concern::{Concern, Count};
 use crate::impossible;
@@ -69,6 +69,8 @@ pub struct Relay<F> {
     events: Inbox<F>,
     /// Most clients keep up, and never need one.
     backlog: Option<Box<Backlog<F>>>,
+    /// Bytes that may wait in it.
+    most_held: usize,
     tally: Tally,
     /// What passed, as text, if anybody wants to know.
     lines: Option<Vec<String>>,
@@ -93,6 +95,7 @@ impl<F> Relay<F> {
             requests: Inbox::default(),
             events: Inbox::default(),
             backlog: None,
+            most_held: policy.vm_quota.waiting_events(),
             tally: Tally::default(),
             lines: None,
         }
@@ -174,9 +177,9 @@ impl<F> Relay<F> {
         self.events(bytes, fds, None)
     }
 
-    /// Whether less waits in here than may: [`MAX_HELD`] bytes and [`MAX_HELD_FDS`] fds.
+    /// Whether less waits in here than may: as many bytes as the policy has it, and [`MAX_HELD_FDS`] fds.
     pub fn has_room(&self) -> bool {
-        self.backlog.as_ref().is_none_or(|backlog| backlog.has_room())
+        self.backlog.as_ref().is_none_or(|backlog| backlog.has_room(self.most_held))
     }
 
     /// Bytes that wait in here for the client.

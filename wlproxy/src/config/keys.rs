@@ -76,6 +76,8 @@ pub const KEYS: &[Key] = &[
     number("vm.NAME.quota.connections_per_second", "connections_per_second = 1000"),
     number("vm.NAME.quota.vfds", "vfds = 4096"),
     number("vm.NAME.quota.memory_mib", "memory_mib = 8192"),
+    number("vm.NAME.quota.requests_kib", "requests_kib = 1024"),
+    number("vm.NAME.quota.events_kib", "events_kib = 256"),
     number("vm.NAME.quota.messages_per_second", "messages_per_second = 100000"),
     table("vm.NAME.selections", "[vm.work.selections]"),
     texts("vm.NAME.selections.give", "give = [\"clipboard\", \"primary\", \"drag\"]"),

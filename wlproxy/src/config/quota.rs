@@ -27,6 +27,8 @@ pub(super) struct QuotaTable {
     pub(super) connections_per_second: Option<Spanned<i64>>,
     pub(super) vfds: Option<Spanned<i64>>,
     pub(super) memory_mib: Option<Spanned<i64>>,
+    pub(super) requests_kib: Option<Spanned<i64>>,
+    pub(super) events_kib: Option<Spanned<i64>>,
     pub(super) messages_per_second: Option<Spanned<i64>>,
 }
 

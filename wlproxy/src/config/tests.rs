@@ -118,7 +118,7 @@ fn what_a_vms_clients_may_have() {
 #[test]
 fn what_a_vm_may_have() {
     let table = "connections = 3\nconnections_per_second = 2\nvfds = 9\nmemory_mib = 64\n\
-                 messages_per_second = 1000";
+                 requests_kib = 5\nevents_kib = 6\nmessages_per_second = 1000";
     let text = format!("[compositor]\nsocket = \"/x\"\n[vm.a.quota]\n{table}\n[vm.b]");
     let config = parse(&text).unwrap_or_else(|error| panic!("{error}"));
     let expected = VmQuota {
@@ -126,6 +126,8 @@ fn what_a_vm_may_have() {
         connections_per_second: 2,
         vfds: 9,
         memory_mib: 64,
+        requests_kib: 5,
+        events_kib: 6,
         messages_per_second: Some(1000),
     };
     assert_eq!(config.vms[0].policy.vm_quota, expected);

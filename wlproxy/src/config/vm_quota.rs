@@ -3,7 +3,7 @@
 use super::Error;
 use super::error::Place;
 use super::quota::{QuotaTable, number};
-use crate::quota::vm::{MAX_CONNECTIONS, MAX_VFDS, VmQuota};
+use crate::quota::vm::{MAX_CONNECTIONS, MAX_VFDS, MAX_WAITING_KIB, VmQuota};
 
 /// Most MiB that a VM's memory may have: as large as a window may be.
 const MAX_MEMORY_MIB: u32 = 256 << 10;
@@ -33,6 +33,13 @@ pub(super) fn vm_quota(
             .unwrap_or(default.connections_per_second),
         vfds: number("vfds", &table.vfds, default.vfds, MAX_VFDS)?,
         memory_mib: number("memory_mib", &table.memory_mib, default.memory_mib, MAX_MEMORY_MIB)?,
+        requests_kib: number(
+            "requests_kib",
+            &table.requests_kib,
+            default.requests_kib,
+            MAX_WAITING_KIB,
+        )?,
+        events_kib: number("events_kib", &table.events_kib, default.events_kib, MAX_WAITING_KIB)?,
         messages_per_second: speed("messages_per_second", &table.messages_per_second)?
             .or(default.messages_per_second),
     })

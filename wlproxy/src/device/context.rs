@@ -40,7 +40,7 @@ pub(super) enum End {
     Early,
     /// The peer of an accepted stream doesn't read.
     #[error(
-        "its peer does not read: more than {MAX_QUEUED} bytes or {MAX_QUEUED_FDS} file descriptors wait"
+        "its peer does not read: more bytes than may, or more than {MAX_QUEUED_FDS} file descriptors, wait"
     )]
     Full,
     /// The guest doesn't wait though it is made to.
@@ -474,9 +474,12 @@ impl Context {
         let Some(numbers) = &self.numbers else { return };
         let (bytes, fds) =
             self.stream.as_ref().map_or((0, 0), |stream| (stream.queued(), stream.queued_fds()));
-        numbers.sending_bytes.set((bytes + held) as u64);
+        let (sending, receiving) = ((bytes + held) as u64, (receiving + self.held()) as u64);
+        self.counters.most_sending_bytes.raise(sending);
+        self.counters.most_receiving_bytes.raise(receiving);
+        numbers.sending_bytes.set(sending);
         numbers.sending_fds.set(fds as u64);
-        numbers.receiving_bytes.set((receiving + self.held()) as u64);
+        numbers.receiving_bytes.set(receiving);
     }
 
     /// So many vfds that came over it exist now.

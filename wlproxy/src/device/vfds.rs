@@ -126,6 +126,11 @@ impl Vfds {
         self.policy.vm_quota().connections as usize
     }
 
+    /// Bytes that may wait to be written to a context.
+    pub(super) fn most_requests(&self) -> usize {
+        self.policy.vm_quota().waiting_requests()
+    }
+
     /// How many contexts there are.
     pub(super) fn contexts(&self) -> usize {
         self.table.values().filter(|vfd| matches!(vfd, Vfd::Context(_))).count()

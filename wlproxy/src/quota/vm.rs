@@ -2,6 +2,7 @@
 
 use crate::bucket::Rate;
 use serde::{Deserialize, Serialize};
+use wlproxy_protocol::limits::MAX_QUEUED;
 use wlproxy_protocol::virtio_wl::MAX_DRIVER_ID;
 
 /// Most connections that a client VM may have at once. Half of the vfds that the compositor VM's driver can make: each
@@ -10,6 +11,9 @@ pub const MAX_CONNECTIONS: u32 = 1024;
 
 /// Most vfds of one device: as many that the host makes as a Linux driver can make.
 pub const MAX_VFDS: u32 = 2 * (MAX_DRIVER_ID + 1);
+
+/// Most KiB that may wait at one connection for who doesn't read, in each direction: as many as at the compositor VM's end.
+pub const MAX_WAITING_KIB: u32 = (MAX_QUEUED >> 10) as u32;
 
 /// Most of each that one VM may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +27,10 @@ pub struct VmQuota {
     pub vfds: u32,
     /// Memory that the host makes for it, in MiB.
     pub memory_mib: u32,
+    /// Requests of each client that wait for a compositor that doesn't read, in KiB.
+    pub requests_kib: u32,
+    /// Events that wait for each client that doesn't read, in KiB.
+    pub events_kib: u32,
     /// Requests of each client in a second, and as many at once. Without it they are as many as pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages_per_second: Option<u32>,
@@ -38,7 +46,10 @@ impl Default for VmQuota {
             vfds: MAX_VFDS,
             // The default of its window.
             memory_mib: 8192,
-            // An application that loads its icons sends as many as pass, for a moment, and others have their turns.
+            requests_kib: MAX_WAITING_KIB,
+            // As many as wait in an agent.
+            events_kib: MAX_WAITING_KIB / 4,
+            // What others feel of a flood, turns bound; this would not, as each of a VM's many connections may have it.
             messages_per_second: None,
         }
     }
@@ -53,6 +64,16 @@ impl VmQuota {
     /// How fast each of them may ask, if that is bounded.
     pub fn requests(&self) -> Option<Rate> {
         self.messages_per_second.map(|per_second| Rate { per_second, burst: per_second })
+    }
+
+    /// Bytes of each client's requests that may wait.
+    pub fn waiting_requests(&self) -> usize {
+        (self.requests_kib as usize) << 10
+    }
+
+    /// Bytes of events that may wait for each client.
+    pub fn waiting_events(&self) -> usize {
+        (self.events_kib as usize) << 10
     }
 
     /// Bytes of memory.

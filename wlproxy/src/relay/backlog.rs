@@ -13,14 +13,11 @@
 
 use super::joinable::{Join, Key, Nature, Theme, has_frames, nature, pair, unpair};
 use std::collections::{HashMap, VecDeque};
-use wlproxy_protocol::limits::{MAX_EVENT, MAX_FDS, MAX_QUEUED};
+use wlproxy_protocol::limits::{MAX_EVENT, MAX_FDS};
 use wlproxy_protocol::wayland::{Batch, Call, wire};
 
-/// Most bytes that wait here before the compositor isn't read any more: as many as in an agent. What is held back from
-/// then on waits in its other places.
-pub const MAX_HELD: usize = MAX_QUEUED / 4;
-
-/// The same for fds: two full messages.
+/// Most fds that wait here before the compositor isn't read any more: two full messages. What is held back from then on waits
+/// in its other places.
 pub const MAX_HELD_FDS: usize = 2 * MAX_FDS;
 
 /// Most events of a run, and of the group behind it: those of some pointers, and of more fingers than anybody has. Each
@@ -92,9 +89,9 @@ impl<F> Backlog<F> {
         self.fixed.len() + self.loose
     }
 
-    /// Whether something may be added: [`MAX_HELD`] and [`MAX_HELD_FDS`] aren't reached.
-    pub(super) fn has_room(&self) -> bool {
-        self.bytes() < MAX_HELD && self.fds.len() < MAX_HELD_FDS
+    /// Whether something may be added: neither `most` bytes wait, nor [`MAX_HELD_FDS`].
+    pub(super) fn has_room(&self, most: usize) -> bool {
+        self.bytes() < most && self.fds.len() < MAX_HELD_FDS
     }
 
     /// fds that wait.

@@ -33,6 +33,7 @@ pub fn table(document: &str, connections: Connections) -> Result<String> {
     text.push_str(&vms(&status));
     let paragraphs = [
         quotas(&status),
+        queues(&status),
         hops(&status),
         told(&status),
         links(&status, connections, now),
@@ -102,6 +103,30 @@ fn quotas(status: &Status) -> String {
         return String::new();
     }
     let head = ["VM's quota", "connections", "new", "vfds", "memory", "messages"];
+    render(&head, 1, rows.into_iter())
+}
+
+/// What waits for who doesn't read, of one connection, of what may: now, and at most since the worker started.
+fn queues(status: &Status) -> String {
+    let rows = status.vms.iter().filter_map(|(name, vm)| {
+        let (quota, c) = (vm.vm_quota?, &vm.counters);
+        let now = |waiting: fn(&ConnectionSnapshot) -> u64| {
+            c.connections.iter().map(waiting).max().unwrap_or(0)
+        };
+        let of = |now, most: usize| format!("{} of {}", bytes(now), bytes(most as u64));
+        Some(vec![
+            short(name),
+            of(now(|one| one.sending_bytes), quota.waiting_requests()),
+            bytes(c.most_sending_bytes),
+            of(now(|one| one.receiving_bytes), quota.waiting_events()),
+            bytes(c.most_receiving_bytes),
+        ])
+    });
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let head = ["waits at the most", "requests", "ever", "events", "ever"];
     render(&head, 1, rows.into_iter())
 }
 
@@ -338,6 +363,8 @@ mod tests {
             violations: 2,
             contexts_refused: 5,
             pauses: 6,
+            most_sending_bytes: 3 << 19,
+            most_receiving_bytes: 3 << 10,
             commit_in: durations(8),
             connections: vec![connection(3, 1 << 20), connection(4, 0)],
             reported: ReportedSnapshot {
@@ -380,6 +407,8 @@ mod tests {
             ": 6 pauses of hasty clients",
             "VM's quota        connections     new       vfds              memory  messages",
             "w…    0 of 1024  1000/s  0 of 4096  1.5 MiB of 8.0 GiB    1000/s",
+            "waits at the most            requests     ever            events     ever",
+            "w…   1.0 MiB of 1.0 MiB  1.5 MiB  0 B of 256.0 KiB  3.0 KiB",
             "its worker died 4 times",
         ] {
             assert!(text.contains(needle), "{needle} is missing:\n{text}");

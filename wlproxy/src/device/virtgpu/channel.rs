@@ -229,10 +229,11 @@ impl Virtgpu {
             Some(vfd) => self.send_to(vfd, header, transfer.bytes, fds, reply),
             None => {
                 let ticket = self.hold(header, reply);
+                let most = self.vfds.most_requests();
                 let link = self.contexts.get_mut(&header.context).map(|context| &mut context.link);
                 if let Some(Link::Opening(_, flow)) = link {
                     flow.push(transfer.bytes, fds, ticket);
-                    if flow.is_full() {
+                    if flow.is_full(most) {
                         self.over(header.context, &End::Full);
                     }
                 }

@@ -50,9 +50,9 @@ impl Flow {
         self.later.push_back(Later::Send(bytes.to_vec(), fds, ticket, Instant::now()));
     }
 
-    /// Whether more waits than may.
-    pub(super) fn is_full(&self) -> bool {
-        self.bytes > MAX_QUEUED || self.fds > MAX_QUEUED_FDS
+    /// Whether more waits than `most` bytes, or than fds may.
+    pub(super) fn is_full(&self, most: usize) -> bool {
+        self.bytes > most || self.fds > MAX_QUEUED_FDS
     }
 
     /// The answers that wait for it.
@@ -90,9 +90,13 @@ impl Virtgpu {
             }
         } else {
             let ticket = self.hold(header, reply);
+            let most = match self.vfds.get(vfd) {
+                Some(Vfd::Context(_)) => self.vfds.most_requests(),
+                _ => MAX_QUEUED,
+            };
             let flow = self.flows.entry(vfd).or_default();
             flow.push(bytes, fds, ticket);
-            let full = flow.is_full();
+            let full = flow.is_full(most);
             if full || self.flows.values().map(|flow| flow.bytes).sum::<usize>() > MAX_WAITING {
                 let is_hasty =
                     matches!(self.vfds.get(vfd), Some(Vfd::Context(of)) if of.is_paused());

@@ -7,7 +7,8 @@ use super::*;
 use crate::device::opener::{OpenError, Role, Target};
 use crate::device::virtio_wl::tests::wayland::{self, report, request};
 use crate::device::virtio_wl::tests::{give, take};
-use crate::relay::MAX_HELD;
+use crate::policy::Policy;
+use crate::quota::vm::VmQuota;
 use driver::{Driver, Event, channel_ring, place, query_ring, send, write};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -362,7 +363,7 @@ fn who_takes_something_is_read_for_again() {
     let mut peer = driver.link(1);
     fill(&mut driver, &mut peer);
     let mut taken = 0;
-    while taken < MAX_HELD / 2 {
+    while taken < VmQuota::default().waiting_events() / 2 {
         let Event::Receive(_, bytes) = driver.receive(1) else { panic!("no bytes") };
         taken += bytes.len();
     }
@@ -386,11 +387,19 @@ fn who_leaves_owes_nothing() {
 
 #[test]
 fn what_nobody_polls_for_is_read_ahead_within_a_bound() {
-    let mut driver = Driver::new(Side::Client);
+    read_ahead_within(VmQuota::default());
+    read_ahead_within(VmQuota { events_kib: 20, ..VmQuota::default() });
+}
+
+fn read_ahead_within(quota: VmQuota) {
+    let mut driver = Driver::with(Side::Client, policy(quota));
     let mut peer = driver.link(1);
     let sent = fill(&mut driver, &mut peer);
     let waits = driver.counters.snapshot().connections[0].receiving_bytes as usize;
-    assert!((MAX_HELD..MAX_HELD + (64 << 10)).contains(&waits), "{waits} bytes");
+    let most = quota.waiting_events();
+    // One read on top.
+    assert!((most..most + (64 << 10)).contains(&waits), "{waits} bytes");
+    assert_eq!(driver.counters.snapshot().most_receiving_bytes as usize, waits);
     drop(peer);
     let mut got = Vec::new();
     loop {
@@ -444,7 +453,19 @@ fn a_send_that_is_held_back_holds_back_one_fence() {
 
 #[test]
 fn who_waits_for_no_fence_is_bounded() {
-    let mut driver = Driver::new(Side::Client);
+    let default = bounded_within(VmQuota::default());
+    let small = bounded_within(VmQuota { requests_kib: 64, ..VmQuota::default() });
+    // What the socket takes comes on top of both.
+    assert!(default > MAX_QUEUED && small < default / 2, "{default} and {small} bytes");
+}
+
+fn policy(vm_quota: VmQuota) -> Policy {
+    Policy { vm_quota, ..Policy::of("test") }
+}
+
+/// How many bytes a client can say that nobody reads.
+fn bounded_within(quota: VmQuota) -> usize {
+    let mut driver = Driver::with(Side::Client, policy(quota));
     let (_peer, other) = (driver.link(1), driver.link(2));
     let mut sent = 0;
     let slot = driver.poll(1);
@@ -453,10 +474,12 @@ fn who_waits_for_no_fence_is_bounded() {
         sent += filler().len();
         assert!(sent < 8 << 20, "it goes on for ever");
     }
-    assert!(sent > MAX_QUEUED, "{sent} bytes");
+    let most = driver.counters.snapshot().most_sending_bytes as usize;
+    assert!((quota.waiting_requests() / 2..2 * MAX_QUEUED).contains(&most), "{most} bytes");
     assert_eq!(driver.event(1), HANG_UP);
     assert_eq!(driver.send(2, &request("other"), &[]), OK);
     assert_eq!(take(&other).0, request("other"));
+    sent
 }
 
 #[test]

@@ -73,15 +73,16 @@ pub(super) struct Driver {
 
 impl Driver {
     pub(super) fn new(side: Side) -> Self {
-        Self::start(side, Policy::of("test"))
+        Self::with(side, Policy::of("test"))
     }
 
     /// A client VM's, whose clients may each send so many requests in a second.
     pub(super) fn hasty(per_second: u32) -> Self {
-        Self::start(Side::Client, Policy::of("test").with_haste(per_second))
+        Self::with(Side::Client, Policy::of("test").with_haste(per_second))
     }
 
-    fn start(side: Side, policy: Policy) -> Self {
+    /// The same of a VM with this policy.
+    pub(super) fn with(side: Side, policy: Policy) -> Self {
         let memory = Memory::new(GuestMemoryMmap::from_ranges(&[(GuestAddress(0), RAM)]).unwrap());
         let vrings = [0, 1].map(|queue| {
             let vring: Vring = VringMutex::new(memory.clone(), QUEUE as u16).unwrap();
