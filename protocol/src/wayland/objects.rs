@@ -271,7 +271,7 @@ impl Objects {
             if let Some(Arg::Uint(deleted)) = call.args().next() {
                 self.delete(deleted);
             }
-        } else if desc.is_destructor {
+        } else if desc.is_destructor && self.is_newest(id) {
             self.destroy(id);
         }
         Ok(if object.interface.name == "wl_registry" {
@@ -286,9 +286,9 @@ impl Objects {
         self.live(id).map(|object| object.interface)
     }
 
-    /// Whether events of an id of the client's concern the newest object that it has made of it.
+    /// Whether events of an id concern the newest object that was made of it.
     pub fn is_newest(&self, id: u32) -> bool {
-        self.client.get(id as usize).is_some_and(|slot| slot.newer.is_empty())
+        self.client.get(id as usize).is_none_or(|slot| slot.newer.is_empty())
     }
 
     /// Objects that exist now, `wl_display` included.

@@ -202,6 +202,16 @@ fn events_that_end_an_object_end_it() {
 }
 
 #[test]
+fn events_that_end_an_object_leave_the_one_that_was_made_of_its_id() {
+    let mut connection = Connection::new();
+    connection.request(WL_DISPLAY, "sync", &[Arg::NewId(5)]).unwrap();
+    connection.event(5, "wl_callback", "done", &[Arg::Uint(0)]).unwrap();
+    connection.request(COMPOSITOR, "create_surface", &[Arg::NewId(5)]).unwrap();
+    connection.event(5, "wl_callback", "done", &[Arg::Uint(0)]).unwrap();
+    connection.request(5, "commit", &[]).unwrap();
+}
+
+#[test]
 fn objects_of_the_compositor_live_until_it_uses_their_id_again() {
     let mut connection = Connection::new();
     connection.advertise(3, c"wl_data_device_manager", 3);
