@@ -153,8 +153,9 @@ impl Host {
                 }
             }
         }
-        for piece in input.pieces(&bytes) {
-            self.accept.handle_main_bytes(main, piece);
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            self.accept.handle_main_bytes(main, input.piece(&mut rest));
         }
     }
 

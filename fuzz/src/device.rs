@@ -1,6 +1,7 @@
 //! A driver that does right or wrong, over the real device: rings in plain memory, and a command in them as it should
 //! be, in parts, in a table of its own, or not at all.
 
+use crate::SHOWN;
 use crate::input::Input;
 use std::fs;
 use std::sync::Arc;
@@ -187,7 +188,11 @@ impl Vm {
         } else {
             self.device.turn();
         }
-        self.answer(slot).map_or(Told::Waits(slot), Told::Answer)
+        let told = self.answer(slot).map_or(Told::Waits(slot), Told::Answer);
+        if SHOWN.load(Ordering::Relaxed) {
+            println!("{bytes:x?}: {told:x?}{}", if self.wild { ", wild" } else { "" });
+        }
+        told
     }
 
     /// Puts a command into the queue. `None`: all slots are held, or its shape is none.
@@ -376,6 +381,11 @@ fn garbage(input: &mut Input<'_>) -> Vec<Descriptor> {
 }
 
 /// How many fds this process has open. Of any use only where nothing else runs in it.
+///
+/// Linux tells that as the folder's size since 6.2, and 0 before.
 pub fn open_fds() -> usize {
-    fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
+    match fs::metadata("/proc/self/fd").map_or(0, |folder| folder.len() as usize) {
+        0 => fs::read_dir("/proc/self/fd").map_or(0, Iterator::count),
+        count => count,
+    }
 }

@@ -89,19 +89,14 @@ impl<'a> Input<'a> {
         taken
     }
 
-    /// `bytes` in pieces.
-    pub fn pieces<'b>(&mut self, bytes: &'b [u8]) -> Vec<&'b [u8]> {
-        let (mut rest, mut pieces) = (bytes, Vec::new());
-        while rest.len() > 1 {
-            let length = match self.byte() {
-                0 => break,
-                length => usize::from(length).min(rest.len()),
-            };
-            let (piece, more) = rest.split_at(length);
-            pieces.push(piece);
-            rest = more;
-        }
-        pieces.push(rest);
-        pieces
+    /// The first piece of `bytes`, or what is left of them.
+    pub fn piece<'b>(&mut self, bytes: &mut &'b [u8]) -> &'b [u8] {
+        let length = match self.byte() {
+            0 => bytes.len(),
+            length => usize::from(length).min(bytes.len()),
+        };
+        let (piece, rest) = bytes.split_at(length);
+        *bytes = rest;
+        piece
     }
 }

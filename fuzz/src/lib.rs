@@ -2,7 +2,7 @@
 //!
 //! A target takes any bytes, reads a list of actions out of them, carries these out on the project's own code, and
 //! compares what comes out with a naive model. libFuzzer looks for bytes that break it (`cargo xtask fuzz`); what it
-//! found interesting is kept in `corpus/`, and an ordinary test says it again.
+//! found interesting is kept in `corpus/`, and an ordinary test says it again. [`seeded`] makes many more of those.
 //!
 //! | target | whose word it is |
 //! |---|---|
@@ -26,11 +26,17 @@ pub mod device;
 pub mod input;
 pub mod relay;
 pub mod report;
+pub mod seeded;
 pub mod stream;
 pub mod virtgpu;
 pub mod virtio_wl;
 pub mod wayland;
 pub mod wire;
+
+use std::sync::atomic::AtomicBool;
+
+/// Whether targets show what they do, for somebody who wants to know how an input breaks something.
+pub static SHOWN: AtomicBool = AtomicBool::new(false);
 
 /// A target: its name, and what takes an input.
 pub type Target = (&'static str, fn(&[u8]));

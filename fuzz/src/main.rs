@@ -1,32 +1,76 @@
-//! Runs a target over files: what `cargo xtask fuzz TARGET --replay FILE` does, without libFuzzer.
+//! Runs a target without libFuzzer: over files, as `cargo xtask fuzz TARGET --replay FILE` does, or over inputs from a
+//! seed, as `cargo xtask fuzz TARGET --seeded` does.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use wlproxy_fuzz::TARGETS;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use wlproxy_fuzz::seeded::{self, End, Maker};
+use wlproxy_fuzz::{SHOWN, TARGETS, Target};
 
 fn main() -> ExitCode {
-    let mut args = std::env::args_os().skip(1);
-    let name = args.next().unwrap_or_default();
-    let files: Vec<PathBuf> = args.map(PathBuf::from).collect();
-    let Some((_, run)) = TARGETS.into_iter().find(|(target, _)| name == *target) else {
-        eprintln!(
-            "usage: wlproxy-fuzz TARGET FILE...; targets: {}",
-            TARGETS.map(|(name, _)| name).join(", ")
-        );
-        return ExitCode::FAILURE;
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let find = |name: &str| TARGETS.into_iter().find(|(target, _)| *target == name);
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match words[..] {
+        ["seeded", name, seed, first, seconds, broken, ref kept @ ..] => find(name)
+            .zip(seed.parse().ok())
+            .zip(first.parse().ok())
+            .zip(seconds.parse().ok().map(Duration::from_secs))
+            .map(|(((target, seed), first), time)| {
+                seeded_run(target, seed, first, time, Path::new(broken), kept)
+            }),
+        [name, ref files @ ..] => find(name).map(|target| replay(target, files)),
+        [] => None,
     };
-    for file in files {
-        match std::fs::read(&file) {
-            Ok(data) => {
-                println!("{}: {} bytes", file.display(), data.len());
-                run(&data);
-            }
-            Err(error) => {
-                eprintln!("{}: {error}", file.display());
-                return ExitCode::FAILURE;
-            }
+    match done {
+        Some(Ok(code)) => code,
+        Some(Err(error)) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+        None => {
+            eprintln!(
+                "usage: wlproxy-fuzz TARGET FILE..., or\n       \
+                 wlproxy-fuzz seeded TARGET SEED FIRST SECONDS BROKEN KEPT...; targets: {}",
+                TARGETS.map(|(name, _)| name).join(", ")
+            );
+            ExitCode::FAILURE
         }
     }
+}
+
+fn replay((_, run): Target, files: &[&str]) -> Result<ExitCode, String> {
+    SHOWN.store(true, Ordering::Relaxed);
+    for file in files {
+        let data = std::fs::read(file).map_err(|error| format!("{file}: {error}"))?;
+        println!("{file}: {} bytes", data.len());
+        run(&data);
+    }
     println!("nothing is broken");
-    ExitCode::SUCCESS
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Inputs of a seed, from the one with number `first`.
+fn seeded_run(
+    (name, run): Target,
+    seed: u64,
+    first: u64,
+    time: Duration,
+    broken: &Path,
+    kept: &[&str],
+) -> Result<ExitCode, String> {
+    let folders: Vec<PathBuf> = kept.iter().map(PathBuf::from).collect();
+    let maker = Maker::new(seed, &folders).map_err(|error| format!("{kept:?}: {error}"))?;
+    Ok(match seeded::run(run, &maker, first, time, broken) {
+        End::Time(count) => {
+            let rate = seeded::per_second(count, time);
+            println!("{name}, seed {seed}: {count} inputs, {rate:.0} a second");
+            ExitCode::SUCCESS
+        }
+        End::Broken(number) => {
+            println!("{name}, seed {seed}: broken by input {number}, after {}", number - first);
+            ExitCode::FAILURE
+        }
+    })
 }

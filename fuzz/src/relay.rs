@@ -1,214 +1,316 @@
-//! A link: what comes out was let in, in order, with its fds; and how the streams are cut changes nothing.
+//! Links: what comes out was let in, in order, with its fds, but for what the policy says; and neither how the streams are
+//! cut nor how slowly the client reads changes anything else.
+
+mod backlog;
+mod model;
 
 use crate::input::Input;
 use crate::wayland::Known;
-use std::collections::BTreeSet;
-use std::ffi::CString;
+use backlog::Waiting;
+use model::Model;
 use std::ops::Range;
-use wlproxy::policy::Policy;
-use wlproxy::relay::{Relay, Tally, Violation};
-use wlproxy_protocol::limits::{MAX_EVENT, MAX_REQUEST};
-use wlproxy_protocol::wayland::{
-    Arg, Batch, Message, WL_DISPLAY, WL_DISPLAY_DELETE_ID, tables, wire,
-};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock};
+use wlproxy::policy::{Current, Kind, Policy, Selections};
+use wlproxy::relay::{Relay, Violation};
+use wlproxy_protocol::limits::{MAX_EVENT, MAX_QUEUED};
+use wlproxy_protocol::wayland::{Batch, wire};
 
 /// Most fds beside one delivery: more than may wait, now and then.
 const MOST_FDS: usize = 255;
 
-/// `wl_registry`'s events.
-const GLOBAL: u16 = 0;
-const GLOBAL_REMOVE: u16 = 1;
+/// Most messages of one delivery.
+const MOST_MESSAGES: usize = 6;
 
-/// One direction: what was said, and what came out of it.
-#[derive(Default)]
-struct Stream {
-    bytes: Vec<u8>,
-    fds: u32,
-    out: Batch<u32>,
-}
+/// Policies that links have: nothing is changed; names are; nothing is copied or pasted; some of it is.
+static POLICIES: LazyLock<[Policy; 4]> = LazyLock::new(|| {
+    let unchanging = Policy::unchanging();
+    let all = Selections::clone(&unchanging.selections);
+    let named = Policy { selections: Arc::new(all.clone()), ..Policy::of("work") };
+    let (give, take) = Default::default();
+    let nothing = Selections { give, take, ..all.clone() };
+    let types = ["a*".to_owned(), "TEXT".to_owned()].map(|text| text.try_into().expect("a type"));
+    let some = Selections {
+        give: [Kind::Clipboard].into(),
+        take: [Kind::Drag].into(),
+        types: Some(types.into()),
+        ..all
+    };
+    let of =
+        |selections: Selections| Policy { selections: selections.into(), ..Policy::unchanging() };
+    [unchanging, named, of(nothing), of(some)]
+});
 
-/// A link twice: one gets what is said whole, the other in pieces.
-struct Links {
-    whole: Relay<u32>,
+/// What a right client may still be told, as its numbers are anybody's.
+const RIGHT_REASONS: [&str; 3] = ["the quota", "the size of", "above itself"];
+
+/// A link twice: the client of one may be slow to read, the other gets what is said in pieces.
+struct Link {
+    known: Known,
+    relay: Relay<u32>,
     cut: Relay<u32>,
+    model: Model,
+    /// fds that each direction had.
+    fds: [u32; 2],
+    waiting: Waiting,
+    /// What was taken late.
+    late: Batch<u32>,
+    out: Batch<u32>,
     cut_out: Batch<u32>,
-    requests: Stream,
-    events: Stream,
-    tally: Tally,
+    bytes: Vec<u8>,
 }
 
 /// One input.
 pub fn run(data: &[u8]) {
+    play(data);
+}
+
+/// The same; returns how many messages have passed.
+fn play(data: &[u8]) -> u64 {
     let mut input = Input::new(data);
-    let mut known = Known::default();
-    let mut links = Links {
-        whole: Relay::new(&Policy::unchanging()),
-        cut: Relay::new(&Policy::unchanging()),
-        cut_out: Batch::default(),
-        requests: Stream::default(),
-        events: Stream::default(),
-        tally: Tally::default(),
-    };
-    links.whole.set_traced(input.one_in(4));
+    let current = Current::new(policy(&mut input));
+    let mut link = Link::new(&mut input, &current);
+    let mut passed = 0;
     while !input.is_empty() {
-        let is_request = input.one_in(2);
-        let (bytes, fds) = said(&mut input, &mut known, is_request);
-        if let Err(violation) = links.deliver(&mut input, is_request, &bytes, fds) {
-            links.end(&violation);
-            break;
+        let went_on = link.step(&mut input);
+        if input.one_in(32) {
+            // A link goes on as it began.
+            current.set(policy(&mut input));
+        }
+        if !went_on || input.one_in(128) {
+            passed += link.end();
+            link = Link::new(&mut input, &current);
         }
     }
-    links.check();
+    passed + link.end()
 }
 
-/// Some messages and their fds, or nearly so.
-fn said(input: &mut Input<'_>, known: &mut Known, is_request: bool) -> (Vec<u8>, usize) {
-    let (mut bytes, mut fds) = (Vec::new(), 0);
-    for _ in 0..=input.below(4) {
-        let made = known.message(input, is_request);
-        bytes.extend(made.bytes);
-        fds += made.fds;
-    }
-    match input.byte() {
-        240..245 => fds = input.below(MOST_FDS + 1),
-        245..248 => bytes.extend(input.bytes(40)),
-        248..250 => bytes.truncate(input.below(256).min(bytes.len())),
-        250 => fds = fds.saturating_sub(1),
-        _ => {}
-    }
-    (bytes, fds)
+fn policy(input: &mut Input<'_>) -> Policy {
+    POLICIES[[0, 0, 1, 1, 2, 3][input.below(6)]].clone()
 }
 
-impl Links {
-    fn deliver(
-        &mut self,
-        input: &mut Input<'_>,
-        is_request: bool,
-        bytes: &[u8],
-        fds: usize,
-    ) -> Result<(), Violation> {
-        let stream = if is_request { &mut self.requests } else { &mut self.events };
-        let numbers = stream.fds..stream.fds + fds as u32;
-        stream.bytes.extend(bytes);
-        stream.fds = numbers.end;
-        let before = (stream.out.bytes.len(), stream.out.fds.len());
-        let result = pass(&mut self.whole, is_request, bytes, numbers.clone(), &mut stream.out);
-        let mut numbers = Some(numbers);
-        let mut cut_result = Ok(());
-        self.cut_out = Batch::default();
-        for piece in input.pieces(bytes) {
-            // As on a socket: they come with the first byte.
-            let fds = numbers.take().unwrap_or(0..0);
-            cut_result = pass(&mut self.cut, is_request, piece, fds, &mut self.cut_out);
-            if cut_result.is_err() {
-                break;
+impl Link {
+    fn new(input: &mut Input<'_>, current: &Current) -> Self {
+        let policy = current.get();
+        let right = !input.one_in(4);
+        let relay = || Relay::with(&policy, current.rates());
+        let mut link = Self {
+            known: Known::new(policy.offer.clone(), right),
+            relay: relay(),
+            cut: relay(),
+            model: Model::new(&policy, *policy.selections == *POLICIES[3].selections),
+            fds: [0; 2],
+            waiting: Waiting::default(),
+            late: Batch::default(),
+            out: Batch::default(),
+            cut_out: Batch::default(),
+            bytes: Vec::new(),
+        };
+        link.relay.set_traced(input.one_in(16) || is_shown());
+        link
+    }
+
+    /// Somebody says something. `false` if that ends the link.
+    fn step(&mut self, input: &mut Input<'_>) -> bool {
+        let is_request = input.one_in(2);
+        let fds = self.say(input, is_request);
+        let first = self.fds[usize::from(is_request)];
+        self.fds[usize::from(is_request)] += fds;
+        let result = if is_request {
+            self.requests(input, first..first + fds)
+        } else {
+            self.events(input, first..first + fds)
+        };
+        self.show();
+        if let Err(violation) = &result {
+            let event = violation.to_event();
+            let mut rest = &event[..];
+            assert!(wire::split(&mut rest, MAX_EVENT).expect("a size").is_some());
+            assert!(rest.is_empty(), "the client can't be told why");
+            let reason = &violation.reason;
+            let may_be = RIGHT_REASONS.iter().any(|right| reason.contains(right));
+            assert!(!self.known.is_right() || may_be, "{violation}: nothing is wrong");
+        }
+        assert_eq!(self.cut.objects(), self.relay.objects());
+        self.model.check_replies(self.relay.has_replies());
+        if self.relay.has_replies() && input.one_in(2) {
+            let replies = self.relay.take_replies();
+            assert_eq!(self.cut.take_replies(), replies);
+            self.model.replies(&replies);
+        }
+        result.is_ok()
+    }
+
+    /// What has passed can be read.
+    fn show(&mut self) {
+        let lines = self.relay.take_lines();
+        assert!(lines.iter().all(|line| !line.chars().any(char::is_control)), "{lines:?}");
+        if is_shown() {
+            lines.iter().for_each(|line| println!("{line}"));
+        }
+    }
+
+    /// Makes up some messages. Returns how many fds come with them.
+    fn say(&mut self, input: &mut Input<'_>, is_request: bool) -> u32 {
+        self.bytes.clear();
+        let mut fds = 0;
+        for _ in 0..=input.below(MOST_MESSAGES) {
+            fds += self.known.message(input, is_request, &mut self.bytes);
+        }
+        if !self.known.is_right() {
+            match input.byte() {
+                240..243 => fds = input.below(MOST_FDS + 1),
+                243..246 => self.bytes.extend(input.bytes(40)),
+                246..248 => self.bytes.truncate(input.below(256)),
+                248 => fds = fds.saturating_sub(1),
+                _ => {}
             }
         }
-        assert_eq!(cut_result, result, "it matters how the stream is cut");
-        assert_eq!(self.cut_out.bytes, stream.out.bytes[before.0..]);
-        assert_eq!(self.cut_out.fds, stream.out.fds[before.1..]);
-        assert_eq!(self.cut.objects(), self.whole.objects());
-        let (a, b) = (self.whole.take_tally(), self.cut.take_tally());
-        assert_eq!(a, b);
-        self.tally.requests += a.requests;
-        self.tally.events += a.events;
-        let lines = self.whole.take_lines();
-        assert!(!self.whole.is_traced() || lines.len() as u64 == a.requests + a.events);
-        assert!(lines.iter().all(|line| !line.chars().any(char::is_control)), "{lines:?}");
+        fds as u32
+    }
+
+    fn requests(&mut self, input: &mut Input<'_>, fds: Range<u32>) -> Result<(), Violation> {
+        clear(&mut self.out);
+        let result = self.relay.from_client(&self.bytes, fds.clone(), &mut self.out);
+        self.in_pieces(input, true, fds.clone(), &result);
+        assert_eq!(self.cut_out.bytes, self.out.bytes, "it matters how requests are cut");
+        assert_eq!(self.cut_out.fds, self.out.fds);
+        let tally = self.relay.take_tally();
+        assert_eq!(self.cut.take_tally(), tally);
+        let begun = self.relay.take_begun();
+        assert_eq!(self.cut.take_begun(), begun);
+        self.show();
+        self.model.requests(&self.bytes, fds, tally.requests, &self.out, &begun, result.is_ok());
         result
     }
 
-    /// The client can be told why.
-    fn end(&self, violation: &Violation) {
-        let event = violation.to_event();
-        let mut rest = &event[..];
-        assert!(wire::split(&mut rest, MAX_EVENT).expect("a size").is_some() && rest.is_empty());
-    }
-
-    fn check(&self) {
-        let Self { requests, events, .. } = self;
-        assert!(requests.bytes.starts_with(&requests.out.bytes), "requests are changed");
-        let passed = messages(&requests.out.bytes, MAX_REQUEST);
-        assert_eq!(passed.len() as u64, self.tally.requests);
-        for stream in [requests, events] {
-            let count = stream.out.fds.len() as u32;
-            assert!(count <= stream.fds && stream.out.fds.iter().copied().eq(0..count), "fds");
+    fn events(&mut self, input: &mut Input<'_>, fds: Range<u32>) -> Result<(), Violation> {
+        if self.relay.held() > 0 && (input.one_in(4) || !self.relay.has_room()) {
+            self.take(input);
         }
-        let passed = self.tally.events as usize;
-        if let Some(expected) = offered(&requests.out.bytes, &events.bytes, passed) {
-            assert_eq!(events.out.bytes, expected, "events are changed");
+        // What waits goes first.
+        let is_held = self.relay.held() > 0 || input.one_in(4);
+        clear(&mut self.out);
+        let before = self.relay.held();
+        let result = if is_held {
+            self.relay.hold(&self.bytes, fds.clone())
+        } else {
+            self.relay.from_compositor(&self.bytes, fds.clone(), &mut self.out)
+        };
+        assert!(!is_held || self.out.bytes.is_empty() && self.out.fds.is_empty());
+        self.in_pieces(input, false, fds.clone(), &result);
+        self.show();
+        let (tally, begun) = (self.relay.take_tally(), self.relay.take_begun());
+        assert_eq!(self.cut.take_tally(), tally);
+        let cut_begun = self.cut.take_begun();
+        let passed = self.model.events(
+            &self.bytes,
+            fds,
+            tally.events,
+            &self.cut_out,
+            &cut_begun,
+            result.is_ok(),
+        );
+        if is_held {
+            assert!(self.relay.held() <= before + self.cut_out.bytes.len(), "more waits than came");
+            let fds = begun.iter().map(|begun| self.relay.held_fd(begun.fd).copied());
+            let of_cut = cut_begun.iter().map(|begun| Some(self.cut_out.fds[begun.fd]));
+            assert!(fds.collect::<Vec<_>>().into_iter().eq(of_cut), "another transfer's fd");
+            self.waiting.push(passed);
+        } else {
+            assert_eq!(begun, cut_begun);
+            assert_eq!(self.cut_out.bytes, self.out.bytes, "it matters how events are cut");
+            assert_eq!(self.cut_out.fds, self.out.fds);
         }
+        result
     }
-}
 
-fn pass(
-    relay: &mut Relay<u32>,
-    is_request: bool,
-    bytes: &[u8],
-    fds: Range<u32>,
-    out: &mut Batch<u32>,
-) -> Result<(), Violation> {
-    if is_request {
-        relay.from_client(bytes, fds, out)
-    } else {
-        relay.from_compositor(bytes, fds, out)
+    /// The same in pieces, to the other relay.
+    fn in_pieces(
+        &mut self,
+        input: &mut Input<'_>,
+        is_request: bool,
+        fds: Range<u32>,
+        expected: &Result<(), Violation>,
+    ) {
+        clear(&mut self.cut_out);
+        let (mut rest, mut fds) = (&self.bytes[..], Some(fds));
+        let result = loop {
+            let piece = input.piece(&mut rest);
+            // As on a socket: they come with the first byte.
+            let fds = fds.take().unwrap_or(0..0);
+            let result = if is_request {
+                self.cut.from_client(piece, fds, &mut self.cut_out)
+            } else {
+                self.cut.from_compositor(piece, fds, &mut self.cut_out)
+            };
+            if result.is_err() || rest.is_empty() {
+                break result;
+            }
+        };
+        assert_eq!(result, *expected, "it matters how the stream is cut");
     }
-}
 
-fn messages(mut bytes: &[u8], max: usize) -> Vec<Message<'_>> {
-    let mut found = Vec::new();
-    while let Some(message) = wire::split(&mut bytes, max).expect("what passed is whole") {
-        found.push(message);
-    }
-    assert!(bytes.is_empty(), "half a message passed");
-    found
-}
-
-/// What the client is to get of the first `count` events: all but the globals that can't cross, and none with a version
-/// that isn't known. `None` if a registry's id may have become another object's.
-fn offered(requests: &[u8], events: &[u8], count: usize) -> Option<Vec<u8>> {
-    let is_registry = registries(requests);
-    let (mut rest, mut expected) = (events, Vec::new());
-    let mut shown = BTreeSet::new();
-    for _ in 0..count {
-        let message = wire::split(&mut rest, MAX_EVENT).expect("it passed").expect("it is whole");
-        let word =
-            |at: usize| u32::from_le_bytes(message.bytes[at..at + 4].try_into().expect("four"));
-        match message.opcode {
-            GLOBAL if is_registry.contains(&message.object) => {
-                let length = word(12) as usize;
-                let text = str::from_utf8(&message.bytes[16..16 + length - 1]).unwrap_or_default();
-                let known = tables::global(text)
-                    .filter(|global| global.class != tables::Class::CannotCross);
-                let Some(known) = known else { continue };
-                shown.insert(word(8));
-                let version = word(message.bytes.len() - 4);
-                if version <= known.interface.version {
-                    expected.extend(message.bytes);
-                } else {
-                    let text = CString::new(text).expect("it was read");
-                    let newest = Arg::Uint(known.interface.version);
-                    let args = [Arg::Uint(word(8)), Arg::Str(Some(&text)), newest];
-                    wire::encode(message.object, GLOBAL, &args, &mut expected);
-                }
+    /// The client reads some of what waits, or all.
+    fn take(&mut self, input: &mut Input<'_>) {
+        loop {
+            let limit = if input.one_in(2) { MAX_QUEUED } else { input.number() as usize % 5000 };
+            let (before, held) = (self.late.bytes.len(), self.relay.held());
+            self.relay.take_held(limit, &mut self.late);
+            let taken = &self.late.bytes[before..];
+            assert!(!taken.is_empty() && taken.len() + self.relay.held() == held, "bytes are lost");
+            let mut rest = taken;
+            let first = wire::split(&mut rest, MAX_EVENT).expect("a size").expect("whole");
+            assert!(taken.len() <= limit.max(first.bytes.len()), "more than was asked for");
+            self.waiting.check_fds(&self.late);
+            if self.relay.held() == 0 {
+                break;
             }
-            WL_DISPLAY_DELETE_ID
-                if message.object == WL_DISPLAY && is_registry.contains(&word(8)) =>
-            {
-                return None;
+            if input.one_in(2) {
+                return;
             }
-            GLOBAL_REMOVE if is_registry.contains(&message.object) && !shown.contains(&word(8)) => {
-            }
-            _ => expected.extend(message.bytes),
         }
+        self.waiting.check(&self.late);
+        clear(&mut self.late);
     }
-    Some(expected)
+
+    /// The end: what waits is still for the client. Returns how many messages have passed.
+    fn end(mut self) -> u64 {
+        if self.relay.held() > 0 {
+            let mut rest = Input::new(&[]);
+            while self.relay.held() > 0 {
+                self.take(&mut rest);
+            }
+        }
+        self.model.passed
+    }
 }
 
-/// The ids that `wl_display.get_registry` made. One that the client used for something else as well is no good here.
-fn registries(requests: &[u8]) -> Vec<u32> {
-    let get_registry = |message: &&Message<'_>| message.object == 1 && message.opcode == 1;
-    let id =
-        |message: &Message<'_>| u32::from_le_bytes(message.bytes[8..12].try_into().expect("an id"));
-    messages(requests, MAX_REQUEST).iter().filter(get_registry).map(id).collect()
+fn is_shown() -> bool {
+    crate::SHOWN.load(Ordering::Relaxed)
+}
+
+fn clear(batch: &mut Batch<u32>) {
+    batch.bytes.clear();
+    batch.fds.clear();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seeded::Maker;
+
+    /// Some of these are a few bytes long.
+    const INPUTS: u64 = 500;
+
+    #[test]
+    fn what_is_made_up_goes_deep() {
+        let maker = Maker::new(1, &[]).expect("nothing is read");
+        let (mut input, mut passed) = (Vec::new(), 0);
+        for number in 0..INPUTS {
+            maker.make(number, &mut input);
+            passed += play(&input);
+        }
+        assert!(passed > 12 * INPUTS, "{} messages of each input pass", passed / INPUTS);
+    }
 }

@@ -2,13 +2,14 @@
 
 use crate::input::Input;
 use crate::wayland::Known;
+use nix::sys::stat::fstat;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use wlproxy::device::opener::{Answer, OpenError, Opened, Role};
 use wlproxy_protocol::accept::Token;
 use wlproxy_protocol::limits::{MAX_EVENT, MAX_REQUEST};
-use wlproxy_protocol::wayland::{WL_DISPLAY, WL_DISPLAY_ERROR, wire};
+use wlproxy_protocol::wayland::{Offer, WL_DISPLAY, WL_DISPLAY_ERROR, wire};
 use wlproxy_unix::{Read, Stream, memory};
 
 /// Most bytes that are read at a time.
@@ -25,13 +26,22 @@ pub struct Far {
     /// Who is what on it.
     pub known: Known,
     /// What the guest sent.
-    pub sent: Vec<u8>,
+    sent: Vec<u8>,
     /// What arrived of it.
     got: Vec<u8>,
     /// What this end has said.
     said: Vec<u8>,
     /// What the guest was told of it.
     pub heard: Vec<u8>,
+    /// The inodes of the files that the guest sent, where these are known.
+    sent_files: Vec<Option<u64>>,
+    got_files: Vec<u64>,
+    said_files: Vec<u64>,
+    /// Where each thing that was sent, or said, begins, and how many files there had been with it.
+    sent_marks: Vec<(usize, usize)>,
+    said_marks: Vec<(usize, usize)>,
+    /// The same of what the guest was told.
+    pub heard_files: Vec<Option<u64>>,
 }
 
 impl Far {
@@ -49,8 +59,25 @@ impl Far {
         let (ours, theirs) = UnixStream::pair().ok()?;
         answer(Ok(Opened { stream: theirs, role }));
         let (sent, got, said, heard) = Default::default();
+        let (sent_files, got_files, said_files, heard_files) = Default::default();
+        let (sent_marks, said_marks) = Default::default();
         let stream = Some(Stream::new(ours).ok()?);
-        Some(Self { role, stream, known: Known::default(), sent, got, said, heard })
+        let known = Known::new(Offer::everything(), input.one_in(2));
+        Some(Self {
+            role,
+            stream,
+            known,
+            sent,
+            got,
+            said,
+            heard,
+            sent_files,
+            got_files,
+            said_files,
+            heard_files,
+            sent_marks,
+            said_marks,
+        })
     }
 
     /// Something that the guest could send here: a client's requests, or any bytes.
@@ -60,8 +87,9 @@ impl Far {
                 (TOKEN.to_vec(), 0)
             }
             Role::Link { .. } if !input.one_in(16) => {
-                let made = self.known.message(input, true);
-                (made.bytes, made.fds)
+                let mut bytes = Vec::new();
+                let fds = self.known.message(input, true, &mut bytes);
+                (bytes, fds)
             }
             _ => (input.bytes(200).to_vec(), input.below(3)),
         }
@@ -72,8 +100,9 @@ impl Far {
         let Some(stream) = &mut self.stream else { return };
         let (bytes, fds) = match self.role {
             Role::Link { .. } if !input.one_in(16) => {
-                let made = self.known.message(input, false);
-                (made.bytes, made.fds)
+                let mut bytes = Vec::new();
+                let fds = self.known.message(input, false, &mut bytes);
+                (bytes, fds)
             }
             _ => (input.bytes(200).to_vec(), input.below(3)),
         };
@@ -81,9 +110,18 @@ impl Far {
         if bytes.is_empty() || stream.queued() > 0 {
             return;
         }
+        self.said_files.extend(fds.iter().filter_map(file));
         stream.queue(&bytes, fds);
         let _ = stream.flush();
+        self.said_marks.push((self.said.len(), self.said_files.len()));
         self.said.extend(bytes);
+    }
+
+    /// The guest has sent this.
+    pub fn send(&mut self, bytes: &[u8], files: impl IntoIterator<Item = Option<u64>>) {
+        self.sent_files.extend(files);
+        self.sent_marks.push((self.sent.len(), self.sent_files.len()));
+        self.sent.extend(bytes);
     }
 
     /// Reads what arrived.
@@ -91,6 +129,7 @@ impl Far {
         let Some(stream) = &mut self.stream else { return };
         let mut fds = Default::default();
         while let Ok(Read::Bytes(_)) = stream.read(&mut self.got, &mut fds, READ) {}
+        self.got_files.extend(fds.iter().filter_map(file));
     }
 
     /// Hangs up.
@@ -101,12 +140,39 @@ impl Far {
 
     /// Whether all is as it was let in. Where a ring was `wild`, the guest may have sent again what it sent before.
     pub fn check(&self, wild: bool) {
-        let sent = match self.role {
+        let sent_bytes = match self.role {
             Role::Accepted { .. } => self.sent.strip_prefix(&TOKEN).unwrap_or_default(),
             _ => &self.sent,
         };
+        let is_of = |files: &[u64], known: &[Option<u64>]| {
+            let known_or_any =
+                |(file, known): (&u64, &Option<u64>)| known.is_none_or(|it| it == *file);
+            files.iter().zip(known).all(known_or_any)
+        };
+        if !wild {
+            let (sent, got) = (&self.sent_files, &self.got_files);
+            let is_all = got.len() <= sent.len() && is_of(got, sent);
+            assert!(is_all, "{:?}: files {sent:?} were sent, and {got:?} arrive", self.role);
+            let (said, heard) = (&self.said_files, &self.heard_files);
+            let is_all = heard.len() <= said.len() && is_of(said, heard);
+            assert!(is_all, "{:?}: files {said:?} were said, and {heard:?} heard", self.role);
+            // They come with the first byte behind them, or before.
+            let lost = |marks: &[(usize, usize)], bytes: usize, files: usize| {
+                marks.iter().any(|&(first, of_files)| first < bytes && of_files > files)
+            };
+            let arrived = match self.got.len() {
+                0 => 0,
+                bytes => self.sent.len() - sent_bytes.len() + bytes,
+            };
+            if !matches!(self.role, Role::Link { .. }) {
+                let is_lost = lost(&self.sent_marks, arrived, got.len());
+                assert!(!is_lost, "{:?}: files that were sent are lost", self.role);
+                let is_lost = lost(&self.said_marks, self.heard.len(), heard.len());
+                assert!(!is_lost, "{:?}: files that were said are lost", self.role);
+            }
+        }
         assert!(
-            wild || sent.starts_with(&self.got),
+            wild || sent_bytes.starts_with(&self.got),
             "{:?}: what was sent arrives changed",
             self.role
         );
@@ -122,8 +188,14 @@ impl Far {
             for message in heard {
                 let of_relay = message.object == WL_DISPLAY && message.opcode == WL_DISPLAY_ERROR;
                 let is_global = message.opcode == 0 && message.bytes.len() > 20;
+                // What waited long may be told in one.
+                let is_sum = self.known.interface(message.object).is_some_and(|interface| {
+                    matches!(interface.name, "wl_pointer" | "zwp_relative_pointer_v1")
+                });
                 let passed = said.any(|said| {
-                    said.bytes == message.bytes || is_global && said.object == message.object
+                    said.bytes == message.bytes
+                        || (is_global || is_sum) && said.bytes[..8] == message.bytes[..8]
+                        || is_global && said.object == message.object
                 });
                 assert!(passed || of_relay, "an event is changed");
             }
@@ -143,6 +215,11 @@ fn messages(mut bytes: &[u8], max: usize) -> Vec<wire::Message<'_>> {
         found.push(message);
     }
     found
+}
+
+/// The number of a file.
+fn file(fd: &OwnedFd) -> Option<u64> {
+    fstat(fd).ok().map(|stat| stat.st_ino)
 }
 
 /// Any fd that a compositor could send: what can cross, and what can't.

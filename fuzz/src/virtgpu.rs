@@ -25,6 +25,8 @@ use wlproxy_protocol::virtio_wl::read;
 const CONTEXTS: u32 = 4;
 /// Resources that it mostly uses. The first are the contexts' rings.
 const RESOURCES: u32 = 20;
+/// Stands for a context that was destroyed. No driver here uses it.
+const GONE: u32 = u32::MAX;
 /// Size of a place in guest memory.
 const PLACE: u64 = 8192;
 
@@ -36,6 +38,8 @@ struct Target {
     /// By the context.
     far: BTreeMap<u32, Far>,
     opening: Vec<(u32, Answer)>,
+    /// What was sent over contexts whose stream isn't there yet, and how many files.
+    early: BTreeMap<u32, Vec<(Vec<u8>, usize)>>,
     /// Slots of the POLLs that wait, by context.
     polls: BTreeMap<u32, u16>,
     /// Images that could be made.
@@ -56,6 +60,7 @@ pub fn run(data: &[u8]) {
         is_client,
         far: BTreeMap::new(),
         opening: Vec::new(),
+        early: BTreeMap::new(),
         polls: BTreeMap::new(),
         images: Vec::new(),
         fences: 0,
@@ -101,6 +106,10 @@ impl Target {
                 let header = Header { kind: message::CTX_DESTROY, context, ..Default::default() };
                 if self.vm.command(input, bytes_of(&header)).code() == message::RESP_OK_NODATA {
                     self.close(context);
+                    self.early.remove(&context);
+                    // Whoever is connected for it comes too late.
+                    let late = self.opening.iter_mut().filter(|(of, _)| *of == context);
+                    late.for_each(|(of, _)| *of = GONE);
                 }
             }
             3 => self.image(input, context),
@@ -216,8 +225,11 @@ impl Target {
     }
 
     fn connect(&mut self, input: &mut Input<'_>, context: u32, answer: Answer) {
-        if let Some(far) = Far::answer(input, self.is_client, answer) {
+        if let Some(mut far) = Far::answer(input, self.is_client, answer) {
             self.close(context);
+            for (bytes, files) in self.early.remove(&context).unwrap_or_default() {
+                far.send(&bytes, std::iter::repeat_n(None, files));
+            }
             self.far.insert(context, far);
         }
         self.vm.device.turn();
@@ -320,10 +332,13 @@ impl Target {
             &Transfer { ids, bytes: &bytes }.encode(command::SEND),
             ring,
         );
-        if let Some(far) = self.far.get_mut(&context)
-            && matches!((&told, told.code()), (Told::Waits(_), _) | (_, message::RESP_OK_NODATA))
-        {
-            far.sent.extend(bytes);
+        if !matches!((&told, told.code()), (Told::Waits(_), _) | (_, message::RESP_OK_NODATA)) {
+            return;
+        }
+        if let Some(far) = self.far.get_mut(&context) {
+            far.send(&bytes, std::iter::repeat_n(None, count));
+        } else if self.opening.iter().any(|(of, _)| *of == context) {
+            self.early.entry(context).or_default().push((bytes, count));
         }
     }
 
@@ -350,6 +365,7 @@ impl Target {
                 let transfer = Transfer::parse(&bytes).expect("a whole event");
                 if let Some(far) = self.far.get_mut(&context) {
                     far.heard.extend(transfer.bytes);
+                    far.heard_files.extend(transfer.ids.iter().map(|_| None));
                 }
             }
             command::READ => assert!(PipeTransfer::parse(&bytes).is_some(), "half an event"),

@@ -18,6 +18,12 @@ const STREAMS: usize = 6;
 /// Ids that a driver mostly uses.
 const IDS: usize = 12;
 
+/// Size of a page, as pfns have it.
+const PAGE: u64 = 4096;
+
+/// Most steps that the guest doesn't read. Events that wait longer than its buffers last are joined, where they may be.
+const MOST_ASLEEP: usize = 64;
+
 /// Most bytes of a SEND's payload that are made up.
 const MOST: usize = 2000;
 
@@ -30,6 +36,10 @@ struct Target {
     opening: Vec<(u32, Answer)>,
     /// Ids that host and guest have given to something, oldest first.
     ids: Vec<u32>,
+    /// By id: the inode of what is mapped.
+    files: BTreeMap<u32, u64>,
+    /// Steps during which nothing is taken out of the receive buffers.
+    asleep: usize,
 }
 
 /// One input.
@@ -40,11 +50,21 @@ pub fn run(data: &[u8]) {
     let side = if is_client { Side::Client } else { Side::Compositor };
     let vm = Vm::new(Dialect::VirtioWl, side, QUEUE_OUT, true);
     let counters = vm.counters();
-    let mut target =
-        Target { vm, is_client, far: BTreeMap::new(), opening: Vec::new(), ids: Vec::new() };
+    let mut target = Target {
+        vm,
+        is_client,
+        far: BTreeMap::new(),
+        opening: Vec::new(),
+        ids: Vec::new(),
+        files: BTreeMap::new(),
+        asleep: 0,
+    };
     while !input.is_empty() {
         target.step(&mut input);
-        target.listen();
+        target.asleep = target.asleep.saturating_sub(1);
+        if target.asleep == 0 {
+            target.listen();
+        }
     }
     target.far.values_mut().for_each(Far::read);
     target.far.values().for_each(|far| far.check(target.vm.wild));
@@ -60,7 +80,7 @@ pub fn run(data: &[u8]) {
 
 impl Target {
     fn step(&mut self, input: &mut Input<'_>) {
-        match input.below(16) {
+        match input.below(17) {
             0 | 1 => self.open(input),
             2 => {
                 let size =
@@ -102,6 +122,7 @@ impl Target {
                     far.hang_up();
                 }
             }
+            16 => self.asleep = input.below(MOST_ASLEEP),
             _ => self.send(input),
         }
     }
@@ -121,8 +142,17 @@ impl Target {
             self.ids.push(id);
             if let Some(made) = read::<VfdNew>(bytes) {
                 assert!(self.vm.wild || made.id == id, "another vfd was made");
+                self.know(&made);
             }
         }
+    }
+
+    /// What is behind an id.
+    fn know(&mut self, made: &VfdNew) {
+        match self.vm.device.file_at(made.pfn * PAGE) {
+            Some(file) if made.size > 0 => self.files.insert(made.id, file),
+            _ => self.files.remove(&made.id),
+        };
     }
 
     fn open(&mut self, input: &mut Input<'_>) {
@@ -162,6 +192,7 @@ impl Target {
     }
 
     fn close(&mut self, id: u32) {
+        self.files.remove(&id);
         self.ids.retain(|&other| other != id);
         if let Some(mut far) = self.far.remove(&id) {
             far.read();
@@ -177,14 +208,15 @@ impl Target {
         };
         let bytes = &bytes[..bytes.len().min(MOST)];
         let count = if input.one_in(16) { input.below(MAX_FDS + 1) } else { fds.min(MAX_FDS) };
-        let vfds = (0..count).map(|_| self.id(input)).collect();
+        let vfds: Vec<u32> = (0..count).map(|_| self.id(input)).collect();
+        let files: Vec<_> = vfds.iter().map(|vfd| self.files.get(vfd).copied()).collect();
         let mut command = Vec::new();
         Transfer { id, vfds, bytes }.encode(message::VFD_SEND, &mut command);
         let told = self.vm.command(input, &command);
         if let Some(far) = self.far.get_mut(&id)
             && matches!((&told, told.code()), (Told::Waits(_), _) | (_, message::RESP_OK))
         {
-            far.sent.extend(bytes);
+            far.send(bytes, files);
         }
     }
 
@@ -197,6 +229,7 @@ impl Target {
                     let made: VfdNew = read(&event).expect("a whole event");
                     assert!(self.vm.wild || made.id & HOST_ID != 0, "it isn't the host's to name");
                     self.ids.push(made.id);
+                    self.know(&made);
                 }
                 message::VFD_RECV => {
                     let Transfer { id, vfds, bytes } =
@@ -207,6 +240,8 @@ impl Target {
                     );
                     if let Some(far) = self.far.get_mut(&id) {
                         far.heard.extend(bytes);
+                        let files = vfds.iter().map(|vfd| self.files.get(vfd).copied());
+                        far.heard_files.extend(files);
                     }
                 }
                 message::VFD_HUP => {}

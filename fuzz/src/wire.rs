@@ -1,6 +1,7 @@
 //! The Wayland codec: what is read is what was written, however it arrives.
 
 use crate::input::Input;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use wlproxy_protocol::limits::{MAX_EVENT, MAX_REQUEST};
@@ -28,116 +29,178 @@ static SIGNATURES: LazyLock<Vec<&'static [ArgumentType]>> = LazyLock::new(|| {
     all
 });
 
+/// Most arguments of a message, with room: `wl_output.geometry` has eight.
+const MOST_ARGS: usize = 32;
+
+/// What an input needs, kept from one to the next.
+#[derive(Default)]
+struct Scratch {
+    bytes: Vec<u8>,
+    again: Vec<u8>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
 /// One input.
 pub fn run(data: &[u8]) {
+    SCRATCH.with_borrow_mut(|scratch| run_with(data, scratch));
+}
+
+fn run_with(data: &[u8], Scratch { bytes, again }: &mut Scratch) {
     let mut input = Input::new(data);
     let max = if input.one_in(2) { MAX_EVENT } else { MAX_REQUEST };
     let signature = SIGNATURES[input.word() as usize % SIGNATURES.len()];
     let split_at = input.clone();
-    let bytes = stream(&mut input, signature);
-    let (messages, error) = read(&bytes, max);
-    for message in &messages {
-        arguments(*message, signature);
-    }
-    arrive_in_pieces(split_at, &bytes, max, &messages, error);
+    bytes.clear();
+    stream(&mut input, signature, bytes);
+    arrive_in_pieces(split_at, bytes, max, signature, again);
 }
 
-/// Messages of this signature, whole words at least, then anything.
-fn stream(input: &mut Input<'_>, signature: &[ArgumentType]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while !input.is_empty() && !input.one_in(4) {
+/// Messages of this signature, mostly right, then anything.
+fn stream(input: &mut Input<'_>, signature: &[ArgumentType], bytes: &mut Vec<u8>) {
+    while !input.is_empty() && !input.one_in(16) {
         let (object, opcode) = (input.number(), input.byte().into());
         let start = bytes.len();
-        encode(object, opcode, &[], &mut bytes);
+        encode(object, opcode, &[], bytes);
         for kind in signature {
             match kind {
                 ArgumentType::Str(_) | ArgumentType::Array => {
                     let text = input.bytes(16);
-                    let length = if input.one_in(8) { input.number() } else { text.len() as u32 };
+                    let end = usize::from(matches!(kind, ArgumentType::Str(_)));
+                    let length =
+                        if input.one_in(32) { input.number() } else { (text.len() + end) as u32 };
                     bytes.extend(length.to_le_bytes());
                     bytes.extend(text);
+                    if end > 0 {
+                        bytes.push(if input.one_in(32) { input.byte() } else { 0 });
+                    }
                     bytes.resize(bytes.len().next_multiple_of(4), input.byte());
                 }
                 ArgumentType::Fd => {}
                 _ => bytes.extend(input.number().to_le_bytes()),
             }
         }
-        let size = if input.one_in(16) { input.number() } else { (bytes.len() - start) as u32 };
+        let size = if input.one_in(32) { input.number() } else { (bytes.len() - start) as u32 };
         bytes[start + 6..start + HEADER].copy_from_slice(&(size as u16).to_le_bytes());
     }
     bytes.extend(input.rest());
-    bytes
 }
 
-/// All messages, and what is wrong with the one after them.
-fn read(bytes: &[u8], max: usize) -> (Vec<Message<'_>>, Option<(u32, WireError)>) {
-    let (mut rest, mut messages) = (bytes, Vec::new());
-    let error = loop {
-        match split(&mut rest, max) {
-            Ok(Some(message)) => {
-                assert!((HEADER..=max).contains(&message.bytes.len()), "a size out of bounds");
-                assert_eq!(message.object.to_le_bytes(), message.bytes[..4]);
-                messages.push(message);
-            }
-            Ok(None) => break None,
-            Err(error) => break Some(error),
+/// The next message, looked at closely.
+fn next<'a>(rest: &mut &'a [u8], max: usize) -> Result<Option<Message<'a>>, (u32, WireError)> {
+    let before = *rest;
+    let found = split(rest, max);
+    let length = match &found {
+        Ok(Some(message)) => {
+            assert_eq!(message.bytes, &before[..message.bytes.len()], "another's bytes");
+            assert!((HEADER..=max).contains(&message.bytes.len()), "a size out of bounds");
+            assert_eq!(message.object, word(before, 0));
+            assert_eq!(u32::from(message.opcode), word(before, 4) & 0xffff);
+            message.bytes.len()
         }
+        _ => 0,
     };
-    let taken: usize = messages.iter().map(|message| message.bytes.len()).sum();
-    assert_eq!(taken + rest.len(), bytes.len(), "bytes are lost or read twice");
-    (messages, error)
+    assert_eq!(rest.len() + length, before.len(), "bytes are lost or read twice");
+    found
 }
 
-/// Arguments that are read are written as they were, but for what fills words up.
-fn arguments(message: Message<'_>, signature: &'static [ArgumentType]) {
-    let read: Result<Vec<Arg<'_>>, _> = Args::new(message, signature).collect();
-    let Ok(args) = read else { return };
-    assert_eq!(args.len(), signature.len());
-    let mut again = Vec::new();
-    encode(message.object, message.opcode, &args, &mut again);
-    assert_eq!(again.len(), message.bytes.len(), "written longer or shorter than it was");
-    let mut rest = &again[..];
-    let second = split(&mut rest, MAX_EVENT).expect("its size").expect("whole");
-    assert_eq!((second.object, second.opcode), (message.object, message.opcode));
-    let args_again: Vec<Arg<'_>> =
-        Args::new(second, signature).map(|arg| arg.expect("it was read before")).collect();
-    assert_eq!(args_again, args);
+/// The word at `at`.
+fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
-/// An inbox gives the same messages and all fds, in order, wherever the stream is cut.
+/// Arguments are what stands there, one after the other, and are written as they were, but for what fills words up.
+fn arguments(message: Message<'_>, signature: &'static [ArgumentType], again: &mut Vec<u8>) {
+    let mut args = [Arg::Fd; MOST_ARGS];
+    let mut count = 0;
+    let mut at = HEADER;
+    for arg in Args::new(message, signature) {
+        let Ok(arg) = arg else { return };
+        let first = || word(message.bytes, at);
+        let counted = |length: usize| &message.bytes[at + 4..at + 4 + length];
+        match arg {
+            Arg::Int(number) | Arg::Fixed(number) => assert_eq!(number.cast_unsigned(), first()),
+            Arg::Uint(number) | Arg::Object(number) | Arg::NewId(number) => {
+                assert_eq!(number, first());
+            }
+            Arg::Str(None) => assert_eq!(first(), 0),
+            Arg::Str(Some(text)) => {
+                assert_eq!(text.to_bytes_with_nul(), counted(first() as usize));
+            }
+            Arg::Array(array) => assert_eq!(array, counted(first() as usize)),
+            Arg::Fd => {}
+        }
+        at += match arg {
+            Arg::Fd => 0,
+            Arg::Str(Some(_)) | Arg::Array(_) => 4 + (first() as usize).next_multiple_of(4),
+            _ => 4,
+        };
+        args[count] = arg;
+        count += 1;
+    }
+    assert_eq!((count, at), (signature.len(), message.bytes.len()), "not all was read");
+    again.clear();
+    encode(message.object, message.opcode, &args[..count], again);
+    if again != message.bytes {
+        let mut rest = &again[..];
+        let second = split(&mut rest, MAX_EVENT).expect("its size").expect("whole");
+        assert_eq!((second.object, second.opcode), (message.object, message.opcode));
+        assert_eq!(
+            second.bytes.len(),
+            message.bytes.len(),
+            "written longer or shorter than it was"
+        );
+        let read_again = Args::new(second, signature).map(|arg| arg.expect("it was read before"));
+        assert!(read_again.eq(args[..count].iter().copied()));
+    }
+}
+
+/// An inbox gives the messages that stand there and all fds, in order, wherever the stream is cut.
 fn arrive_in_pieces(
     mut input: Input<'_>,
     bytes: &[u8],
     max: usize,
-    messages: &[Message<'_>],
-    error: Option<(u32, WireError)>,
+    signature: &'static [ArgumentType],
+    again: &mut Vec<u8>,
 ) {
+    let mut whole = bytes;
+    let wanted = signature.iter().filter(|&&kind| kind == ArgumentType::Fd).count();
     let mut inbox = Inbox::default();
-    let (mut seen, mut given, mut taken) = (0, 0usize, 0);
-    'pieces: for piece in input.clone().pieces(bytes) {
+    let (mut given, mut taken, mut arrived) = (0usize, 0, 0);
+    let mut cuts = input.clone();
+    let mut rest = bytes;
+    'pieces: loop {
+        let piece = cuts.piece(&mut rest);
         let fds = input.below(4);
         let waiting = given - taken + fds;
         assert_eq!(inbox.push(piece, given..given + fds), waiting <= MAX_PENDING_FDS);
         given += fds;
+        arrived += piece.len();
         loop {
             match inbox.next(max) {
                 Ok(Some((message, fds))) => {
-                    assert_eq!(message, messages[seen]);
-                    seen += 1;
-                    if let Some(fd) = fds.pop_front() {
-                        assert_eq!(fd, taken, "fds out of order");
+                    let expected = next(&mut whole, max);
+                    assert_eq!(expected, Ok(Some(message)), "another message, or none");
+                    arguments(message, signature, again);
+                    for _ in 0..wanted.min(fds.len()) {
+                        assert_eq!(fds.pop_front(), Some(taken), "fds out of order");
                         taken += 1;
                     }
                 }
                 Ok(None) => break,
                 Err(found) => {
-                    assert_eq!(Some(found), error);
-                    assert_eq!(seen, messages.len());
+                    assert_eq!(next(&mut whole, max), Err(found));
                     break 'pieces;
                 }
             }
         }
+        assert_eq!(inbox.pending(), arrived - (bytes.len() - whole.len()), "bytes are lost");
+        if rest.is_empty() {
+            assert_eq!(next(&mut whole, max), Ok(None), "a message is lost");
+            break;
+        }
     }
-    assert_eq!(seen, messages.len(), "messages are lost");
     assert!(inbox.drain_fds().eq(taken..given), "fds are lost");
 }

@@ -1,7 +1,8 @@
-//! `cargo xtask fuzz`: libFuzzer over the targets of `fuzz/`.
+//! `cargo xtask fuzz`: libFuzzer over the targets of `fuzz/`, or inputs from a seed at full speed.
 
 mod cargo_fuzz;
 mod libfuzzer;
+mod seeded;
 
 use crate::progress::Progress;
 use crate::{absolute, build, root};
@@ -26,6 +27,15 @@ pub(crate) struct Options {
     /// Run the target over this file alone, which takes no libFuzzer
     #[arg(long, value_name = "FILE", conflicts_with = "keep")]
     replay: Option<PathBuf>,
+    /// Say inputs from a seed instead, without libFuzzer: many more, and nobody looks which code they reach
+    #[arg(long, conflicts_with_all = ["keep", "replay"])]
+    seeded: bool,
+    /// Which seed; from the clock, if it isn't given
+    #[arg(long, value_name = "N", requires = "seeded")]
+    seed: Option<u64>,
+    /// Begin with the input of this number
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "seeded")]
+    first: u64,
 }
 
 /// Runs the command. It fails if something is broken.
@@ -51,6 +61,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         .ok()
         .filter(|time| time.as_secs() > 0)
         .context("--minutes must be more than a second")?;
+    if options.seeded {
+        return seeded::run(&targets, options.seed, options.first, time);
+    }
     let mut progress = Progress::new();
     let programs = cargo_fuzz::build(&targets, &mut progress)?;
     let mut broken = 0;

@@ -46,23 +46,33 @@ impl Opener for Asked {
     }
 }
 
+/// What is mapped into the window.
+struct Mapping {
+    length: u64,
+    /// The number of its file.
+    file: u64,
+}
+
 /// A frontend as strict as QEMU: no overlap, nothing outside of the window, and what is unmapped was mapped.
 #[derive(Default, Clone)]
-struct Strict(Arc<Mutex<BTreeMap<u64, u64>>>);
+struct Strict(Arc<Mutex<BTreeMap<u64, Mapping>>>);
 
 impl Frontend for Strict {
     fn map(&self, offset: u64, length: u64, fd: BorrowedFd<'_>) -> io::Result<()> {
         let mut mapped = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let end = offset.checked_add(length).expect("a mapping's end overflows");
         assert!(length > 0 && end <= WINDOW, "{length} bytes at {offset}: outside of the window");
-        assert!(mapped.iter().all(|(&o, &l)| o + l <= offset || end <= o), "mappings overlap");
-        assert!(fstat(fd)?.st_size as u64 >= length, "a mapping is longer than its file");
-        mapped.insert(offset, length);
+        let is_beside = |(&at, it): (&u64, &Mapping)| at + it.length <= offset || end <= at;
+        assert!(mapped.iter().all(is_beside), "mappings overlap");
+        let stat = fstat(fd)?;
+        assert!(stat.st_size as u64 >= length, "a mapping is longer than its file");
+        mapped.insert(offset, Mapping { length, file: stat.st_ino });
         Ok(())
     }
 
     fn unmap(&self, offset: u64, length: u64) -> io::Result<()> {
         let removed = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&offset);
+        let removed = removed.map(|mapping| mapping.length);
         assert_eq!(removed, Some(length), "what is unmapped at {offset} was not mapped so");
         Ok(())
     }
@@ -152,7 +162,14 @@ impl Bare {
 
     /// Bytes of the window that are mapped.
     pub fn mapped(&self) -> u64 {
-        self.mapped.0.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+        let mapped = self.mapped.0.lock().unwrap_or_else(PoisonError::into_inner);
+        mapped.values().map(|mapping| mapping.length).sum()
+    }
+
+    /// The inode of what is mapped from `offset` of the window on.
+    pub fn file_at(&self, offset: u64) -> Option<u64> {
+        let mapped = self.mapped.0.lock().unwrap_or_else(PoisonError::into_inner);
+        mapped.get(&offset).map(|mapping| mapping.file)
     }
 
     /// What it counts. That goes on after its end.

@@ -57,7 +57,7 @@ impl Fuzzer {
             program: program.to_owned(),
             found: work.join("corpus").join(target),
             kept: root().join("fuzz/corpus").join(target),
-            broken: work.join("broken").join(target),
+            broken: broken(target),
         };
         for folder in [&fuzzer.found, &fuzzer.kept, &fuzzer.broken] {
             fs::create_dir_all(folder)
@@ -142,6 +142,11 @@ impl Fuzzer {
         let bytes: u64 = kept.iter().map(|(bytes, _)| bytes).sum();
         Ok(format!("{} inputs of {bytes} bytes", kept.len()))
     }
+}
+
+/// Where inputs are left that break a target.
+pub(super) fn broken(target: &str) -> PathBuf {
+    root().join("target/fuzz/broken").join(target)
 }
 
 fn files(folder: &Path) -> Result<BTreeSet<PathBuf>> {
