@@ -2,6 +2,7 @@ mod driver;
 mod garbage;
 mod hostile;
 mod reports;
+mod zeroes;
 
 use super::*;
 use crate::device::opener::{OpenError, Role, Target};

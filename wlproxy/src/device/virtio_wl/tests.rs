@@ -7,6 +7,7 @@ mod selections;
 mod trace;
 mod visits;
 pub(in crate::device) mod wayland;
+mod zeroes;
 
 use super::*;
 use crate::device::opener::Role;
