@@ -23,14 +23,14 @@ enum End {
     Served,
     /// An error, or none: the protocol leaves that to the compositor, or compositors differ. Never an end without one.
     Either,
-    /// The same. Without an agent the host gets the file itself and takes it for no memory of a VM: that ends the client
-    /// without a word.
-    Unsealed,
+    /// The same. Without an agent it may end without a word: the host gets a file itself and takes it for no memory of a VM, or
+    /// nobody holds the client back that reads nothing, and the compositor drops it.
+    Wordless,
 }
 
 impl End {
     fn with_agent(self) -> Self {
-        if let Self::Unsealed = self { Self::Either } else { self }
+        if let Self::Wordless = self { Self::Either } else { self }
     }
 }
 
@@ -50,12 +50,12 @@ macro_rules! attacks {
             name: $name,
             run: {
                 #[allow(unused_imports)]
-                use $crate::End::{Either, Served, Told, Unsealed};
+                use $crate::End::{Either, Served, Told, Wordless};
                 $run
             },
             end: {
                 #[allow(unused_imports)]
-                use $crate::End::{Either, Served, Told, Unsealed};
+                use $crate::End::{Either, Served, Told, Wordless};
                 $end
             },
         },)+];
@@ -158,7 +158,7 @@ impl Scene {
 
 fn judge(name: &str, outcome: &Outcome, end: End) {
     match (end, &outcome.end) {
-        (End::Unsealed, _) => {}
+        (End::Wordless, _) => {}
         (_, Err(None)) => panic!("{name}: disconnected without an error"),
         (End::Told(_), Ok(())) => panic!("{name}: nobody minds"),
         (End::Served, Err(Some(fault))) => panic!("{name}: {fault:?}"),

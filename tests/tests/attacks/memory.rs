@@ -17,7 +17,7 @@ const WRONG: &[&str] =
     &["pool", "size", "invalid", "buffer", "stride", "offset", "memory", "range"];
 
 attacks! {
-    "a pool of 2 GiB in a file of 4 KiB" => Unsealed, |a| {
+    "a pool of 2 GiB in a file of 4 KiB" => Wordless, |a| {
         a.show(memfd(4096).into(), i32::MAX);
         Some(())
     };
@@ -25,13 +25,13 @@ attacks! {
         a.show(sealed(4096), i32::MAX);
         Some(())
     };
-    "a file that is cut off once it is shown" => Unsealed, |a| {
+    "a file that is cut off once it is shown" => Wordless, |a| {
         let file = memfd(SIZE as u64);
         a.show(file.try_clone().expect("fds are left").into(), SIZE);
         file.set_len(0).expect("not sealed");
         Some(())
     };
-    "a file whose size flaps" => Unsealed, |a| {
+    "a file whose size flaps" => Wordless, |a| {
         let file = memfd(SIZE as u64);
         let pool = a.pool(file.try_clone().expect("fds are left").into(), SIZE);
         let (surface, buffer) = (a.surface(), a.buffer(pool, [0, 64, 64, 256]));
@@ -64,10 +64,10 @@ attacks! {
     "a stride that overflows" => Told(WRONG), |a| buffer(a, [0, 64, 64, i32::MAX]);
     "a buffer whose size overflows" => Told(WRONG), |a| buffer(a, [0, 0x10000, 0x10000, 0x40000]);
     "the widest buffer" => Told(WRONG), |a| buffer(a, [0, i32::MAX, 1, i32::MAX]);
-    "a folder" => Unsealed, |a| show(a, File::open("/").expect("every machine has it"));
-    "a device" => Unsealed, |a| show(a, File::open("/dev/null").expect("every machine has it"));
-    "a pipe" => Unsealed, |a| show(a, std::io::pipe().expect("fds are left").0);
-    "a file that can't be written" => Unsealed, |a| {
+    "a folder" => Wordless, |a| show(a, File::open("/").expect("every machine has it"));
+    "a device" => Wordless, |a| show(a, File::open("/dev/null").expect("every machine has it"));
+    "a pipe" => Wordless, |a| show(a, std::io::pipe().expect("fds are left").0);
+    "a file that can't be written" => Wordless, |a| {
         show(a, wlproxy_unix::memory::constant("constant", &[7; SIZE as usize]).expect("memory is left"))
     };
     "5,000 pools" => Told(&["quota", "memory", "allocation"]), |a| {
