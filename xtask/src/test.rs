@@ -1,15 +1,20 @@
 //! `cargo xtask test`: everything that must be there, then every test.
 
+mod asan;
+
 use crate::progress::Progress;
 use crate::{apt, build, suite};
 use anyhow::{Context, Result};
 use clap::Args;
 use std::fs;
-use std::process::ExitCode;
+use std::process::{ExitCode, ExitStatus};
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
+    /// Only the crates' own tests, with AddressSanitizer, which finds leaks as well
+    #[arg(long)]
+    asan: bool,
     /// Passed on to `cargo test`: a filter, or options such as `-p wlproxy-protocol`
     #[arg(allow_hyphen_values = true)]
     args: Vec<String>,
@@ -23,6 +28,9 @@ const FEATURES: [&str; 2] = ["--features", "compositor-shim/capi"];
 
 /// Runs the command. The exit status is that of `cargo test`.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    if options.asan {
+        return Ok(code(asan::run(&options.args, &options.harness)?));
+    }
     let mut progress = Progress::new();
     let dir = crate::root().join("target/xtask");
     fs::create_dir_all(&dir).with_context(|| format!("can't make {}", dir.display()))?;
@@ -41,15 +49,21 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     command.args(arguments(options));
     progress.say(&format!("... cargo {}", arguments(options).join(" ")));
     let status = command.status().context("can't run cargo")?;
-    // A test program that a signal ended has no status of its own.
-    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, Into::into))
+    Ok(code(status))
+}
+
+/// A test program that a signal ended has no status of its own.
+fn code(status: ExitStatus) -> ExitCode {
+    status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, Into::into)
+}
+
+fn names_package(arg: &String) -> bool {
+    arg.starts_with("-p") || arg == "--package" || arg.starts_with("--package=")
 }
 
 /// What `cargo` is given.
 fn arguments(options: &Options) -> Vec<String> {
     let mut arguments = vec!["test".to_owned()];
-    let names_package =
-        |arg: &String| arg.starts_with("-p") || arg == "--package" || arg.starts_with("--package=");
     if !options.args.iter().any(names_package) {
         arguments.push("--workspace".to_owned());
         arguments.extend(FEATURES.map(str::to_owned));
