@@ -42,7 +42,8 @@ static POLICIES: LazyLock<[Policy; 4]> = LazyLock::new(|| {
 });
 
 /// What a right client may still be told, as its numbers are anybody's.
-const RIGHT_REASONS: [&str; 3] = ["the quota", "the size of", "above itself"];
+const RIGHT_REASONS: [&str; 4] =
+    ["the quota", "the size of", "above itself", "the surface is a subsurface"];
 
 /// A link twice: the client of one may be slow to read, the other gets what is said in pieces.
 struct Link {

@@ -192,6 +192,8 @@ impl Target {
     }
 
     fn close(&mut self, id: u32) {
+        // What is in the buffers is of this one. The next may get its id.
+        self.listen();
         self.files.remove(&id);
         self.ids.retain(|&other| other != id);
         if let Some(mut far) = self.far.remove(&id) {
