@@ -37,14 +37,22 @@ pub(crate) fn what_is_copied_is_pasted_each_way(example: Example) {
         let copied = desk.folder().join("copied");
         fs::write(&copied, &content).expect("our own folder");
         // In the foreground it lives until something else is copied.
-        let mut copy = desk.command("wl-copy");
-        copy.args(["--foreground", "--type", &kind]);
-        let mut copy = place(&desk, from).command(copy);
-        copy.stdin(File::open(&copied).expect("our own file"));
-        copy.stdout(Stdio::null()).stderr(Stdio::null());
-        let mut copy = copy.spawn().expect("wl-copy can be started");
-        // Told by a local client, who needs no focus: while one copies, the focus must stay where it is.
+        let start = || {
+            let mut copy = desk.command("wl-copy");
+            copy.args(["--foreground", "--type", &kind]);
+            let mut copy = place(&desk, from).command(copy);
+            copy.stdin(File::open(&copied).expect("our own file"));
+            copy.stdout(Stdio::null()).stderr(Stdio::null());
+            copy.spawn().expect("wl-copy can be started")
+        };
+        let mut copy = start();
+        // Told by a local client. Where that has no data-control it needs the focus, and who just copies may lose it by that:
+        // its selection is cancelled, which ends it.
         until("something to paste", || {
+            if let Some(status) = copy.try_wait().expect("a child can be waited for") {
+                assert!(status.success(), "wl-copy failed: {status}");
+                copy = start();
+            }
             let types = paste(&desk, None, &["--list-types"])?;
             String::from_utf8_lossy(&types).lines().any(|line| line == kind).then_some(())
         });

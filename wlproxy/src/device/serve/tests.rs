@@ -559,6 +559,8 @@ fn a_kick_that_was_given_up_ends_the_device_and_does_not_keep_it_busy() {
         let host = host();
         let mut vmm = host.vmm(1 << F_USE_SHMEM);
         vmm.start();
+        // From then on the device waits by itself: before, the crate does, and fails by itself.
+        vmm.command(new(message::VFD_NEW_CTX, 1));
         let kick = Event::new(nix::libc::EFD_NONBLOCK).unwrap();
         vmm.frontend.set_vring_kick(QUEUE_OUT, &kick).unwrap();
         let before = std::mem::replace(&mut vmm.kicks[QUEUE_OUT], kick);
