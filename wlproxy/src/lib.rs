@@ -15,7 +15,7 @@
 //! | [`top`], [`trace`] | `wlproxy top`, `wlproxy trace` |
 //! | [`metrics`] | the same for Prometheus |
 //! | [`device`] | the devices: vhost-user backends |
-//! | [`impossible`] | requests that compositors don't survive (pure) |
+//! | `concern`, `impossible` | whom a message concerns, and requests that compositors don't survive (pure) |
 //! | [`quota`], [`bucket`] | what a client and a VM may have at once, and how fast they may be (pure) |
 //! | [`relay`] | the state machine of a link (pure) |
 //! | [`policy`] | what a VM's clients may do (pure) |
