@@ -20,6 +20,9 @@ const IN_BETWEEN: usize = 2 << 20;
 /// Roundtrips beside a stuck context that must pass.
 const ROUNDS: u32 = 50;
 
+/// How often these are tried.
+const TRIES: usize = 5;
+
 struct World {
     gui: Puppet,
     work: Puppet,
@@ -224,10 +227,14 @@ fn without_isolation_each_message_wakes_one_thread() {
     let mut world = World::of(Plan { isolation: Some("none"), ..Plan::default() });
     let link = world.link();
     let id = world.desk.status("work", "pid") as u32;
-    let before = sleeps(id);
-    assert!(before > 0, "these aren't the threads");
-    (0..ROUNDS).for_each(|_| world.roundtrip(link));
-    let slept = sleeps(id) - before;
+    assert!(sleeps(id) > 0, "these aren't the threads");
+    let slept = |_| {
+        let before = sleeps(id);
+        (0..ROUNDS).for_each(|_| world.roundtrip(link));
+        sleeps(id) - before
+    };
+    // Where others take the processors away, a thread sleeps more often.
+    let slept = (0..TRIES).map(slept).min().expect("there are some");
     // There are two messages in each. With both threads awake for each of them it was twice as much.
     assert!(slept < u64::from(3 * ROUNDS), "{slept} times in {ROUNDS} rounds");
 }
