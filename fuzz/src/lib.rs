@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`wire`] | anybody's: the Wayland codec |
 //! | [`relay`] | a client's and a compositor's: a link |
+//! | [`policy`] | the same, of a VM that may not have everything |
 //! | [`accept`] | the compositor VM's: its main contexts |
 //! | [`virtio_wl`], [`virtgpu`] | a driver's: commands in rings, right and wrong, over the real device |
 //! | [`report`] | an agent's: its own numbers |
@@ -24,6 +25,7 @@ pub mod config;
 pub mod control;
 pub mod device;
 pub mod input;
+pub mod policy;
 pub mod relay;
 pub mod report;
 pub mod seeded;
@@ -42,10 +44,11 @@ pub static SHOWN: AtomicBool = AtomicBool::new(false);
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("accept", accept::run),
     ("config", config::run),
     ("control", control::run),
+    ("policy", policy::run),
     ("relay", relay::run),
     ("report", report::run),
     ("virtgpu", virtgpu::run),

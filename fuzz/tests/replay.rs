@@ -60,4 +60,4 @@ macro_rules! replays {
     };
 }
 
-replays! { accept config control relay report virtgpu virtio_wl wire }
+replays! { accept config control policy relay report virtgpu virtio_wl wire }
