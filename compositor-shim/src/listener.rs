@@ -228,6 +228,7 @@ impl Open {
             // While its record was on the way: applications probe for a display and hang up.
             Err(Error::NotFound) => {
                 tracing::info!(connection = name, "the client has left meanwhile");
+                self.queue.had_left(&record.vm);
                 return Ok(None);
             }
             Err(error) => {

@@ -226,7 +226,8 @@ impl Serve {
             Err(error @ Error::Lost(_)) => return Err(error),
             // While its record was on the way: applications probe for a display and hang up.
             Err(Error::NotFound) => {
-                tracing::info!(connection = name, "the client has left meanwhile")
+                tracing::info!(connection = name, "the client has left meanwhile");
+                self.queue.had_left(&record.vm);
             }
             Err(error) => tracing::warn!(connection = name, "its stream can't be opened: {error}"),
         }
