@@ -111,7 +111,7 @@ impl Queue {
     }
 
     /// Whoever of this VM was taken last had left: to find that out costs little, so the next one need not wait for it. At the
-    /// host all of them count as waiting meanwhile, and there may be [`BURST`] of those.
+    /// host all of them count as waiting meanwhile, and there may be 64 of those.
     pub fn had_left(&mut self, vm: &str) {
         if let Some(vm) = self.vms.get_mut(vm) {
             vm.rested = vm.rested.checked_sub(PACE).unwrap_or(vm.rested);
