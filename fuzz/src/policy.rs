@@ -200,12 +200,7 @@ impl Seen {
         let (identity, selections, quota) = (&policy.identity, &policy.selections, &policy.quota);
         let gives = |kind| selections.give.contains(&kind) || first == Some(0);
         match (interface, desc.name) {
-            ("wl_registry", "bind") => {
-                let version = args.iter().filter_map(uint).next_back().expect("bind has one");
-                let of = args.iter().find_map(str).expect("bind has one");
-                let most = policy.offer.version(of.to_str().expect("a name"));
-                assert!(most.is_some_and(|most| version <= most), "{of:?} {version}");
-            }
+            ("wl_registry", "bind") => check_offered(args, policy),
             ("xdg_surface", "get_toplevel") => {
                 let window = id.expect("it makes one");
                 let names = [("set_title", identity.title()), ("set_app_id", identity.app_id())];
@@ -257,13 +252,7 @@ impl Seen {
             _ => None,
         });
         let way = match (interface, desc.name) {
-            ("wl_registry", "global") => {
-                let version = args.iter().filter_map(uint).next_back().expect("global has one");
-                let of = args.iter().find_map(str).expect("global has one");
-                let most = policy.offer.version(of.to_str().expect("a name"));
-                assert!(most.is_some_and(|most| version <= most), "{of:?} {version}");
-                return;
-            }
+            ("wl_registry", "global") => return check_offered(args, policy),
             (_, "data_offer") => {
                 let offer = offer.expect("it makes one");
                 self.offered.insert(offer, (false, None));
@@ -290,6 +279,14 @@ impl Seen {
             *known = Some(way);
         }
     }
+}
+
+/// Who is told or asks of a global has its interface and version in these arguments: it is offered, and so new.
+fn check_offered(args: &[Arg<'_>], policy: &Policy) {
+    let version = args.iter().filter_map(uint).next_back().expect("a version");
+    let of = args.iter().find_map(str).expect("an interface");
+    let most = policy.offer.version(of.to_str().expect("a name"));
+    assert!(most.is_some_and(|most| version <= most), "{of:?} {version}");
 }
 
 /// Whether anything of this type may go by one of the ways that this object may be for.

@@ -291,6 +291,4 @@ fn within(call: &Call<'_>, has: u32, most: u32, what: &str, key: &str) -> Result
 }
 
 #[cfg(test)]
-mod compositors;
-#[cfg(test)]
 mod tests;

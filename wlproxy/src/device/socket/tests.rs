@@ -112,6 +112,12 @@ impl Rig {
         stream.write_all(token().as_bytes()).unwrap();
         self.turn();
         let (_, peer) = self.open(Role::Accepted { connection: 7, token: token() });
+        self.say_and_leave(stream);
+        peer
+    }
+
+    /// A VM says [`SAID`] bytes and leaves.
+    fn say_and_leave(&mut self, mut stream: UnixStream) {
         let said = vec![3; SAID];
         let mut rest = &said[..];
         while !rest.is_empty() {
@@ -121,7 +127,6 @@ impl Rig {
         }
         drop(stream);
         self.turn();
-        peer
     }
 
     /// How many bytes there are until nothing more comes.
@@ -405,15 +410,7 @@ fn what_a_vm_said_is_written_though_it_never_read() {
         peer.write_all(&[4; 4096]).unwrap();
         rig.turn();
     }
-    let said = vec![3; SAID];
-    let mut rest = &said[..];
-    while !rest.is_empty() {
-        let length = stream.write(rest).unwrap();
-        rest = &rest[length..];
-        rig.turn();
-    }
-    drop(stream);
-    rig.turn();
+    rig.say_and_leave(stream);
     rig.connections.turn(&[(RETRY, EpollFlags::EPOLLIN)]);
     assert_eq!(rig.rest(&peer), SAID);
     rig.assert_empty();
