@@ -1,19 +1,22 @@
 //! The whole: a compositor, `serve`, `wlproxy` and client VMs in one temporary directory.
 
+mod count;
+mod end;
+mod host;
 mod part;
+mod plan;
 
 pub use part::Part;
+pub use plan::{Plan, Way};
 
 use crate::binaries::binary;
-use crate::leak::{self, Count, Kept, MARKER};
+use crate::leak::MARKER;
 use crate::machine::{Channel, Machine};
-use crate::process::{Process, output};
-use crate::wait::{PATIENCE, until};
-use crate::{Client, Compositor, Display, Image, Kind, Leaks, Picture, Puppet, Raw, Sway, Vm};
+use crate::process::Process;
+use crate::wait::until;
+use crate::{Compositor, Display, Image, Kind, Leaks, Picture, Puppet, Sway, Vm};
 use guest_agent::channel::process::Options;
-use serde_json::Value;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -24,64 +27,6 @@ use tempfile::TempDir;
 
 /// Where desks are.
 const PLACE: &str = "/tmp";
-
-/// How a client reaches the compositor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
-    /// It connects to the compositor's own socket.
-    Direct,
-    /// It runs in the client VM "work".
-    Through,
-}
-
-/// What a desk consists of.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// The compositor.
-    pub compositor: Kind,
-    /// Client VMs; without any there is no wlproxy either.
-    pub vms: &'static [&'static str],
-    /// Those of them whose agents lend to clients.
-    pub lending: &'static [&'static str],
-    /// Client VMs without an agent: each connection to their sockets on the host is a client.
-    pub dialling: &'static [&'static str],
-    /// Privileged globals that the clients of every VM are offered. Then no policy has a table of globals of its own.
-    pub allow: &'static [&'static str],
-    /// What stands in the configuration of a VM besides: its name, and lines of its table or of tables in that.
-    pub policies: &'static [(&'static str, &'static str)],
-    /// Whether the compositor stands in a VM of its own, or on the host.
-    pub compositor_vm: bool,
-    /// More arguments of `guest-agent serve`.
-    pub serve: &'static [&'static str],
-    /// `isolation` in the config, if it is to be there.
-    pub isolation: Option<&'static str>,
-    /// Whether the compositor logs every message.
-    pub debug: bool,
-}
-
-impl Default for Plan {
-    fn default() -> Self {
-        Self {
-            compositor: Kind::Sway,
-            vms: &["work"],
-            lending: &[],
-            dialling: &[],
-            allow: &[],
-            policies: &[],
-            compositor_vm: true,
-            serve: &[],
-            isolation: None,
-            debug: false,
-        }
-    }
-}
-
-impl Plan {
-    /// Whether clients of other VMs are brought to the compositor, or come to it by themselves.
-    fn has_serve(&self) -> bool {
-        self.compositor_vm && !self.compositor.is_linked()
-    }
-}
 
 /// Which VMs the test plays itself, as [`Puppet`]s.
 ///
@@ -226,7 +171,7 @@ impl Desk {
 
     /// Starts `wlproxy run`.
     pub fn start_proxy(&mut self) {
-        fs::write(self.config(), self.config_text()).expect("a file in our own folder");
+        self.write_config();
         let mut command = self.command(binary("wlproxy"));
         command.arg("run").arg("--config").arg(self.config());
         self.proxy = Some(Process::spawn("wlproxy", command, &self.logs(), false));
@@ -326,66 +271,6 @@ impl Desk {
         self.vms.get_mut(name).expect("a VM of this desk").ready();
     }
 
-    /// Waits until a client is served on every way, then notes what there is, to be compared at the end.
-    ///
-    /// Everything that only happens once happens before. What client VMs keep for reuse, as their agents count it, may
-    /// differ at the end; nothing else may.
-    pub fn take_baseline(&mut self) {
-        self.vms.values_mut().for_each(Vm::ready);
-        self.warm_up();
-        self.vms.keys().for_each(|name| Raw::connect(&self.through(name)).sync());
-        let workers: Vec<_> =
-            self.vms.keys().map(|name| self.status(name, "pid").try_into().ok()).collect();
-        self.vms.values_mut().zip(workers).for_each(|(vm, worker)| vm.worker = worker);
-        let mut ignored = Vec::new();
-        if let Some(outer) = self.compositor.outer_mut() {
-            // The inner one has as many buffers as it happened to need at once, and the outer one maps them.
-            ignored.push(outer.process().id());
-            ignored.push(self.compositor.process().id());
-        }
-        self.baseline = Some(self.leaks().but(&self.kept()).ignoring(ignored));
-    }
-
-    /// The memory that client VMs keep for reuse.
-    fn kept(&mut self) -> Vec<Kept> {
-        let kept = |vm: &mut Vm| {
-            let worker = vm.worker.filter(|_| vm.process.running())?;
-            let allocations = vm.stats("allocations") as usize;
-            Some(Kept { agent: vm.holder(), worker, allocations })
-        };
-        self.vms.values_mut().filter_map(kept).collect()
-    }
-
-    /// The compositor's first client, and its first frame.
-    fn warm_up(&self) {
-        Raw::connect(&self.direct()).sync();
-        if let Kind::Newer(_) = self.plan.compositor {
-            // At the first window it opens what it draws its identifiers from.
-            let open = || {
-                let mut client = Client::connect(&self.direct())?;
-                let window = client.toplevel("first")?;
-                window.show(&client.buffer(1, 1));
-                // As in `place`.
-                client.until("the window's size", |state| state.wanted != (0, 0))?;
-                client.roundtrip()
-            };
-            open().expect("a window on a fresh compositor");
-            self.sway().empty();
-        }
-        let first = matches!(self.plan.compositor, Kind::Example(_)).then(|| {
-            // Here it opens the fonts that it writes names with.
-            let mut client = Client::connect(&self.direct()).expect("a client");
-            let window = client.toplevel("first").expect("a window");
-            window.show(&client.buffer(1, 1));
-            client.roundtrip().expect("a window on a fresh compositor");
-            client
-        });
-        if self.plan.compositor.has_picture() {
-            self.screenshot();
-        }
-        drop(first);
-    }
-
     /// Where the clients of this desk's [`Way`] connect.
     pub fn display(&self) -> Display {
         match self.way {
@@ -435,25 +320,6 @@ impl Desk {
         &self.vms[name]
     }
 
-    /// The processes of ours that are on the way: each VM's agent and worker, and `serve`.
-    pub fn ours(&self) -> Vec<(String, u32)> {
-        let mut ours = self.agents();
-        let gui = self.plan.compositor_vm.then_some("gui");
-        for vm in self.vms.keys().map(String::as_str).chain(gui) {
-            let id = u32::try_from(self.status(vm, "pid")).expect("a process id");
-            ours.push((format!("worker-{vm}"), id));
-        }
-        ours
-    }
-
-    /// The agents, by name, and the processes that hold what they hold.
-    fn agents(&self) -> Vec<(String, u32)> {
-        let name = |process: &Process| process.name().to_owned();
-        let runs = self.vms.values().map(|vm| (name(&vm.process), vm.holder()));
-        let serve = self.serve.iter().map(|serve| (name(serve), self.gui.holder(serve)));
-        runs.chain(serve).collect()
-    }
-
     /// Plugs in one more output, with a scale of 2, on the right of the first.
     pub fn plug(&self) {
         self.compositor.plug();
@@ -485,20 +351,6 @@ impl Desk {
         self.compositor.sway()
     }
 
-    /// What our programs have warned of so far, or called an error.
-    pub fn complaints(&self) -> Vec<String> {
-        let agents = self.vms.values().map(|vm| &vm.process);
-        let processes = agents.chain([&self.serve, &self.proxy].into_iter().flatten());
-        let complains = |line: &&str| ["WARN", "ERROR"].iter().any(|word| line.contains(word));
-        processes
-            .flat_map(|process| {
-                let log = process.log();
-                let lines: Vec<_> = log.lines().filter(complains).map(str::to_owned).collect();
-                lines
-            })
-            .collect()
-    }
-
     /// What is on the screen now.
     pub fn screenshot(&self) -> Image {
         self.compositor.screenshot(&[])
@@ -512,56 +364,6 @@ impl Desk {
     /// What an example compositor shows now, and which windows these are.
     pub fn picture(&self) -> Picture {
         self.compositor.picture()
-    }
-
-    /// One number of a VM from `wlproxy status`, such as "requests".
-    pub fn status(&self, vm: &str, key: &str) -> u64 {
-        let status = self.whole_status();
-        status["vms"][vm][key].as_u64().unwrap_or_else(|| panic!("no {key} of {vm} in {status}"))
-    }
-
-    /// Clients that wait for the compositor VM.
-    pub fn pending(&self) -> u64 {
-        self.whole_status()["pending"].as_u64().expect("a number")
-    }
-
-    /// All of `wlproxy status --json`.
-    ///
-    /// Waits until wlproxy listens: it may have been started a moment ago.
-    pub fn whole_status(&self) -> Value {
-        let socket = self.path("host/control.sock");
-        until("wlproxy's control socket", || UnixStream::connect(&socket).ok());
-        let mut command = self.wlproxy(&["status", "--json"]);
-        serde_json::from_slice(&output(&mut command, PATIENCE)).expect("JSON")
-    }
-
-    /// Another wlproxy, which asks the one that runs.
-    pub fn wlproxy(&self, arguments: &[&str]) -> Command {
-        let mut command = self.command(binary("wlproxy"));
-        command.args(arguments).arg("--config").arg(self.config());
-        command
-    }
-
-    /// A baseline of everything.
-    ///
-    /// Also of memory that is kept for reuse: what comes back to it has to need no more of it at once than what was
-    /// there before.
-    ///
-    /// # Panics
-    /// If not all of the desk can be counted.
-    pub fn leaks(&self) -> Leaks {
-        let leaks = Leaks::baseline(self.folder.path());
-        let proxy = self.proxy.iter().map(|proxy| ("wlproxy".to_owned(), proxy.id()));
-        let compositor = ("compositor".to_owned(), self.gui.holder(self.compositor.process()));
-        for (name, id) in self.agents().into_iter().chain(proxy).chain([compositor]) {
-            assert!(
-                leaks.counts(id),
-                "{name} (process {id}) has ended, or /proc/{id}/environ or /proc/{id}/fd can't be read: root without \
-                 CAP_SYS_PTRACE, as in most containers, can't read those of the user who runs the compositor; run the \
-                 tests with that capability, or not as root"
-            );
-        }
-        leaks
     }
 
     /// The temporary directory of it all.
@@ -614,50 +416,13 @@ impl Desk {
         self.extras.clear();
     }
 
-    /// Writes other policies into the configuration, of which wlproxy isn't told.
-    pub fn rewrite_config(&mut self, policies: &'static [(&'static str, &'static str)]) {
-        self.plan.policies = policies;
-        fs::write(self.config(), self.config_text()).expect("a file in our own folder");
-    }
-
-    /// `wlproxy reload`, which has to succeed; what it says.
-    pub fn reload(&self) -> String {
-        let said = output(&mut self.wlproxy(&["reload"]), PATIENCE);
-        String::from_utf8(said).expect("text")
-    }
-
     fn config(&self) -> PathBuf {
         self.path("wlproxy.toml")
     }
 
-    fn config_text(&self) -> String {
-        let mut text = format!("runtime_dir = {:?}\n", self.path("host"));
-        if let Some(isolation) = self.plan.isolation {
-            let _ = writeln!(text, "isolation = {isolation:?}");
-        }
-        text += "[compositor]\n";
-        let _ = match self.plan.compositor_vm {
-            true => writeln!(text, "vm = \"gui\"\n[vm.gui]"),
-            false => writeln!(text, "socket = {:?}", self.compositor.socket()),
-        };
-        for vm in self.plan.vms {
-            let _ = writeln!(text, "[vm.{vm}]");
-            self.write_policy(vm, &mut text);
-        }
-        for vm in self.plan.dialling {
-            let _ = writeln!(text, "[vm.{vm}]\ndevice = \"socket\"");
-            self.write_policy(vm, &mut text);
-        }
-        text
-    }
-
-    fn write_policy(&self, vm: &str, text: &mut String) {
-        if let Some((_, lines)) = self.plan.policies.iter().find(|(name, _)| *name == vm) {
-            *text += &format!("{lines}\n");
-        }
-        if !self.plan.allow.is_empty() {
-            let _ = writeln!(text, "[vm.{vm}.globals]\nallow = {:?}", self.plan.allow);
-        }
+    fn write_config(&self) {
+        let text = self.plan.config(&self.path("host"), self.compositor.socket());
+        fs::write(self.config(), text).expect("a file in our own folder");
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -667,62 +432,6 @@ impl Desk {
     /// The folder with the log of each process.
     pub fn logs(&self) -> PathBuf {
         self.path("logs")
-    }
-
-    /// Ends everything in order; what went wrong.
-    fn stop(&mut self) -> Vec<String> {
-        let mut wrong = Vec::new();
-        let mut ended = |process: &mut Process, end: fn(&mut Process) -> ExitStatus| {
-            let status = end(process);
-            if !status.success() {
-                wrong.push(format!("{} ended with {status}", process.name()));
-            }
-        };
-        self.vms.values_mut().for_each(|vm| ended(&mut vm.process, Process::finish));
-        let others = [&mut self.serve, &mut self.proxy].into_iter().flatten();
-        others.for_each(|process| ended(process, Process::terminate));
-        // A test may have another instead.
-        if self.compositor.was_started() {
-            ended(self.compositor.process_mut(), Process::terminate);
-        }
-        if let Some(outer) = self.compositor.outer_mut() {
-            ended(outer.process_mut(), Process::terminate);
-        }
-        let left = Leaks::after_all(self.folder.path()).find();
-        wrong.extend(left.into_iter().map(|left| format!("left at the end: {left}")));
-        wrong
-    }
-
-    fn show_logs(&self) {
-        let mut paths: Vec<_> =
-            fs::read_dir(self.logs()).into_iter().flatten().flatten().map(|e| e.path()).collect();
-        paths.sort();
-        for path in paths {
-            let tail = Process::tail(&path).unwrap_or_default();
-            eprintln!("---- {} ----\n{tail}", path.file_name().unwrap_or_default().display());
-        }
-        eprintln!("---- there was ----\n{:#?}", Count::take(self.folder.path()));
-    }
-}
-
-impl Drop for Desk {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.show_logs();
-            // Our own children are killed as the fields are dropped; this is for theirs.
-            return leak::kill(self.folder.path());
-        }
-        self.close();
-        let mut wrong = Vec::new();
-        if let Some(baseline) = self.baseline.take() {
-            let found = baseline.find_but(|| self.kept());
-            wrong.extend(found.into_iter().map(|found| format!("left by clients: {found}")));
-        }
-        wrong.extend(self.stop());
-        if !wrong.is_empty() {
-            self.show_logs();
-            panic!("{}", wrong.join("; "));
-        }
     }
 }
 
