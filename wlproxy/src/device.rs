@@ -109,7 +109,7 @@ pub struct Options {
     pub neighbours: Option<Arc<Neighbours>>,
     /// Size of the window in bytes, a power of two: [`DEFAULT_WINDOW`].
     pub window_size: u64,
-    /// Called when the vring worker panics or fails: nobody answers the VM any more.
+    /// Called when the vring worker panics or fails, maybe as its thread ends: nobody answers the VM any more.
     pub on_panic: Arc<dyn Fn() + Send + Sync>,
 }
 

@@ -94,7 +94,7 @@ pub fn run(
     stop.stop();
     teller.send();
     if lost.load(Ordering::Acquire) {
-        bail!("a thread of the device panicked");
+        bail!("a thread of the device panicked, or can't go on");
     }
     result
 }
@@ -108,7 +108,7 @@ impl Drop for ShutdownOnDrop {
     }
 }
 
-/// Ends the worker when a thread of the device has panicked.
+/// Ends the worker when a thread of the device has ended before its time.
 #[derive(Clone)]
 struct Alarm {
     lost: Arc<AtomicBool>,

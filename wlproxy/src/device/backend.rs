@@ -10,11 +10,11 @@ use super::turns::{Notes, Turns};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::cell::OnceCell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::thread;
 use std::{io, iter};
 use vhost::vhost_user::message::VhostUserShMemConfig;
 use vhost::vhost_user::{Backend as Channel, VhostUserProtocolFeatures, VhostUserVirtioFeatures};
@@ -70,9 +70,11 @@ impl Backend {
         self.ending.as_fd().as_raw_fd()
     }
 
-    /// `epoll` is what the vring worker waits for.
+    /// `epoll` is what the vring worker waits for. It is woken, so that it is watched before there are rings.
     pub(super) fn join(&self, epoll: Epoll) -> io::Result<()> {
-        self.poller.set(Poller::new(epoll)?).map_err(|_| io::ErrorKind::AlreadyExists.into())
+        self.poller.set(Poller::new(epoll)?).map_err(|_| io::ErrorKind::AlreadyExists)?;
+        self.wake();
+        Ok(())
     }
 
     /// Lets the vring worker end, once it is done with what it does.
@@ -168,13 +170,22 @@ impl Backend {
     }
 }
 
-/// Tells of a panic. The crate looks at its threads only when the connection ends.
-struct Alarm<'a>(&'a Options);
+thread_local! {
+    /// Of a vring worker, from its first event on.
+    static WATCH: OnceCell<Watch> = const { OnceCell::new() };
+}
 
-impl Drop for Alarm<'_> {
+/// Tells of a vring worker that ends before its backend: for a panic, for an error of ours, or for one of the crate's, which
+/// has a kick to read now and then. The crate looks at its threads only when the connection ends.
+struct Watch(Weak<Backend>);
+
+impl Drop for Watch {
+    /// Logs nothing: what that needs of this thread may be gone.
     fn drop(&mut self) {
-        if thread::panicking() {
-            (self.0.on_panic)();
+        if let Some(backend) = self.0.upgrade()
+            && !backend.ended.load(Ordering::SeqCst)
+        {
+            (backend.options.on_panic)();
         }
     }
 }
@@ -278,7 +289,7 @@ impl VhostUserBackend for Backend {
         vrings: &[Vring],
         _thread: usize,
     ) -> io::Result<()> {
-        let _alarm = Alarm(&self.options);
+        WATCH.with(|watch| _ = watch.get_or_init(|| Watch(self.itself.clone())));
         let Some(poller) = self.poller.get() else {
             let ended = self.ended.load(Ordering::SeqCst);
             return if ended { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) };
@@ -288,7 +299,6 @@ impl VhostUserBackend for Backend {
             && !self.ended.load(Ordering::SeqCst)
         {
             tracing::error!(vm = self.options.vm, "its device can't go on: {error}");
-            (self.options.on_panic)();
         }
         served
     }

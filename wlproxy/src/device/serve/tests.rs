@@ -8,7 +8,7 @@ use crate::policy::{Current, Policy};
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::RecvTimeoutError;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -23,7 +23,7 @@ use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryBackend};
 use vmm_sys_util::eventfd::EventFd as Event;
 use wlproxy_protocol::virtio_wl::{
-    F_TRANS_FLAGS, F_USE_SHMEM, Header, QUEUE_OUT, VfdNew, message, read,
+    F_TRANS_FLAGS, F_USE_SHMEM, Header, QUEUE_IN, QUEUE_OUT, VfdNew, message, read,
 };
 
 /// Longest that a whole test here may take, on a machine that does much else.
@@ -36,7 +36,7 @@ const COMMAND: u64 = 0x4_0000;
 const ANSWER: u64 = 0x5_0000;
 
 /// Hands the other end of every stream to the test.
-struct Streams(std::sync::mpsc::Sender<UnixStream>);
+struct Streams(Sender<UnixStream>);
 
 impl Opener for Streams {
     fn open(&self, _: Target, answer: Answer) {
@@ -52,6 +52,19 @@ struct Broken;
 impl Opener for Broken {
     fn open(&self, _: Target, _: Answer) {
         panic!("on purpose");
+    }
+}
+
+/// Keeps the vring worker with each open until it is let go.
+struct Held {
+    opens: Sender<()>,
+    goes: Mutex<Receiver<()>>,
+}
+
+impl Opener for Held {
+    fn open(&self, _: Target, _: Answer) {
+        self.opens.send(()).unwrap();
+        self.goes.lock().unwrap().recv().unwrap();
     }
 }
 
@@ -254,25 +267,21 @@ struct Host {
     dir: TempDir,
     stop: Stop,
     counters: Arc<Counters>,
-    streams: std::sync::mpsc::Receiver<UnixStream>,
-    panics: std::sync::mpsc::Receiver<()>,
+    streams: Receiver<UnixStream>,
+    panics: Receiver<()>,
     thread: JoinHandle<Vec<Ended>>,
 }
 
 fn host() -> Host {
-    let (sender, streams) = std::sync::mpsc::channel();
+    let (sender, streams) = channel();
     host_with(Arc::new(Streams(sender)), streams)
 }
 
-fn host_with(opener: Arc<dyn Opener>, streams: std::sync::mpsc::Receiver<UnixStream>) -> Host {
+fn host_with(opener: Arc<dyn Opener>, streams: Receiver<UnixStream>) -> Host {
     host_of(Dialect::VirtioWl, opener, streams)
 }
 
-fn host_of(
-    dialect: Dialect,
-    opener: Arc<dyn Opener>,
-    streams: std::sync::mpsc::Receiver<UnixStream>,
-) -> Host {
+fn host_of(dialect: Dialect, opener: Arc<dyn Opener>, streams: Receiver<UnixStream>) -> Host {
     let dir = TempDir::new().unwrap();
     let (alarm, panics) = std::sync::mpsc::sync_channel(1);
     let (stop, counters) = (Stop::new().unwrap(), Arc::new(Counters::default()));
@@ -314,7 +323,7 @@ fn new(kind: u32, id: u32) -> VfdNew {
 
 /// Runs a test that blocks on what the device does.
 fn timed(test: impl FnOnce() + Send + 'static) {
-    let (sender, ended) = std::sync::mpsc::channel();
+    let (sender, ended) = channel();
     let thread = thread::spawn(move || {
         // Dropped also by a panic.
         let _sender = sender;
@@ -387,7 +396,7 @@ fn a_virtio_gpu_is_what_mainline_needs() {
     };
     const RINGS: u64 = 0x6_0000;
     timed(|| {
-        let (sender, streams) = std::sync::mpsc::channel();
+        let (sender, streams) = channel();
         let host = host_of(Dialect::Virtgpu, Arc::new(Streams(sender)), streams);
         // One scanout, one capset.
         let config = [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0];
@@ -542,7 +551,7 @@ fn a_frontend_that_talks_nonsense_is_dropped() {
 #[test]
 fn a_panic_of_the_vring_worker_is_told() {
     timed(|| {
-        let host = host_with(Arc::new(Broken), std::sync::mpsc::channel().1);
+        let host = host_with(Arc::new(Broken), channel().1);
         let mut vmm = host.vmm(1 << F_USE_SHMEM);
         vmm.start();
         vmm.submit(new(message::VFD_NEW_CTX, 1));
@@ -559,12 +568,45 @@ fn a_kick_that_was_given_up_ends_the_device_and_does_not_keep_it_busy() {
         let host = host();
         let mut vmm = host.vmm(1 << F_USE_SHMEM);
         vmm.start();
-        // From then on the device waits by itself: before, the crate does, and fails by itself.
+        // Now the device waits by itself; or if it is slow, the crate is about to read that kick, and finds the other one.
         vmm.command(new(message::VFD_NEW_CTX, 1));
         let kick = Event::new(nix::libc::EFD_NONBLOCK).unwrap();
         vmm.frontend.set_vring_kick(QUEUE_OUT, &kick).unwrap();
         let before = std::mem::replace(&mut vmm.kicks[QUEUE_OUT], kick);
         before.write(1).unwrap();
+        host.panics.recv().unwrap();
+        host.stop.stop();
+        assert_eq!(host.thread.join().unwrap(), [Ended::Stopped]);
+    });
+}
+
+/// The crate has taken a kick from the poller, and the fd is another one when it reads it.
+#[test]
+fn a_vring_worker_that_the_crate_ends_is_told() {
+    timed(|| {
+        let ((opens, opened), (go, goes)) = (channel(), channel());
+        let host = host_with(Arc::new(Held { opens, goes: Mutex::new(goes) }), channel().1);
+        let mut vmm = host.vmm(1 << F_USE_SHMEM);
+        vmm.start();
+        // From now on the device waits by itself.
+        for id in 1..=2 {
+            assert_eq!(vmm.command(new(message::VFD_NEW, id)).header.kind, message::RESP_VFD_NEW);
+        }
+        vmm.submit(new(message::VFD_NEW_CTX, 3));
+        opened.recv().unwrap();
+        // While it is at that: a kick, and a ring to be told to the crate.
+        vmm.submit(new(message::VFD_NEW_CTX, 4));
+        vmm.frontend.set_vring_enable(QUEUE_IN, false).unwrap();
+        vmm.frontend.set_vring_enable(QUEUE_IN, true).unwrap();
+        go.send(()).unwrap();
+        opened.recv().unwrap();
+        // When it is done with this one it returns to the crate, which finds the ring, and behind it the next kick.
+        vmm.submit(new(message::VFD_NEW_CTX, 5));
+        go.send(()).unwrap();
+        opened.recv().unwrap();
+        let kick = Event::new(nix::libc::EFD_NONBLOCK).unwrap();
+        vmm.frontend.set_vring_kick(QUEUE_OUT, &kick).unwrap();
+        go.send(()).unwrap();
         host.panics.recv().unwrap();
         host.stop.stop();
         assert_eq!(host.thread.join().unwrap(), [Ended::Stopped]);
