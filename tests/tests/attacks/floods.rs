@@ -26,7 +26,7 @@ attacks! {
         a.push();
         Some(())
     };
-    "300,000 syncs, whose answers nobody reads" => Wordless, |a| {
+    "300,000 syncs, whose answers nobody reads" => Dropped, |a| {
         let syncs: Vec<u8> = (0..300_000)
             .flat_map(|_| message(1, SYNC, &[Arg::Uint(a.raw.id())]))
             .collect();

@@ -23,9 +23,10 @@ enum End {
     Served,
     /// An error, or none: the protocol leaves that to the compositor, or compositors differ. Never an end without one.
     Either,
-    /// The same. Without an agent it may end without a word: the host gets a file itself and takes it for no memory of a VM, or
-    /// nobody holds the client back that reads nothing, and the compositor drops it.
+    /// The same. Without an agent it may end without a word: the host gets a file itself and takes it for no memory of a VM.
     Wordless,
+    /// The same. It may end without a word: a compositor drops who reads nothing, if it notices before a quota does.
+    Dropped,
 }
 
 impl End {
@@ -50,12 +51,12 @@ macro_rules! attacks {
             name: $name,
             run: {
                 #[allow(unused_imports)]
-                use $crate::End::{Either, Served, Told, Wordless};
+                use $crate::End::{Dropped, Either, Served, Told, Wordless};
                 $run
             },
             end: {
                 #[allow(unused_imports)]
-                use $crate::End::{Either, Served, Told, Wordless};
+                use $crate::End::{Dropped, Either, Served, Told, Wordless};
                 $end
             },
         },)+];
@@ -158,7 +159,7 @@ impl Scene {
 
 fn judge(name: &str, outcome: &Outcome, end: End) {
     match (end, &outcome.end) {
-        (End::Wordless, _) => {}
+        (End::Wordless | End::Dropped, _) => {}
         (_, Err(None)) => panic!("{name}: disconnected without an error"),
         (End::Told(_), Ok(())) => panic!("{name}: nobody minds"),
         (End::Served, Err(Some(fault))) => panic!("{name}: {fault:?}"),
