@@ -1,5 +1,6 @@
 //! An unmodified application: started, seen, used and closed, directly or through the path.
 
+use crate::footprint::is_at_work;
 use crate::process::Process;
 use crate::wait::PATIENCE;
 use crate::{Client, Desk, Display, Image, Input, Plan, Suite, Sway, Vm};
@@ -17,6 +18,9 @@ use wayland_protocols::xdg::activation::v1::client::xdg_activation_v1::XdgActiva
 /// So many screenshots in a row have to be equal until an application counts as having drawn all it wants to. Toolkits
 /// draw twice or thrice when they get the focus, and a screenshot takes some frames.
 const STILL: usize = 10;
+
+/// The same of one that always has something to do, as SDL's loop has.
+const STILL_AT_WORK: usize = 5 * STILL;
 
 /// So many keys may have something copied: toolkits hide the mouse, which makes a cursor, at the first.
 const FIRST: usize = 5;
@@ -149,12 +153,13 @@ impl App {
         // Beside every window, so that each starts without it.
         input.move_to(0, 0)?;
         let mut running = self.start(desk, display, way);
+        let id = running.process.id();
         let mut pictures = Vec::new();
         let mut last = desk.screenshot();
         let look = |pictures: &mut Vec<Image>, last: &Image, name: &str| {
             let expected = expected.map(|expected| &expected[pictures.len()]);
             let name = format!("{}-{name}", self.name);
-            let picture = settled(desk, last, expected, &name)?;
+            let picture = settled(desk, id, last, expected, &name)?;
             pictures.push(picture.clone());
             anyhow::Ok(picture)
         };
@@ -362,7 +367,7 @@ impl Running<'_> {
             self.process.terminate();
         } else {
             let status = self.process.wait();
-            assert!(status.success(), "{} ended with {status}", self.app.name);
+            assert!(status.success(), "{} ended with {status}", self.process.name());
         }
         let log = self.process.log();
         let error = log.lines().find(|line| line.contains("wl_display@1.error("));
@@ -374,12 +379,19 @@ impl Running<'_> {
 }
 
 /// Waits until the screen looks like `expected`, which may not come true; without that until it looks otherwise than
-/// `before`, and stays so.
-fn settled(desk: &Desk, before: &Image, expected: Option<&Image>, name: &str) -> Result<Image> {
+/// `before`, and stays so while the application, process `id`, has nothing to do, or for long.
+fn settled(
+    desk: &Desk,
+    id: u32,
+    before: &Image,
+    expected: Option<&Image>,
+    name: &str,
+) -> Result<Image> {
     let deadline = Instant::now() + PATIENCE;
     let mut image = desk.screenshot();
-    let mut equal = 0;
-    while expected.map_or(equal < STILL, |expected| image != *expected) {
+    let (mut equal, mut idle) = (0, 0);
+    let is_still = |equal, idle| equal >= STILL_AT_WORK || idle >= STILL;
+    while expected.map_or(!is_still(equal, idle), |expected| image != *expected) {
         if Instant::now() >= deadline {
             if let Some(expected) = expected {
                 image.check_equals(expected, name)?;
@@ -389,8 +401,11 @@ fn settled(desk: &Desk, before: &Image, expected: Option<&Image>, name: &str) ->
             let still = if image == *before { "nothing changed" } else { "it never stood still" };
             panic!("{name}: {still} in {PATIENCE:?}");
         }
+        let is_idle = !is_at_work(id);
         let next = desk.screenshot();
-        equal = if next == image && next != *before { equal + 1 } else { 0 };
+        let is_equal = next == image && next != *before;
+        equal = if is_equal { equal + 1 } else { 0 };
+        idle = if is_equal && is_idle { idle + 1 } else { 0 };
         image = next;
     }
     Ok(image)

@@ -1,4 +1,4 @@
-//! How much memory processes use.
+//! What processes use of memory and processors.
 
 use std::fs;
 use std::time::Duration;
@@ -38,9 +38,28 @@ pub fn cpu(id: u32) -> Duration {
     Duration::from_millis(ticks * 1000 / TICKS)
 }
 
+/// Whether any thread of a process has something to do, whatever else the processors do.
+pub(crate) fn is_at_work(id: u32) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+    let mut stats = tasks.filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
+    // Running, or in the middle of reading from a disk.
+    stats.any(|text| text.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with(['R', 'D'])))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::until;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn who_waits_is_not_at_work() {
+        assert!(is_at_work(std::process::id()));
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().expect("cat");
+        until("one that waits", || (!is_at_work(child.id())).then_some(()));
+        child.kill().expect("it lives");
+        child.wait().expect("it is ours");
+    }
 
     #[test]
     fn who_runs_has_used_time() {
