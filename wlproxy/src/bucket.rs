@@ -1,9 +1,12 @@
 //! How fast something may go on. Pure: whoever asks brings the time.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+/// Parts of one that are counted: so many nanoseconds in which so many a second come are whole numbers of them.
+const PARTS: u64 = 1_000_000_000;
 
 /// So many in a second in the long run, and so many at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rate {
     /// In each second, at least 1.
     pub per_second: u32,
@@ -12,55 +15,85 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// How long so many last.
-    fn lasts(self, count: u64) -> Duration {
-        let nanos = u128::from(count) * 1_000_000_000 / u128::from(self.per_second.max(1));
-        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    /// So many in a second, and as many at once.
+    pub fn per_second(count: u32) -> Self {
+        Self { per_second: count, burst: count }
+    }
+
+    fn burst(self) -> u64 {
+        parts(self.burst.into())
     }
 }
 
-/// What is left of a [`Rate`]. It is full at first, and refills by itself.
-#[derive(Debug, Clone, Copy, Default)]
+fn parts(count: u64) -> u64 {
+    count.saturating_mul(PARTS)
+}
+
+/// What is left of a [`Rate`]. It is full at first, and refills by itself. The rate may be another one each time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bucket {
-    /// When it is full again, if it isn't.
-    full: Option<Instant>,
+    /// What was missing then, in parts of one.
+    missing: u64,
+    at: Option<Instant>,
 }
 
 impl Bucket {
     /// Takes one, if there is one.
     pub fn take(&mut self, rate: Rate, now: Instant) -> bool {
-        let missing = self.missing(now) + rate.lasts(1);
-        let is_there = missing <= rate.lasts(rate.burst.into());
+        self.refill(rate, now);
+        let missing = self.missing.saturating_add(PARTS);
+        let is_there = missing <= rate.burst();
         if is_there {
-            self.full = now.checked_add(missing);
+            self.missing = missing;
         }
         is_there
     }
 
     /// Takes so many, though fewer may be there: what is missing has to come first, before there is anything again.
     pub fn spend(&mut self, count: u64, rate: Rate, now: Instant) {
-        self.full = now.checked_add(self.missing(now).saturating_add(rate.lasts(count)));
+        self.refill(rate, now);
+        self.missing = self.missing.saturating_add(parts(count));
+    }
+
+    /// What was taken beyond what was there, is owed no more.
+    pub fn forgive(&mut self, rate: Rate, now: Instant) {
+        self.refill(rate, now);
+        self.missing = self.missing.min(rate.burst());
+    }
+
+    /// How many were taken beyond what was there.
+    pub fn debt(&self, rate: Rate, now: Instant) -> u64 {
+        self.after(rate, now).saturating_sub(rate.burst()).div_ceil(PARTS)
     }
 
     /// Whether more was taken than was there.
     pub fn owes(&self, rate: Rate, now: Instant) -> bool {
-        self.missing(now) > rate.lasts(rate.burst.into())
+        self.after(rate, now) > rate.burst()
     }
 
-    /// Whether nothing is missing.
-    pub fn is_full(&self, now: Instant) -> bool {
-        self.missing(now).is_zero()
+    /// How many are missing.
+    pub fn missing(&self, rate: Rate, now: Instant) -> u64 {
+        self.after(rate, now).div_ceil(PARTS)
     }
 
-    /// How long it takes to be full.
-    fn missing(&self, now: Instant) -> Duration {
-        self.full.map_or(Duration::ZERO, |full| full.saturating_duration_since(now))
+    fn refill(&mut self, rate: Rate, now: Instant) {
+        self.missing = self.after(rate, now);
+        // Time that goes back brings nothing.
+        self.at = self.at.max(Some(now));
+    }
+
+    /// What is missing after all that has come since.
+    fn after(&self, rate: Rate, now: Instant) -> u64 {
+        let Some(at) = self.at else { return self.missing };
+        let nanos = u64::try_from(now.saturating_duration_since(at).as_nanos()).unwrap_or(u64::MAX);
+        self.missing.saturating_sub(nanos.saturating_mul(rate.per_second.into()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     const RATE: Rate = Rate { per_second: 10, burst: 3 };
 
@@ -74,8 +107,10 @@ mod tests {
         assert_eq!(taken(&mut bucket, at(99)), 0);
         assert_eq!(taken(&mut bucket, at(100)), 1);
         assert_eq!(taken(&mut bucket, at(350)), 2);
-        assert!(!bucket.is_full(at(400)) && bucket.is_full(at(60_000)));
+        assert_eq!([400, 60_000].map(|millis| bucket.missing(RATE, at(millis))), [2, 0]);
         assert_eq!(taken(&mut bucket, at(60_000)), 3, "it doesn't run over");
+        assert_eq!(taken(&mut bucket, at(59_000)), 0, "time that goes back brings nothing");
+        assert_eq!(taken(&mut bucket, at(60_100)), 1);
     }
 
     #[test]
@@ -87,9 +122,23 @@ mod tests {
         assert!(!bucket.owes(RATE, at(0)));
         bucket.spend(20, RATE, at(0));
         assert!(bucket.owes(RATE, at(1999)) && !bucket.owes(RATE, at(2000)));
+        assert_eq!([0, 1900, 2000].map(|millis| bucket.debt(RATE, at(millis))), [20, 1, 0]);
         assert!(!bucket.take(RATE, at(2050)) && bucket.take(RATE, at(2100)));
         // No number makes it panic.
         bucket.spend(u64::MAX, Rate { per_second: 1, burst: 1 }, at(0));
-        assert!(bucket.owes(RATE, at(5000)) || bucket.is_full(at(5000)));
+        assert!(bucket.owes(RATE, at(5000)));
+        assert!(!bucket.owes(Rate::per_second(u32::MAX), at(u64::MAX >> 20)));
+    }
+
+    #[test]
+    fn what_is_owed_is_paid_at_the_rate_of_now() {
+        let start = Instant::now();
+        let mut bucket = Bucket::default();
+        bucket.spend(23, RATE, start);
+        let faster = Rate { per_second: 1000, ..RATE };
+        assert!(!bucket.owes(faster, start + Duration::from_millis(20)));
+        assert!(bucket.owes(Rate { burst: 2, ..RATE }, start + Duration::from_secs(2)));
+        bucket.forgive(RATE, start);
+        assert_eq!((bucket.missing(RATE, start), bucket.owes(RATE, start)), (3, false));
     }
 }

@@ -97,7 +97,7 @@ impl Slot {
     /// Whether one more client may come now. If not, it may try again a moment later.
     pub fn admits(&mut self, now: Instant) -> bool {
         let rate = self.vm.policy.vm_quota.arrivals();
-        self.told &= !self.arrivals.is_full(now);
+        self.told &= self.arrivals.missing(rate, now) > 0;
         let admitted = self.vm.side == Side::Compositor || self.arrivals.take(rate, now);
         if !admitted && !std::mem::replace(&mut self.told, true) {
             warn!(
