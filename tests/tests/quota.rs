@@ -73,9 +73,28 @@ fn clients_come_no_faster_than_they_may() {
 /// Requests that a client sends at once: three times what it may in a second.
 const REQUESTS: u32 = 6000;
 
+/// Has a client sync so many times at once; the first callback.
+fn flood(client: &mut Raw, requests: u32) -> u32 {
+    let ids: Vec<u32> = (0..requests).map(|_| client.id()).collect();
+    let all: Vec<u8> = ids.iter().flat_map(|&id| message(1, 0, &[Arg::Uint(id)])).collect();
+    client.send(&all, []);
+    ids[0]
+}
+
+/// Reads the answers to so many syncs.
+fn answers(client: &mut Raw, first: u32, requests: u32) {
+    let mut answered = 0;
+    while answered < requests {
+        let event = client.event().expect("it is not ended");
+        assert!((event.object, event.opcode) != (1, 0), "{event:?}");
+        answered += u32::from(event.object == first + answered && event.opcode == 0);
+    }
+    client.sync();
+}
+
 #[test]
 fn a_client_that_sends_too_much_waits_and_no_other_does() {
-    const QUOTA: &str = "messages_per_second = 2000";
+    const QUOTA: &str = "client_messages_per_second = 2000";
     let work = Box::leak(format!("[vm.work.quota]\n{QUOTA}").into_boxed_str());
     let far = Box::leak(format!("[vm.far.quota]\n{QUOTA}").into_boxed_str());
     let desk = Desk::start(plan(work, far));
@@ -85,27 +104,68 @@ fn a_client_that_sends_too_much_waits_and_no_other_does() {
         hasty.sync();
         let bystanders =
             [desk.through("untrusted"), display].map(|display| Bystander::start(&display));
-        let (before, first) = (Instant::now(), hasty.id());
-        let all: Vec<u8> = (0..REQUESTS)
-            .map(|number| if number == 0 { first } else { hasty.id() })
-            .flat_map(|id| message(1, 0, &[Arg::Uint(id)]))
-            .collect();
-        hasty.send(&all, []);
+        let before = Instant::now();
+        let first = flood(&mut hasty, REQUESTS);
         until("the pause", || (desk.status(vm, "pauses") > 0).then_some(()));
         bystanders.iter().for_each(Bystander::check);
-        let mut answered = 0;
-        while answered < REQUESTS {
-            let event = hasty.event().expect("it is not ended");
-            assert!((event.object, event.opcode) != (1, 0), "{event:?}");
-            answered += u32::from(event.object == first + answered && event.opcode == 0);
-        }
-        hasty.sync();
+        answers(&mut hasty, first, REQUESTS);
         eprintln!("{vm}: {REQUESTS} requests were answered after {:?}", before.elapsed());
         bystanders.iter().for_each(Bystander::check);
         assert_eq!(desk.status(vm, "violations"), 0);
     }
     let told = desk.complaints().iter().filter(|line| line.contains("is made to wait")).count();
     assert_eq!(told, 2, "once for each client");
+}
+
+/// Clients that flood at once, and what each says: together they would take more than half a minute at the speed of
+/// [`SLOW`].
+const FLOODS: u32 = 6;
+const FLOOD: u32 = 20_000;
+const SLOW: &str = "messages_per_second = 3000\nclient_messages_per_second = 2000";
+
+#[test]
+fn clients_that_send_too_much_together_wait_and_no_other_does() {
+    let both = |quota: &str| {
+        let of = |vm| &*Box::leak(format!("[vm.{vm}.quota]\n{quota}").into_boxed_str());
+        &*Box::leak(Box::new([("work", of("work")), ("far", of("far"))]))
+    };
+    let mut desk = Desk::start(Plan { policies: both(SLOW), ..plan("", "") });
+    for vm in ["work", "far"] {
+        let display = if vm == "far" { desk.dial(vm) } else { desk.through(vm) };
+        let mut flooding: Vec<Raw> = (0..FLOODS).map(|_| Raw::connect(&display)).collect();
+        flooding.iter_mut().for_each(Raw::sync);
+        let bystanders =
+            [desk.through("untrusted"), display.clone()].map(|display| Bystander::start(&display));
+        let before = Instant::now();
+        let first: Vec<u32> = flooding.iter_mut().map(|client| flood(client, FLOOD)).collect();
+        until("all to be made to wait", || {
+            (desk.status(vm, "pauses") >= FLOODS.into()).then_some(())
+        });
+        (0..5).for_each(|_| bystanders.iter().for_each(Bystander::check));
+        // One that comes now is served, too.
+        Raw::connect(&display).sync();
+        let passed = desk.status(vm, "requests");
+        eprintln!("{vm}: {passed} requests have passed after {:?}", before.elapsed());
+        assert!(passed < u64::from(FLOODS * FLOOD), "they don't wait");
+        let status = &desk.whole_status()["vms"][vm];
+        assert!(status["most_messages"].as_u64() >= Some(3000), "{status}");
+        assert!(status["most_client_messages"].as_u64() >= Some(500), "{status}");
+        // Those that wait go on at another speed.
+        desk.rewrite_config(both(
+            "messages_per_second = 1000000\nclient_messages_per_second = 1000000",
+        ));
+        desk.reload();
+        for (client, first) in flooding.iter_mut().zip(first) {
+            answers(client, first, FLOOD);
+        }
+        bystanders.iter().for_each(Bystander::check);
+        assert_eq!(desk.status(vm, "violations"), 0);
+        desk.rewrite_config(both(SLOW));
+        desk.reload();
+    }
+    let complaints = desk.complaints();
+    let together = complaints.iter().filter(|line| line.contains("in a second together")).count();
+    assert!((1..20).contains(&together), "told {together} times");
 }
 
 #[test]

@@ -27,7 +27,7 @@
 //! [vm.work.quota]                          # what each of its clients may have at once
 //! windows = 500                            # and objects, binds, surfaces, nesting, buffers, buffer_side and so on
 //! connections = 1024                       # and all of them together: also vfds, memory_mib
-//! connections_per_second = 1000            # and how fast; messages_per_second for each client
+//! connections_per_second = 1000            # and how fast: also messages_per_second
 //!
 //! [vm.work.selections]                     # what its clients may copy to others, and paste from them
 //! give = ["clipboard", "drag"]             # to others

@@ -1,6 +1,7 @@
 //! What a worker counts of its VM. Read by `wlproxy status`, the demo's table and the tests.
 
 mod connection;
+mod level;
 mod reported;
 
 pub use connection::{Connection, ConnectionSnapshot, MAX_LISTED};
@@ -9,9 +10,11 @@ pub use reported::{ReportedSnapshot, Reporter};
 use crate::counter::Counter;
 use crate::histogram::{BUCKETS, Durations, Histogram};
 use connection::Connections;
+use level::Level;
 use reported::Reported;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::time::Instant;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -19,6 +22,8 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub struct Counters {
             $($(#[$doc])* pub $name: Counter,)*
+            /// See [`Snapshot::messages`].
+            pub messages: Level,
             /// See [`Snapshot::commit_in`].
             pub commit_in: Histogram,
             /// See [`Snapshot::commit_out`].
@@ -33,6 +38,9 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: u64,)*
             /// Wayland objects that exist now, in all connections. Only a client VM's worker knows.
             pub objects: u64,
+            /// Requests of all clients that count against the quota of now: those of the last second, less what may be sent in
+            /// the time since.
+            pub messages: u64,
             /// The hop through a client VM's worker: from the moment that a SEND with a `wl_surface.commit` was taken
             /// from the ring to the moment that it was written to the link's socket. Once for each commit.
             pub commit_in: Durations,
@@ -51,12 +59,14 @@ macro_rules! counters {
         impl Counters {
             /// The numbers now.
             pub fn snapshot(&self) -> Snapshot {
-                let all = self.connections.snapshot();
+                let now = Instant::now();
+                let all = self.connections.snapshot(now);
                 let objects = all.iter().fold(0, |sum: u64, one| sum.saturating_add(one.objects));
                 let (connections, more_connections) = connection::busiest(all);
                 Snapshot {
                     $($name: self.$name.get(),)*
                     objects,
+                    messages: self.messages.at(now),
                     commit_in: self.commit_in.snapshot(),
                     commit_out: self.commit_out.snapshot(),
                     reported: self.reported.snapshot(),
@@ -98,6 +108,10 @@ counters! {
     contexts_refused,
     /// Times that a client was paused for sending too many messages.
     pauses,
+    /// Most requests of all clients that have counted against the quota at a time, since the worker started.
+    most_messages,
+    /// The same of one client.
+    most_client_messages,
     /// Transfers of selections that began.
     transfers,
     /// Bytes that they carried, where the host carries them.

@@ -16,7 +16,8 @@
 //! | [`metrics`] | the same for Prometheus |
 //! | [`device`] | the devices: vhost-user backends |
 //! | `concern`, `impossible` | whom a message concerns, and requests that compositors don't survive (pure) |
-//! | [`quota`], [`bucket`] | what a client and a VM may have at once, and how fast they may be (pure) |
+//! | [`quota`] | what a client and a VM may have at once (pure) |
+//! | [`pace`], [`bucket`] | how fast they may be (pure) |
 //! | [`relay`] | the state machine of a link (pure) |
 //! | [`policy`] | what a VM's clients may do (pure) |
 //! | [`counters`], [`counter`], [`histogram`] | what a worker counts, and how long things take |
@@ -44,6 +45,7 @@ mod impossible;
 pub mod launch;
 pub mod links;
 pub mod metrics;
+pub mod pace;
 pub mod packet;
 pub mod policy;
 pub mod quota;

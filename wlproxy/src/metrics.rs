@@ -57,6 +57,14 @@ const METRICS: &[Metric] = metrics! {
         |vm| vm.counters.contexts_refused;
     counter "wlproxy_pauses_total", "Times that a client was paused for sending too many messages.",
         |vm| vm.counters.pauses;
+    gauge "wlproxy_messages", "Requests of all clients that count against the VM's quota.",
+        |vm| vm.counters.messages;
+    gauge "wlproxy_most_messages",
+        "Most requests of all clients that have counted against the VM's quota, since its worker started.",
+        |vm| vm.counters.most_messages;
+    gauge "wlproxy_most_client_messages",
+        "Most requests of one client that have counted against its quota, since the VM's worker started.",
+        |vm| vm.counters.most_client_messages;
     counter "wlproxy_transfers_total", "Transfers of selections that began.", |vm| vm.counters.transfers;
     counter "wlproxy_transfer_bytes_total", "Bytes that they carried.",
         |vm| vm.counters.transfer_bytes;

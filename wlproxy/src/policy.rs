@@ -12,6 +12,7 @@ pub use selections::{
     Direction, Kind, MAX_PATTERN, MAX_PATTERNS, Pattern, PatternError, Selections,
 };
 
+use crate::pace::Crowd;
 use crate::quota::Quota;
 use crate::quota::vm::VmQuota;
 use crate::rate::Rates;
@@ -48,10 +49,16 @@ impl Policy {
         }
     }
 
-    /// Everything that crosses is offered, and no window is renamed: what is compared byte for byte has this one.
+    /// Everything that crosses is offered, no window is renamed, and nobody waits: what is compared byte for byte has this one.
     pub fn unchanging() -> Self {
         let selections = Selections { bytes: u64::MAX, rate: u32::MAX, ..Selections::default() };
-        Self { offer: Offer::everything(), selections: Arc::new(selections), ..Self::nothing() }
+        let vm_quota = VmQuota {
+            messages_per_second: u32::MAX,
+            client_messages_per_second: u32::MAX,
+            ..VmQuota::default()
+        };
+        let (offer, selections) = (Offer::everything(), Arc::new(selections));
+        Self { offer, selections, vm_quota, ..Self::nothing() }
     }
 
     /// What holds before there is one: nothing is offered.
@@ -119,16 +126,19 @@ impl TryFrom<Form> for Policy {
 pub struct Current {
     policy: Mutex<Policy>,
     rates: Arc<Rates>,
+    crowd: Arc<Crowd>,
 }
 
 impl Current {
     /// This one at first.
     pub fn new(policy: Policy) -> Self {
-        Self { policy: Mutex::new(policy), rates: Arc::default() }
+        let crowd = Crowd::new(policy.vm_quota.speed());
+        Self { policy: Mutex::new(policy), rates: Arc::default(), crowd }
     }
 
     /// Another one from now on.
     pub fn set(&self, policy: Policy) {
+        self.crowd.set(policy.vm_quota.speed());
         *self.policy.lock().unwrap_or_else(PoisonError::into_inner) = policy;
     }
 
@@ -140,6 +150,11 @@ impl Current {
     /// The one that holds now.
     pub fn get(&self) -> Policy {
         self.policy.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the VM's clients send together.
+    pub fn crowd(&self) -> Arc<Crowd> {
+        self.crowd.clone()
     }
 
     /// What the VM's clients begin together.
@@ -165,7 +180,7 @@ mod tests {
     }
 
     /// What stands behind the fields that a test is about.
-    const REST: &str = r#","quota":{"objects":1,"binds":1,"surfaces":1,"nesting":1,"windows":1,"buffers":1,"commits":1,"buffer_side":1,"rectangles":1,"damage":1,"types":1},"vm_quota":{"connections":1,"connections_per_second":1,"vfds":1,"memory_mib":1,"requests_kib":1,"events_kib":1},"selections":{"give":[],"take":[],"types":null,"bytes":1,"rate":1}}"#;
+    const REST: &str = r#","quota":{"objects":1,"binds":1,"surfaces":1,"nesting":1,"windows":1,"buffers":1,"commits":1,"buffer_side":1,"rectangles":1,"damage":1,"types":1},"vm_quota":{"connections":1,"connections_per_second":1,"vfds":1,"memory_mib":1,"requests_kib":1,"events_kib":1,"messages_per_second":1,"client_messages_per_second":1},"selections":{"give":[],"take":[],"types":null,"bytes":1,"rate":1}}"#;
 
     #[test]
     fn what_no_policy_can_have_is_refused() {

@@ -130,7 +130,7 @@ mod tests {
             pid: Some(u32::MAX),
             restarts: u64::MAX,
             quota: Some(Quota::default()),
-            vm_quota: Some(VmQuota { messages_per_second: Some(u32::MAX), ..VmQuota::default() }),
+            vm_quota: Some(VmQuota::default()),
             counters: Snapshot::default(),
         };
         let name = |n: usize| format!("{n:->MAX_VM_NAME$}");

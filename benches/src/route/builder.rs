@@ -17,6 +17,10 @@ const WORK: &str = "work";
 /// That of its neighbour.
 const OTHER: &str = "other";
 
+/// What the client that is measured may send: as much as passes.
+const UNBOUNDED: &str =
+    "messages_per_second = 1_000_000_000\nclient_messages_per_second = 1_000_000_000";
+
 /// The compositor's.
 pub(super) const GUI: &str = "gui";
 
@@ -80,7 +84,7 @@ impl Builder<'_> {
     /// Its host, with a compositor VM, a client VM, and maybe that of a neighbour.
     pub(super) fn wlproxy(&mut self, isolation: Isolation, neighbour: bool) {
         let mut config = format!(
-            "runtime_dir = {:?}\nisolation = {:?}\n[compositor]\nvm = {GUI:?}\n[vm.{GUI}]\n[vm.{WORK}.selections]\nrate = 60000\n",
+            "runtime_dir = {:?}\nisolation = {:?}\n[compositor]\nvm = {GUI:?}\n[vm.{GUI}]\n[vm.{WORK}.selections]\nrate = 60000\n[vm.{WORK}.quota]\n{UNBOUNDED}\n",
             self.path("host"),
             isolation.key(),
         );

@@ -30,6 +30,7 @@ pub(super) struct QuotaTable {
     pub(super) requests_kib: Option<Spanned<i64>>,
     pub(super) events_kib: Option<Spanned<i64>>,
     pub(super) messages_per_second: Option<Spanned<i64>>,
+    pub(super) client_messages_per_second: Option<Spanned<i64>>,
 }
 
 /// A number of the table, from 1 to `most`, if it is there.

@@ -118,7 +118,8 @@ fn what_a_vms_clients_may_have() {
 #[test]
 fn what_a_vm_may_have() {
     let table = "connections = 3\nconnections_per_second = 2\nvfds = 9\nmemory_mib = 64\n\
-                 requests_kib = 5\nevents_kib = 6\nmessages_per_second = 1000";
+                 requests_kib = 5\nevents_kib = 6\nmessages_per_second = 1000\n\
+                 client_messages_per_second = 100";
     let text = format!("[compositor]\nsocket = \"/x\"\n[vm.a.quota]\n{table}\n[vm.b]");
     let config = parse(&text).unwrap_or_else(|error| panic!("{error}"));
     let expected = VmQuota {
@@ -128,7 +129,8 @@ fn what_a_vm_may_have() {
         memory_mib: 64,
         requests_kib: 5,
         events_kib: 6,
-        messages_per_second: Some(1000),
+        messages_per_second: 1000,
+        client_messages_per_second: 100,
     };
     assert_eq!(config.vms[0].policy.vm_quota, expected);
     assert_eq!(config.vms[1].policy.vm_quota, VmQuota::default());

@@ -21,7 +21,6 @@ pub(super) fn vm_quota(
     let number = |name: &str, given, default: u32, most: u32| {
         Ok::<_, Error>(number(place, key, name, given, most)?.unwrap_or(default))
     };
-    let speed = |name: &str, given| super::quota::number(place, key, name, given, MAX_PER_SECOND);
     Ok(VmQuota {
         connections: number(
             "connections",
@@ -29,8 +28,12 @@ pub(super) fn vm_quota(
             default.connections,
             MAX_CONNECTIONS,
         )?,
-        connections_per_second: speed("connections_per_second", &table.connections_per_second)?
-            .unwrap_or(default.connections_per_second),
+        connections_per_second: number(
+            "connections_per_second",
+            &table.connections_per_second,
+            default.connections_per_second,
+            MAX_PER_SECOND,
+        )?,
         vfds: number("vfds", &table.vfds, default.vfds, MAX_VFDS)?,
         memory_mib: number("memory_mib", &table.memory_mib, default.memory_mib, MAX_MEMORY_MIB)?,
         requests_kib: number(
@@ -40,8 +43,18 @@ pub(super) fn vm_quota(
             MAX_WAITING_KIB,
         )?,
         events_kib: number("events_kib", &table.events_kib, default.events_kib, MAX_WAITING_KIB)?,
-        messages_per_second: speed("messages_per_second", &table.messages_per_second)?
-            .or(default.messages_per_second),
+        messages_per_second: number(
+            "messages_per_second",
+            &table.messages_per_second,
+            default.messages_per_second,
+            MAX_PER_SECOND,
+        )?,
+        client_messages_per_second: number(
+            "client_messages_per_second",
+            &table.client_messages_per_second,
+            default.client_messages_per_second,
+            MAX_PER_SECOND,
+        )?,
     })
 }
 

@@ -1,11 +1,12 @@
 //! What a worker counts of one connection.
 
+use super::level::Level;
 use crate::counter::Counter;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Most connections that a snapshot lists: with all numbers at their largest they take less than two thirds of a packet
 /// ([`crate::packet::MAX_PACKET`]).
@@ -19,6 +20,8 @@ macro_rules! numbers {
             connection: u64,
             since: u64,
             $($(#[$doc])* pub $name: Counter,)*
+            /// See [`ConnectionSnapshot::messages`].
+            pub messages: Level,
         }
 
         /// The numbers of one connection at one moment.
@@ -29,14 +32,17 @@ macro_rules! numbers {
             /// When its context was opened, in seconds since 1970.
             pub since: u64,
             $($(#[$doc])* pub $name: u64,)*
+            /// Requests that count against the client's quota of now. Known to a client VM's worker alone.
+            pub messages: u64,
         }
 
         impl Numbers {
-            fn snapshot(&self) -> ConnectionSnapshot {
+            fn snapshot(&self, now: Instant) -> ConnectionSnapshot {
                 ConnectionSnapshot {
                     connection: self.connection,
                     since: self.since,
                     $($name: self.$name.get(),)*
+                    messages: self.messages.at(now),
                 }
             }
         }
@@ -78,8 +84,8 @@ impl Connections {
         Connection { numbers, of: this.clone() }
     }
 
-    pub(super) fn snapshot(&self) -> Vec<ConnectionSnapshot> {
-        self.list().iter().map(|numbers| numbers.snapshot()).collect()
+    pub(super) fn snapshot(&self, now: Instant) -> Vec<ConnectionSnapshot> {
+        self.list().iter().map(|numbers| numbers.snapshot(now)).collect()
     }
 
     /// Nothing that holds the lock can leave it half-way, so a panic elsewhere changes nothing.

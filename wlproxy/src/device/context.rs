@@ -6,7 +6,6 @@ use super::link::Link;
 use super::neighbours::Place;
 use super::opener::{Opened, Role};
 use super::poller::{Poller, Watched};
-use crate::bucket::{Bucket, Rate};
 use crate::counters::{self, Counters};
 use crate::policy;
 use crate::relay::{Tally, Violation};
@@ -45,8 +44,8 @@ pub(super) enum End {
     Full,
     /// The guest doesn't wait though it is made to.
     #[error(
-        "it doesn't wait, though it sends more messages in a second than the quota `messages_per_second` has: more than \
-         {MAX_QUEUED} bytes or {MAX_QUEUED_FDS} file descriptors wait"
+        "it doesn't wait, though it or its VM sends more messages in a second than the quotas `client_messages_per_second` \
+         and `messages_per_second` have: more bytes than may, or more than {MAX_QUEUED_FDS} file descriptors, wait"
     )]
     Hasty,
     /// What an agent told is no report.
@@ -76,37 +75,6 @@ enum Kind {
     Plain,
 }
 
-/// How fast a client may send.
-#[derive(Debug)]
-struct Pace {
-    rate: Rate,
-    bucket: Bucket,
-    /// It has sent more than it may, and is not read until it may again.
-    paused: bool,
-    /// The log was told.
-    told: bool,
-}
-
-impl Pace {
-    fn of(rate: Rate) -> Self {
-        Self { rate, bucket: Bucket::default(), paused: false, told: false }
-    }
-
-    /// So many requests came. Whether it is paused for that.
-    fn spend(&mut self, requests: u64, now: Instant) -> bool {
-        self.bucket.spend(requests, self.rate, now);
-        let before = self.paused;
-        self.paused = self.bucket.owes(self.rate, now);
-        self.paused && !before
-    }
-
-    /// Whether it still is.
-    fn is_paused(&mut self) -> bool {
-        self.paused = self.paused && self.bucket.owes(self.rate, Instant::now());
-        self.paused
-    }
-}
-
 /// How a stream has ended that was read before its guest had taken all.
 #[derive(Debug)]
 enum Ended {
@@ -128,8 +96,6 @@ pub(super) struct Context {
     unread: bool,
     /// Nobody reads what is written, but what was written before can still be read.
     deaf: bool,
-    /// A link's client may be bounded.
-    pace: Option<Box<Pace>>,
     /// How the stream has ended, to be told after what waits in the relay.
     ended: Option<Box<Ended>>,
     /// On its way into the stream; fds wait here for a byte to go with.
@@ -152,12 +118,9 @@ impl Context {
         counters: Arc<Counters>,
         policy: &policy::Current,
     ) -> io::Result<Self> {
-        let mut pace = None;
         let (kind, connection) = match opened.role {
             Role::Link { connection } => {
-                let now = policy.get();
-                pace = now.vm_quota.requests().map(|rate| Box::new(Pace::of(rate)));
-                let link = Link::new(vm, connection, &now, policy.rates(), counters.clone());
+                let link = Link::new(vm, connection, policy, counters.clone());
                 (Kind::Link(Box::new(link)), Some(connection))
             }
             Role::Main => (Kind::Plain, None),
@@ -172,7 +135,6 @@ impl Context {
             place: None,
             unread: true,
             deaf: false,
-            pace,
             ended: None,
             out: Batch::default(),
             queued_fds: 0,
@@ -220,19 +182,7 @@ impl Context {
                     let (before, since) = self.commits.unwrap_or((0, taken));
                     self.commits = Some((before + tally.commits, since));
                 }
-                if let Some(pace) = &mut self.pace
-                    && pace.spend(tally.requests, Instant::now())
-                {
-                    self.counters.pauses.add(1);
-                    if !std::mem::replace(&mut pace.told, true) {
-                        let most = pace.rate.per_second;
-                        tracing::warn!(
-                            connection = self.connection,
-                            "a client is made to wait: it sends more than {most} messages in a second, the quota \
-                             `messages_per_second` of this VM's clients"
-                        );
-                    }
-                }
+                link.pay(tally.requests, self.numbers.as_ref());
                 relayed.err()
             }
             kind => {
@@ -284,13 +234,15 @@ impl Context {
             Ok(false) => {}
             Err(_) => self.deaf = true,
         }
-        if let Some(pace) = &mut self.pace
-            && !self.deaf
-            && pace.is_paused()
-        {
-            return Sent::Waiting;
+        if !self.deaf && self.waits() { Sent::Waiting } else { Sent::Done }
+    }
+
+    /// Whether its client isn't to be read now, though nothing of what it has said waits.
+    pub(super) fn waits(&mut self) -> bool {
+        match &mut self.kind {
+            Kind::Link(link) => link.waits(),
+            Kind::Unproven(..) | Kind::Plain => false,
         }
-        Sent::Done
     }
 
     /// Reads once, at most `limit` bytes, unless something waits here: then that is first. After an error, `batch` is still
@@ -450,7 +402,7 @@ impl Context {
 
     /// Whether its client has sent more than it may, and is not read until it may again.
     pub(super) fn is_paused(&self) -> bool {
-        self.pace.as_ref().is_some_and(|pace| pace.paused)
+        matches!(&self.kind, Kind::Link(link) if link.is_paused())
     }
 
     /// Keeps what passes as text from now on, or doesn't any more. Only a link understands it.

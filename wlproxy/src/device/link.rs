@@ -2,9 +2,9 @@
 
 use super::carried::Carried;
 use super::toll::Transfer;
-use crate::counters::Counters;
-use crate::policy::Policy;
-use crate::rate::Rates;
+use crate::counters::{self, Counters};
+use crate::pace::Pace;
+use crate::policy;
 use crate::relay::{Begun, Relay, Tally, Violation};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,6 +16,7 @@ use wlproxy_protocol::wayland::Batch;
 #[derive(Debug)]
 pub(super) struct Link {
     relay: Relay<Carried>,
+    pace: Pace,
     /// For the log.
     vm: Arc<str>,
     connection: u64,
@@ -27,16 +28,52 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// A client that comes now. What it begins counts in `rates`.
+    /// A client that comes now, and has the policy of now.
     pub(super) fn new(
         vm: Arc<str>,
         connection: u64,
-        policy: &Policy,
-        rates: Arc<Rates>,
+        policy: &policy::Current,
         counters: Arc<Counters>,
     ) -> Self {
-        let relay = Relay::with(policy, rates);
-        Self { relay, vm, connection, has_told_refusal: false, has_told_many: false, counters }
+        Self {
+            relay: Relay::with(&policy.get(), policy.rates()),
+            pace: Pace::new(policy.crowd(), Instant::now()),
+            vm,
+            connection,
+            has_told_refusal: false,
+            has_told_many: false,
+            counters,
+        }
+    }
+
+    /// So many requests came. It may have to wait for that.
+    pub(super) fn pay(&mut self, requests: u64, numbers: Option<&counters::Connection>) {
+        if self.pace.is_paid(requests) {
+            return;
+        }
+        let now = Instant::now();
+        let paid = self.pace.pay(requests, now);
+        self.counters.messages.set(paid.all);
+        self.counters.most_messages.raise(paid.all.at(now));
+        self.counters.most_client_messages.raise(paid.own.at(now));
+        if let Some(numbers) = numbers {
+            numbers.messages.set(paid.own);
+        }
+        self.counters.pauses.add(paid.pauses.into());
+        if let Some(why) = paid.news {
+            let (vm, connection) = (&*self.vm, self.connection);
+            tracing::warn!(vm, connection, "a client is made to wait: {why}");
+        }
+    }
+
+    /// Whether it has to wait, as far as was looked.
+    pub(super) fn is_paused(&self) -> bool {
+        self.pace.is_paused()
+    }
+
+    /// Whether it still has to.
+    pub(super) fn waits(&mut self) -> bool {
+        self.pace.is_paused() && self.pace.waits(Instant::now())
     }
 
     /// Takes what the client has said, at this time; appends to `out` what the compositor is to get.

@@ -282,6 +282,7 @@ impl Connections {
             Ok(context) => {
                 self.counters.contexts_opened.add(1);
                 self.counters.contexts.add(1);
+                connection.held = context.is_paused();
                 connection.state = State::Open(Box::new(context));
                 self.send(id, &said.bytes, said.fds);
             }

@@ -108,6 +108,14 @@ impl Vfds {
         self.table.iter().find(|(_, vfd)| ours(vfd)).map(|(&id, _)| id)
     }
 
+    /// Whether what comes for vfd `id` isn't to be read now, though nothing waits there.
+    pub(super) fn waits(&mut self, id: u32) -> bool {
+        match self.table.get_mut(&id) {
+            Some(Vfd::Context(context)) => context.waits(),
+            Some(Vfd::Allocation(_) | Vfd::Pipe(_) | Vfd::Reports(_)) | None => false,
+        }
+    }
+
     /// Whether there is room for another one.
     pub(super) fn check_room(&self) -> Result<(), VfdError> {
         let most = self.policy.vm_quota().vfds as usize;

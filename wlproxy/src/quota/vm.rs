@@ -1,6 +1,7 @@
 //! What all clients of a VM may have together, and how fast they may be.
 
 use crate::bucket::Rate;
+use crate::pace::Speed;
 use serde::{Deserialize, Serialize};
 use wlproxy_protocol::limits::MAX_QUEUED;
 use wlproxy_protocol::virtio_wl::MAX_DRIVER_ID;
@@ -14,6 +15,14 @@ pub const MAX_VFDS: u32 = 2 * (MAX_DRIVER_ID + 1);
 
 /// Most KiB that may wait at one connection for who doesn't read, in each direction: as many as at the compositor VM's end.
 pub const MAX_WAITING_KIB: u32 = (MAX_QUEUED >> 10) as u32;
+
+/// What all clients of a VM may send in a second. 1,024 that each sent as much as Firefox does in the busiest second of its start
+/// (294) would send less. It is a sixth of what a path of this project passes on one processor (2.5 million,
+/// `benches/record`), so a VM that floods leaves others something.
+pub const MESSAGES_PER_SECOND: u32 = 400_000;
+
+/// What each of them may: 20,000 frames. One that floods leaves enough to its siblings, and so do three.
+pub const CLIENT_MESSAGES_PER_SECOND: u32 = 100_000;
 
 /// Most of each that one VM may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,9 +40,10 @@ pub struct VmQuota {
     pub requests_kib: u32,
     /// Events that wait for each client that doesn't read, in KiB.
     pub events_kib: u32,
-    /// Requests of each client in a second, and as many at once. Without it they are as many as pass.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub messages_per_second: Option<u32>,
+    /// Requests of all clients in a second, and as many at once.
+    pub messages_per_second: u32,
+    /// The same of each client.
+    pub client_messages_per_second: u32,
 }
 
 impl Default for VmQuota {
@@ -49,8 +59,8 @@ impl Default for VmQuota {
             requests_kib: MAX_WAITING_KIB,
             // As many as wait in an agent.
             events_kib: MAX_WAITING_KIB / 4,
-            // What others feel of a flood, turns bound; this would not, as each of a VM's many connections may have it.
-            messages_per_second: None,
+            messages_per_second: MESSAGES_PER_SECOND,
+            client_messages_per_second: CLIENT_MESSAGES_PER_SECOND,
         }
     }
 }
@@ -61,9 +71,12 @@ impl VmQuota {
         Rate { per_second: self.connections_per_second, burst: self.connections }
     }
 
-    /// How fast each of them may ask, if that is bounded.
-    pub fn requests(&self) -> Option<Rate> {
-        self.messages_per_second.map(|per_second| Rate { per_second, burst: per_second })
+    /// How fast they may ask.
+    pub fn speed(&self) -> Speed {
+        Speed {
+            each: Rate::per_second(self.client_messages_per_second),
+            all: Rate::per_second(self.messages_per_second),
+        }
     }
 
     /// Bytes of each client's requests that may wait.

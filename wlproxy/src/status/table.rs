@@ -33,6 +33,7 @@ pub fn table(document: &str, connections: Connections) -> Result<String> {
     text.push_str(&vms(&status));
     let paragraphs = [
         quotas(&status),
+        haste(&status),
         queues(&status),
         hops(&status),
         told(&status),
@@ -88,22 +89,42 @@ fn quotas(status: &Status) -> String {
     let rows = status.vms.iter().filter_map(|(name, vm)| {
         let (quota, c) = (vm.vm_quota?, &vm.counters);
         let of = |used: String, most: String| format!("{used} of {most}");
-        let speed = |most: Option<u32>| most.map_or("-".to_owned(), |most| format!("{most}/s"));
         Some(vec![
             short(name),
             of(count(c.contexts), count(quota.connections.into())),
-            speed(Some(quota.connections_per_second)),
+            format!("{}/s", count(quota.connections_per_second.into())),
             of(count(c.vfds), count(quota.vfds.into())),
             of(bytes(c.allocation_bytes), bytes(quota.memory())),
-            speed(quota.messages_per_second),
         ])
     });
     let rows: Vec<_> = rows.collect();
     if rows.is_empty() {
         return String::new();
     }
-    let head = ["VM's quota", "connections", "new", "vfds", "memory", "messages"];
+    let head = ["VM's quota", "connections", "new", "vfds", "memory"];
     render(&head, 1, rows.into_iter())
+}
+
+/// What client VMs send of what they may, all clients of one and whichever sends most: now, and at most since the worker
+/// started.
+fn haste(status: &Status) -> String {
+    let rows = status.vms.iter().filter_map(|(name, vm)| {
+        let (quota, c) = (vm.vm_quota?, &vm.counters);
+        let most = c.connections.iter().map(|one| one.messages).max().unwrap_or(0);
+        let of = |now, most: u32| format!("{} of {}/s", count(now), count(most.into()));
+        Some(vec![
+            short(name),
+            of(c.messages, quota.messages_per_second),
+            count(c.most_messages),
+            of(most, quota.client_messages_per_second),
+            count(c.most_client_messages),
+        ])
+    });
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    render(&["messages", "all clients", "ever", "one client", "ever"], 1, rows.into_iter())
 }
 
 /// What waits for who doesn't read, of one connection, of what may: now, and at most since the worker started.
@@ -343,7 +364,7 @@ mod tests {
     }
 
     fn quota() -> VmQuota {
-        VmQuota { messages_per_second: Some(1000), ..VmQuota::default() }
+        VmQuota { client_messages_per_second: 1000, ..VmQuota::default() }
     }
 
     fn status() -> Status {
@@ -363,10 +384,16 @@ mod tests {
             violations: 2,
             contexts_refused: 5,
             pauses: 6,
+            messages: 70,
+            most_messages: 80,
+            most_client_messages: 60,
             most_sending_bytes: 3 << 19,
             most_receiving_bytes: 3 << 10,
             commit_in: durations(8),
-            connections: vec![connection(3, 1 << 20), connection(4, 0)],
+            connections: vec![
+                connection(3, 1 << 20),
+                ConnectionSnapshot { messages: 50, ..connection(4, 0) },
+            ],
             reported: ReportedSnapshot {
                 agents: 2,
                 frames: 1234,
@@ -405,8 +432,10 @@ mod tests {
             "2 clients ended for violations",
             ": 5 clients too many",
             ": 6 pauses of hasty clients",
-            "VM's quota        connections     new       vfds              memory  messages",
-            "w…    0 of 1024  1000/s  0 of 4096  1.5 MiB of 8.0 GiB    1000/s",
+            "VM's quota        connections     new       vfds              memory",
+            "w…    0 of 1024  1000/s  0 of 4096  1.5 MiB of 8.0 GiB",
+            "messages             all clients  ever    one client  ever",
+            "w…  70 of 400000/s    80  50 of 1000/s    60",
             "waits at the most            requests     ever            events     ever",
             "w…   1.0 MiB of 1.0 MiB  1.5 MiB  0 B of 256.0 KiB  3.0 KiB",
             "its worker died 4 times",

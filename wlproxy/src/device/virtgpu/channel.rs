@@ -202,7 +202,9 @@ impl Virtgpu {
         context.link = Link::Open(vfd);
         self.owners.insert(vfd, (id, 0));
         self.flows.insert(vfd, flow);
-        self.resume(vfd);
+        if !self.vfds.waits(vfd) {
+            self.resume(vfd);
+        }
         self.refresh(vfd);
     }
 

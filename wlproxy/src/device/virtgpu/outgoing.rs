@@ -75,7 +75,9 @@ impl Virtgpu {
         fds: Vec<Carried>,
         reply: Reply,
     ) {
-        if !self.flows.contains_key(&vfd) {
+        // One that has come when its VM had sent too much waits before it has said anything.
+        let is_held = self.flows.contains_key(&vfd);
+        if !is_held && !self.vfds.waits(vfd) {
             match self.send_now(vfd, bytes, fds, Instant::now()) {
                 Ok(Sent::Waiting) => {
                     let ticket = self.hold(header, reply);

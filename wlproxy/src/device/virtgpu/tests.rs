@@ -1,5 +1,6 @@
 mod driver;
 mod garbage;
+mod haste;
 mod hostile;
 mod reports;
 mod zeroes;
@@ -370,20 +371,6 @@ fn who_takes_something_is_read_for_again() {
     }
     driver.turn();
     peer.write_all(&report("more")).unwrap();
-}
-
-/// A client that is made to wait for its haste leaves at once all the same.
-#[test]
-fn who_leaves_owes_nothing() {
-    let mut driver = Driver::hasty(2 * wayland::REQUESTS as u32);
-    let mut peer = driver.link(1);
-    let many = wayland::commit().repeat(1000);
-    let paused = driver.execute(1, &send(&many, &[]), Some(RING));
-    assert_eq!((driver.header(paused), driver.counters.pauses.get()), (None, 1));
-    assert_eq!(driver.destroy_context(1), OK);
-    assert_eq!(driver.header(paused).unwrap().kind, OK);
-    assert_eq!(take(&peer).0, many);
-    assert_eq!(peer.read(&mut [0]).unwrap(), 0);
 }
 
 #[test]

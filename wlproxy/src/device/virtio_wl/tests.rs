@@ -1,4 +1,5 @@
 pub(in crate::device) mod driver;
+mod haste;
 mod hostile;
 mod link;
 mod neighbours;

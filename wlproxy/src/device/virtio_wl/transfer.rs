@@ -74,7 +74,10 @@ impl VirtioWl {
             Err(Refusal(code)) => return self.answer(reply, code),
         };
         let id = transfer.id;
-        if let Some(flow) = self.flows.get_mut(&id).filter(|flow| !flow.held.is_empty()) {
+        // One that has come when its VM had sent too much waits before it has said anything.
+        let is_held = self.flows.get(&id).is_some_and(|flow| !flow.held.is_empty());
+        if is_held || self.vfds.waits(id) {
+            let flow = self.flows.entry(id).or_default();
             flow.held.push_back(Held::Send(reply, transfer.bytes.to_vec(), fds, taken));
             self.count_queues(id);
             return self.bound_pipes();

@@ -65,6 +65,7 @@ pub(super) struct Driver {
     pub(super) device: Option<Virtgpu>,
     pub(super) opener: Arc<FakeOpener>,
     pub(super) counters: Arc<Counters>,
+    pub(super) policy: Arc<Current>,
     pub(super) frontend: FakeFrontend,
     free_slots: Vec<u16>,
     answers: BTreeMap<u16, Vec<u8>>,
@@ -93,6 +94,7 @@ impl Driver {
             vring
         });
         let (runs, poller) = (Runs::default(), Poller::alone());
+        let policy = Arc::new(Current::new(policy));
         let (opener, counters) = (Arc::new(FakeOpener::default()), Arc::new(Counters::default()));
         let options = Options {
             vm: "test".into(),
@@ -100,7 +102,7 @@ impl Driver {
             dialect: Dialect::Virtgpu,
             opener: opener.clone(),
             counters: counters.clone(),
-            policy: Arc::new(Current::new(policy)),
+            policy: policy.clone(),
             traces: Arc::new(trace::Requests::default()),
             neighbours: None,
             window_size: 64 << 20,
@@ -120,6 +122,7 @@ impl Driver {
             device: Some(device),
             opener,
             counters,
+            policy,
             frontend,
             free_slots: (0..QUEUE as u16 / 2).rev().collect(),
             answers: BTreeMap::new(),

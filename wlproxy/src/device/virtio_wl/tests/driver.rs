@@ -67,6 +67,7 @@ pub(super) struct Driver {
     pub(super) opener: Arc<FakeOpener>,
     pub(super) counters: Arc<Counters>,
     pub(super) traces: Arc<trace::Requests>,
+    pub(super) policy: Arc<Current>,
     pub(super) frontend: FakeFrontend,
     free_slots: Vec<u16>,
     answers: BTreeMap<u16, Vec<u8>>,
@@ -88,7 +89,13 @@ fn policy() -> Policy {
 impl Policy {
     /// The same, but each client may send so many requests in a second.
     pub(in crate::device) fn with_haste(self, per_second: u32) -> Self {
-        let vm_quota = VmQuota { messages_per_second: Some(per_second), ..self.vm_quota };
+        let vm_quota = VmQuota { client_messages_per_second: per_second, ..self.vm_quota };
+        Self { vm_quota, ..self }
+    }
+
+    /// The same of all clients together.
+    pub(in crate::device) fn with_haste_of_all(self, per_second: u32) -> Self {
+        let vm_quota = VmQuota { messages_per_second: per_second, ..self.vm_quota };
         Self { vm_quota, ..self }
     }
 }
@@ -118,6 +125,12 @@ impl Driver {
         Self::start(Side::Client, 1 << 1 | 1 << 3, None, policy().with_haste(per_second))
     }
 
+    /// The same of all of them together.
+    pub(super) fn hasty_together(per_second: u32) -> Self {
+        let policy = policy().with_haste_of_all(per_second);
+        Self::start(Side::Client, 1 << 1 | 1 << 3, None, policy)
+    }
+
     fn start(side: Side, features: u64, presence: Option<Presence>, policy: Policy) -> Self {
         let memory = Memory::new(GuestMemoryMmap::from_ranges(&[(GuestAddress(0), RAM)]).unwrap());
         let vrings = [0, 1].map(|queue| {
@@ -129,6 +142,7 @@ impl Driver {
             vring
         });
         let (runs, poller) = (Runs::default(), Poller::alone());
+        let policy = Arc::new(Current::new(policy));
         let (opener, counters) = (Arc::new(FakeOpener::default()), Arc::new(Counters::default()));
         let traces = Arc::new(trace::Requests::default());
         let options = Options {
@@ -137,7 +151,7 @@ impl Driver {
             dialect: Dialect::VirtioWl,
             opener: opener.clone(),
             counters: counters.clone(),
-            policy: Arc::new(Current::new(policy)),
+            policy: policy.clone(),
             traces: traces.clone(),
             neighbours: None,
             window_size: 64 << 20,
@@ -165,6 +179,7 @@ impl Driver {
             opener,
             counters,
             traces,
+            policy,
             frontend,
             free_slots: (0..QUEUE as u16 / 2).rev().collect(),
             answers: BTreeMap::new(),
