@@ -137,6 +137,7 @@ fn status(counters: Snapshot) -> Status {
         restarts: 0,
         quota: None,
         vm_quota: None,
+        events_kib: None,
         counters,
     };
     let compositor = CompositorStatus::new(&Compositor::Vm("gui".to_owned()), true);

@@ -29,6 +29,9 @@
 //! connections = 1024                       # and all of them together: also vfds, memory_mib
 //! connections_per_second = 1000            # and how fast: also messages_per_second
 //!
+//! [vm.gui.quota]                           # of the compositor VM: what may wait there for each client that doesn't read
+//! events_kib = 1024
+//!
 //! [vm.work.selections]                     # what its clients may copy to others, and paste from them
 //! give = ["clipboard", "drag"]             # to others
 //! take = ["clipboard"]                     # from others
@@ -101,7 +104,7 @@ pub struct Vm {
     pub window: u64,
     /// Which device it has.
     pub device: device::Kind,
-    /// What its clients may do. The compositor VM has none, and it doesn't matter.
+    /// What its clients may do. Of the compositor VM, what may wait there for who doesn't read.
     pub policy: Policy,
 }
 
@@ -411,17 +414,22 @@ fn policy(
     if side == Side::Compositor {
         let given = [
             ("globals", globals.as_ref().map(Spanned::span)),
-            ("quota", quota.as_ref().map(Spanned::span)),
             ("selections", selections.as_ref().map(Spanned::span)),
             ("title_prefix", title_prefix.as_ref().map(Spanned::span)),
             ("app_id_prefix", app_id_prefix.as_ref().map(Spanned::span)),
         ];
         for (key, span) in given {
             if let Some(span) = span {
-                let why = format!("{vm} is the compositor VM, which has no policy; delete it");
+                let why = format!("{vm} is the compositor VM, which has none; delete it");
                 return Err(place.error(span, format!("vm.{vm}.{key}: {why}")));
             }
         }
+        let mut policy = Policy::of_compositor();
+        if let Some(table) = quota {
+            let key = format!("vm.{vm}.quota");
+            policy.vm_quota = vm_quota::of_compositor(place, &key, table.get_ref())?;
+        }
+        return Ok(policy);
     }
     let mut policy = Policy::of(vm);
     if let Some(globals) = globals {

@@ -90,9 +90,7 @@ pub fn launch(
     log: &str,
 ) -> Result<(HostControl, Running)> {
     let (host, control) = control::pair()?;
-    if vm.side == Side::Client {
-        host.send(&Order::Policy(vm.policy.clone()), None)?;
-    }
+    host.send(&Order::Policy(vm.policy.clone()), None)?;
     let listener = listener.try_clone()?;
     let running = match home {
         &Home::Processes { sandbox } => {

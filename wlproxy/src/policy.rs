@@ -1,7 +1,7 @@
 //! What the clients of a VM may do, as the configuration has it. Pure: the relay carries it out.
 //!
 //! wlproxy sends it to the VM's worker ahead of every link that is to have it. A link keeps the policy with which it began,
-//! since what its client was offered can't be taken back.
+//! since what its client was offered can't be taken back. The compositor VM's worker is sent one, too: what may wait there.
 
 mod identity;
 mod selections;
@@ -12,6 +12,8 @@ pub use selections::{
     Direction, Kind, MAX_PATTERN, MAX_PATTERNS, Pattern, PatternError, Selections,
 };
 
+#[cfg(test)]
+use crate::device::Side;
 use crate::pace::Crowd;
 use crate::quota::Quota;
 use crate::quota::vm::VmQuota;
@@ -46,6 +48,20 @@ impl Policy {
             quota: Quota::default(),
             vm_quota: VmQuota::default(),
             selections: Arc::default(),
+        }
+    }
+
+    /// What holds for the compositor VM.
+    pub fn of_compositor() -> Self {
+        Self { vm_quota: VmQuota::of_compositor(), ..Self::nothing() }
+    }
+
+    /// What holds for a VM of tests.
+    #[cfg(test)]
+    pub(crate) fn of_test(side: Side) -> Self {
+        match side {
+            Side::Client => Self::of("test"),
+            Side::Compositor => Self::of_compositor(),
         }
     }
 

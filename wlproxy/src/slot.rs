@@ -129,7 +129,7 @@ impl Slot {
             self.phase = Phase::Down { until: self.backoff.after_failure(now) };
         })?;
         info!(vm = self.vm.name, pid = running.pid(), "worker started");
-        self.policies = usize::from(self.vm.side == Side::Client);
+        self.policies = 1;
         let control = Rc::new(control);
         match watch(control.clone()) {
             Ok(watch) => self.phase = Phase::Up { running, control, watch, since: now },
@@ -350,6 +350,8 @@ impl Slot {
             restarts: self.backoff.restarts(),
             quota: (self.vm.side == Side::Client).then_some(self.vm.policy.quota),
             vm_quota: (self.vm.side == Side::Client).then_some(self.vm.policy.vm_quota),
+            events_kib: (self.vm.side == Side::Compositor)
+                .then_some(self.vm.policy.vm_quota.events_kib),
             counters: self.counters.clone(),
         }
     }

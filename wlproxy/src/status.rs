@@ -81,6 +81,10 @@ pub struct VmStatus {
     /// What all of them may have together, and how fast they may be. The compositor VM has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vm_quota: Option<VmQuota>,
+    /// KiB that wait at most for each client that doesn't read, of what the compositor VM has sent. Client VMs have it in
+    /// `vm_quota`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events_kib: Option<u32>,
     /// What its worker counts since it was started; at most a second old. The numbers stand beside the fields above.
     #[serde(flatten)]
     pub counters: Snapshot,
@@ -131,6 +135,7 @@ mod tests {
             restarts: u64::MAX,
             quota: Some(Quota::default()),
             vm_quota: Some(VmQuota::default()),
+            events_kib: Some(u32::MAX),
             counters: Snapshot::default(),
         };
         let name = |n: usize| format!("{n:->MAX_VM_NAME$}");

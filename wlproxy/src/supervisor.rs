@@ -378,7 +378,9 @@ impl Supervisor {
         for (index, policy) in changed {
             let slot = &mut self.slots[index];
             policies.push(slot.name().to_owned());
-            connections += slot.connections();
+            if slot.vm.side == Side::Client {
+                connections += slot.connections();
+            }
             if let Err(error) = slot.set_policy(policy, now) {
                 self.cut(index, Some(&format!("it doesn't take its policy: {error}")));
             }

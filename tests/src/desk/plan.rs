@@ -69,7 +69,7 @@ impl Plan {
         }
         text += "[compositor]\n";
         let _ = match self.compositor_vm {
-            true => writeln!(text, "vm = \"gui\"\n[vm.gui]"),
+            true => writeln!(text, "vm = \"gui\"\n[vm.gui]\n{}", self.policy("gui")),
             false => writeln!(text, "socket = {compositor:?}"),
         };
         for vm in self.vms {
@@ -83,10 +83,12 @@ impl Plan {
         text
     }
 
+    fn policy(&self, vm: &str) -> &str {
+        self.policies.iter().find(|(name, _)| *name == vm).map_or("", |(_, lines)| lines)
+    }
+
     fn write_policy(&self, vm: &str, text: &mut String) {
-        if let Some((_, lines)) = self.policies.iter().find(|(name, _)| *name == vm) {
-            *text += &format!("{lines}\n");
-        }
+        *text += &format!("{}\n", self.policy(vm));
         if !self.allow.is_empty() {
             let _ = writeln!(text, "[vm.{vm}.globals]\nallow = {:?}", self.allow);
         }

@@ -161,19 +161,37 @@ fn an_unread_context_stalls_no_other() {
 /// It goes on like that: the compositor VM is never held back, so that context ends at the bound.
 #[test]
 fn an_unread_context_ends_at_the_bound() {
-    let mut world = World::new();
+    ends_within(Plan::default(), MAX_QUEUED);
+}
+
+/// That may be less.
+#[test]
+fn an_unread_context_ends_at_the_quota() {
+    let policies = &[("gui", "[vm.gui.quota]\nevents_kib = 64")];
+    ends_within(Plan { policies, ..Plan::default() }, 64 << 10);
+}
+
+fn ends_within(plan: Plan, most: usize) {
+    let mut world = World::of(plan);
     let (stuck, other) = (world.link(), world.link());
     let before = world.memory();
     let mut sent = 0;
     while !hung_up(&mut world.gui, stuck.context) {
         world.gui.send(stuck.context, &events(0), &[]);
         sent += events(0).len();
-        assert!(sent <= MAX_QUEUED + IN_BETWEEN, "{sent} bytes are queued");
+        assert!(sent <= most + IN_BETWEEN, "{sent} bytes are queued");
         world.roundtrip(other);
     }
-    assert!(sent >= MAX_QUEUED, "ended after {sent} bytes");
+    assert!(sent >= most, "ended after {sent} bytes");
     let grown = world.memory().saturating_sub(before);
-    assert!(grown <= 2 * (MAX_QUEUED + IN_BETWEEN), "the workers have grown by {grown} bytes");
+    assert!(grown <= 2 * (most + IN_BETWEEN), "the workers have grown by {grown} bytes");
+    // One message may be on top of it.
+    let waited = until("what has waited", || {
+        let waited = world.desk.status("gui", "most_sending_bytes") as usize;
+        (waited + events(0).len() >= most).then_some(waited)
+    });
+    assert!(waited <= most, "{waited} bytes waited");
+    assert_eq!(world.desk.status("gui", "events_kib") as usize, most >> 10);
     // The client gets what was on its way, and then a clean end.
     let seen = world.work.rest(stuck.client).len();
     assert!(seen <= sent, "{seen} of {sent} bytes");

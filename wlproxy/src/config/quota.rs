@@ -33,6 +33,54 @@ pub(super) struct QuotaTable {
     pub(super) client_messages_per_second: Option<Spanned<i64>>,
 }
 
+impl QuotaTable {
+    /// Where there is a key that the compositor VM has not.
+    pub(super) fn foreign_to_compositor(&self) -> Option<&Spanned<i64>> {
+        let Self {
+            objects,
+            binds,
+            surfaces,
+            nesting,
+            windows,
+            buffers,
+            commits,
+            buffer_side,
+            rectangles,
+            damage,
+            types,
+            connections,
+            connections_per_second,
+            vfds,
+            memory_mib,
+            requests_kib,
+            events_kib: _,
+            messages_per_second,
+            client_messages_per_second,
+        } = self;
+        let all = [
+            objects,
+            binds,
+            surfaces,
+            nesting,
+            windows,
+            buffers,
+            commits,
+            buffer_side,
+            rectangles,
+            damage,
+            types,
+            connections,
+            connections_per_second,
+            vfds,
+            memory_mib,
+            requests_kib,
+            messages_per_second,
+            client_messages_per_second,
+        ];
+        all.into_iter().flatten().next()
+    }
+}
+
 /// A number of the table, from 1 to `most`, if it is there.
 pub(super) fn number(
     place: &Place<'_>,

@@ -35,7 +35,7 @@ fn a_full_configuration() {
         socket: "/run/wlproxy/gui.sock".into(),
         window: 8 << 30,
         device: Dialect::VirtioWl.into(),
-        policy: Policy::of("gui"),
+        policy: Policy::of_compositor(),
     };
     let work = Vm {
         name: "work".into(),
@@ -134,6 +134,16 @@ fn what_a_vm_may_have() {
     };
     assert_eq!(config.vms[0].policy.vm_quota, expected);
     assert_eq!(config.vms[1].policy.vm_quota, VmQuota::default());
+}
+
+#[test]
+fn what_may_wait_at_the_compositor_vm() {
+    for (table, events_kib) in [("", 1024), ("[vm.gui.quota]\nevents_kib = 64", 64)] {
+        let text = format!("[compositor]\nvm = \"gui\"\n[vm.gui]\nwindow = \"16 MiB\"\n{table}");
+        let config = parse(&text).unwrap_or_else(|error| panic!("{error}"));
+        let expected = VmQuota { events_kib, ..VmQuota::default() };
+        assert_eq!(config.vms[0].policy.vm_quota, expected, "{table}");
+    }
 }
 
 #[test]
@@ -351,7 +361,16 @@ const WRONG: &[(&str, usize, &[&str])] = &[
         4,
         &["vm.a.quota.messages_per_second: 0 is not between 1 and 1000000000"],
     ),
-    ("[compositor]\nvm = \"gui\"\n[vm.gui.quota]", 3, &["vm.gui.quota: gui is the compositor VM"]),
+    (
+        "[compositor]\nvm = \"gui\"\n[vm.gui.quota]\nevents_kib = 5\nvfds = 5",
+        5,
+        &["vm.gui.quota: that of the compositor VM has only the key events_kib"],
+    ),
+    (
+        "[compositor]\nvm = \"gui\"\n[vm.gui.quota]\nevents_kib = 1025",
+        4,
+        &["vm.gui.quota.events_kib: 1025 is not between 1 and 1024"],
+    ),
     ("metrics = \"m\"\n[compositor]\nsocket = \"/x\"\n[vm.a]", 1, &["metrics", "relative"]),
     (
         "metrics = \"/run/user/7/wlproxy/control.sock\"\n[compositor]\nsocket = \"/x\"\n[vm.a]",

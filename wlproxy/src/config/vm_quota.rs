@@ -58,6 +58,21 @@ pub(super) fn vm_quota(
     })
 }
 
+/// The same of the compositor VM, which has few of the keys.
+pub(super) fn of_compositor(
+    place: &Place<'_>,
+    key: &str,
+    table: &QuotaTable,
+) -> Result<VmQuota, Error> {
+    if let Some(other) = table.foreign_to_compositor() {
+        let why = format!(
+            "{key}: that of the compositor VM has only the key events_kib; delete this one"
+        );
+        return Err(place.error(other.span(), why));
+    }
+    vm_quota(place, key, table, VmQuota::of_compositor())
+}
+
 /// The default of a VM whose window has so many bytes.
 pub(super) fn default(window: u64) -> VmQuota {
     // A window has whole MiB, and no more than fit.

@@ -121,7 +121,10 @@ impl Bare {
             dialect,
             opener: asked.clone(),
             counters: counters.clone(),
-            policy: Arc::new(policy::Current::new(Policy::unchanging())),
+            policy: Arc::new(policy::Current::new(match side {
+                Side::Client => Policy::unchanging(),
+                Side::Compositor => Policy::of_compositor(),
+            })),
             traces: Arc::new(trace::Requests::default()),
             neighbours: None,
             window_size: WINDOW,

@@ -101,6 +101,8 @@ pub(super) struct Context {
     /// On its way into the stream; fds wait here for a byte to go with.
     out: Batch<Carried>,
     queued_fds: usize,
+    /// Bytes that may wait there for who doesn't read. A link's client is made to wait before.
+    most_queued: usize,
     /// Commits that are not all written: how many, and when the first of their SENDs was taken from the ring.
     commits: Option<(u64, Instant)>,
     counters: Arc<Counters>,
@@ -109,7 +111,7 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// A context over a stream that was just opened. A link has the policy of now.
+    /// A context over a stream that was just opened. It has the policy of now.
     pub(super) fn new(
         opened: Opened,
         poller: &Poller,
@@ -118,6 +120,10 @@ impl Context {
         counters: Arc<Counters>,
         policy: &policy::Current,
     ) -> io::Result<Self> {
+        let most_queued = match opened.role {
+            Role::Accepted { .. } => policy.vm_quota().waiting_events(),
+            Role::Link { .. } | Role::Main => MAX_QUEUED,
+        };
         let (kind, connection) = match opened.role {
             Role::Link { connection } => {
                 let link = Link::new(vm, connection, policy, counters.clone());
@@ -138,6 +144,7 @@ impl Context {
             ended: None,
             out: Batch::default(),
             queued_fds: 0,
+            most_queued,
             commits: None,
             counters,
             numbers,
@@ -207,7 +214,7 @@ impl Context {
             return Err(End::Violation(violation));
         }
         let queued = self.stream.as_ref().map_or(0, |stream| stream.queued());
-        if queued > MAX_QUEUED && !self.is_link() || self.queued_fds > MAX_QUEUED_FDS {
+        if queued > self.most_queued && !self.is_link() || self.queued_fds > MAX_QUEUED_FDS {
             return Err(End::Full);
         }
         Ok(sent)

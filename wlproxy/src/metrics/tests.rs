@@ -22,6 +22,7 @@ fn status() -> Status {
         restarts: 3,
         quota: None,
         vm_quota: None,
+        events_kib: None,
         counters,
     };
     let compositor = CompositorStatus::new(&Compositor::Socket("/c".into()), true);

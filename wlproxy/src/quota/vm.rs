@@ -13,7 +13,7 @@ pub const MAX_CONNECTIONS: u32 = 1024;
 /// Most vfds of one device: as many that the host makes as a Linux driver can make.
 pub const MAX_VFDS: u32 = 2 * (MAX_DRIVER_ID + 1);
 
-/// Most KiB that may wait at one connection for who doesn't read, in each direction: as many as at the compositor VM's end.
+/// Most KiB that may wait at one connection for who doesn't read, in each direction and at each end.
 pub const MAX_WAITING_KIB: u32 = (MAX_QUEUED >> 10) as u32;
 
 /// What all clients of a VM may send in a second. 1,024 that each sent as much as Firefox does in the busiest second of its start
@@ -38,7 +38,8 @@ pub struct VmQuota {
     pub memory_mib: u32,
     /// Requests of each client that wait for a compositor that doesn't read, in KiB.
     pub requests_kib: u32,
-    /// Events that wait for each client that doesn't read, in KiB.
+    /// Events that wait for each client that doesn't read, in KiB. The compositor VM has this as well: of what it has sent, and
+    /// what the client VM's worker doesn't take.
     pub events_kib: u32,
     /// Requests of all clients in a second, and as many at once.
     pub messages_per_second: u32,
@@ -66,6 +67,12 @@ impl Default for VmQuota {
 }
 
 impl VmQuota {
+    /// The compositor VM's, in which nothing but `events_kib` is anybody's choice.
+    pub fn of_compositor() -> Self {
+        // A compositor is never made to wait, so what its client doesn't take is for here.
+        Self { events_kib: MAX_WAITING_KIB, ..Self::default() }
+    }
+
     /// How fast its clients may come.
     pub fn arrivals(&self) -> Rate {
         Rate { per_second: self.connections_per_second, burst: self.connections }

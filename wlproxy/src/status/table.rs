@@ -127,21 +127,34 @@ fn haste(status: &Status) -> String {
     render(&["messages", "all clients", "ever", "one client", "ever"], 1, rows.into_iter())
 }
 
-/// What waits for who doesn't read, of one connection, of what may: now, and at most since the worker started.
+/// What waits for who doesn't read, of one connection, of what may: now, and at most since the worker started. What waits for
+/// the compositor VM itself is no more than what is read at once.
 fn queues(status: &Status) -> String {
     let rows = status.vms.iter().filter_map(|(name, vm)| {
-        let (quota, c) = (vm.vm_quota?, &vm.counters);
+        let c = &vm.counters;
         let now = |waiting: fn(&ConnectionSnapshot) -> u64| {
             c.connections.iter().map(waiting).max().unwrap_or(0)
         };
-        let of = |now, most: usize| format!("{} of {}", bytes(now), bytes(most as u64));
-        Some(vec![
-            short(name),
-            of(now(|one| one.sending_bytes), quota.waiting_requests()),
-            bytes(c.most_sending_bytes),
-            of(now(|one| one.receiving_bytes), quota.waiting_events()),
-            bytes(c.most_receiving_bytes),
-        ])
+        let (sending, receiving) = (now(|one| one.sending_bytes), now(|one| one.receiving_bytes));
+        let of = |now, most: u64| format!("{} of {}", bytes(now), bytes(most));
+        let kib = |most: u32| u64::from(most) << 10;
+        Some(match (vm.vm_quota, vm.events_kib) {
+            (Some(quota), _) => vec![
+                short(name),
+                of(sending, kib(quota.requests_kib)),
+                bytes(c.most_sending_bytes),
+                of(receiving, kib(quota.events_kib)),
+                bytes(c.most_receiving_bytes),
+            ],
+            (None, Some(events)) => vec![
+                short(name),
+                bytes(receiving),
+                bytes(c.most_receiving_bytes),
+                of(sending, kib(events)),
+                bytes(c.most_sending_bytes),
+            ],
+            (None, None) => return None,
+        })
     });
     let rows: Vec<_> = rows.collect();
     if rows.is_empty() {
@@ -359,6 +372,7 @@ mod tests {
             restarts: 0,
             quota: None,
             vm_quota: None,
+            events_kib: None,
             counters,
         }
     }
@@ -404,7 +418,7 @@ mod tests {
         };
         let compositor = CompositorStatus::new(&Compositor::Vm("gui".to_owned()), false);
         let vms = [
-            ("gui".to_owned(), vm(Side::Compositor, gui)),
+            ("gui".to_owned(), VmStatus { events_kib: Some(512), ..vm(Side::Compositor, gui) }),
             (
                 "w".repeat(64),
                 VmStatus { restarts: 4, vm_quota: Some(quota()), ..vm(Side::Client, work) },
@@ -436,8 +450,9 @@ mod tests {
             "w…    0 of 1024  1000/s  0 of 4096  1.5 MiB of 8.0 GiB",
             "messages             all clients  ever    one client  ever",
             "w…  70 of 400000/s    80  50 of 1000/s    60",
-            "waits at the most            requests     ever            events     ever",
-            "w…   1.0 MiB of 1.0 MiB  1.5 MiB  0 B of 256.0 KiB  3.0 KiB",
+            "waits at the most            requests     ever                  events     ever",
+            "gui                               0 B      0 B  512.0 KiB of 512.0 KiB      0 B",
+            "w…   1.0 MiB of 1.0 MiB  1.5 MiB        0 B of 256.0 KiB  3.0 KiB",
             "its worker died 4 times",
         ] {
             assert!(text.contains(needle), "{needle} is missing:\n{text}");

@@ -178,6 +178,7 @@ pub(super) mod tests {
             restarts: 0,
             quota: None,
             vm_quota: None,
+            events_kib: None,
             counters,
         };
         let vms = [

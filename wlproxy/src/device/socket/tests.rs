@@ -27,7 +27,7 @@ struct Rig {
 
 impl Rig {
     fn new(side: Side) -> Self {
-        Self::with(side, Policy::of("test"))
+        Self::with(side, Policy::of_test(side))
     }
 
     fn with(side: Side, policy: Policy) -> Self {

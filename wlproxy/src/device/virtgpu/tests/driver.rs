@@ -74,7 +74,7 @@ pub(super) struct Driver {
 
 impl Driver {
     pub(super) fn new(side: Side) -> Self {
-        Self::with(side, Policy::of("test"))
+        Self::with(side, Policy::of_test(side))
     }
 
     /// A client VM's, whose clients may each send so many requests in a second.

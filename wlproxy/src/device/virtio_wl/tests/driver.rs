@@ -81,8 +81,8 @@ pub(super) struct Received {
 }
 
 /// What holds for every VM, but that tests may have any number of types: [`super::wayland::request`] is one.
-fn policy() -> Policy {
-    let policy = Policy::of("test");
+fn policy(side: Side) -> Policy {
+    let policy = Policy::of_test(side);
     Policy { quota: Quota { types: u32::MAX, ..policy.quota }, ..policy }
 }
 
@@ -106,28 +106,33 @@ impl Driver {
     }
 
     pub(super) fn with_features(side: Side, features: u64) -> Self {
-        Self::start(side, features, None, policy())
+        Self::start(side, features, None, policy(side))
     }
 
     /// One device among others in its process.
     pub(super) fn among(side: Side, presence: Presence) -> Self {
-        Self::start(side, 1 << 1 | 1 << 3, Some(presence), policy())
+        Self::start(side, 1 << 1 | 1 << 3, Some(presence), policy(side))
     }
 
     /// A client VM's, whose clients may copy and paste so.
     pub(super) fn selecting(selections: Selections) -> Self {
-        let policy = Policy { selections: Arc::new(selections), ..policy() };
+        let policy = Policy { selections: Arc::new(selections), ..policy(Side::Client) };
         Self::start(Side::Client, 1 << 1 | 1 << 3, None, policy)
     }
 
     /// A client VM's, whose clients may each send so many requests in a second.
     pub(super) fn hasty(per_second: u32) -> Self {
-        Self::start(Side::Client, 1 << 1 | 1 << 3, None, policy().with_haste(per_second))
+        Self::start(
+            Side::Client,
+            1 << 1 | 1 << 3,
+            None,
+            policy(Side::Client).with_haste(per_second),
+        )
     }
 
     /// The same of all of them together.
     pub(super) fn hasty_together(per_second: u32) -> Self {
-        let policy = policy().with_haste_of_all(per_second);
+        let policy = policy(Side::Client).with_haste_of_all(per_second);
         Self::start(Side::Client, 1 << 1 | 1 << 3, None, policy)
     }
 
