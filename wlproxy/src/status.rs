@@ -7,6 +7,7 @@
 //! nobody can check.
 
 pub(crate) mod table;
+pub(crate) mod used;
 
 pub use table::{Connections, table};
 
@@ -113,6 +114,24 @@ impl Status {
             pending,
             bucket_bounds_us,
             vms,
+        }
+    }
+}
+
+#[cfg(test)]
+impl VmStatus {
+    /// A VM that is there, and has no quotas.
+    pub(crate) fn of_test(side: &str, counters: Snapshot) -> Self {
+        Self {
+            side: side.to_owned(),
+            socket: "/s".into(),
+            connected: true,
+            pid: Some(7),
+            restarts: 0,
+            quota: None,
+            vm_quota: None,
+            events_kib: None,
+            counters,
         }
     }
 }

@@ -15,15 +15,10 @@ fn status() -> Status {
         ..Default::default()
     };
     let vm = |connected, counters| VmStatus {
-        side: "client".to_owned(),
-        socket: "/s".into(),
         connected,
         pid: None,
         restarts: 3,
-        quota: None,
-        vm_quota: None,
-        events_kib: None,
-        counters,
+        ..VmStatus::of_test("client", counters)
     };
     let compositor = CompositorStatus::new(&Compositor::Socket("/c".into()), true);
     let vms = [

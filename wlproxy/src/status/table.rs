@@ -364,17 +364,7 @@ mod tests {
     }
 
     fn vm(side: Side, counters: Snapshot) -> VmStatus {
-        VmStatus {
-            side: side_name(side).to_owned(),
-            socket: "/s".into(),
-            connected: true,
-            pid: Some(7),
-            restarts: 0,
-            quota: None,
-            vm_quota: None,
-            events_kib: None,
-            counters,
-        }
+        VmStatus::of_test(side_name(side), counters)
     }
 
     fn quota() -> VmQuota {

@@ -142,6 +142,8 @@ pub(super) mod tests {
     use crate::config::Compositor;
     use crate::counters::Snapshot;
     use crate::device::Side;
+    use crate::quota::Quota;
+    use crate::quota::vm::VmQuota;
     use crate::status::{CompositorStatus, VmStatus, side_name};
     use std::time::Duration;
 
@@ -170,16 +172,10 @@ pub(super) mod tests {
             },
             ..Default::default()
         };
-        let vm = |side, counters| VmStatus {
-            side: side_name(side).to_owned(),
-            socket: "/s".into(),
-            connected: true,
-            pid: Some(1),
-            restarts: 0,
-            quota: None,
-            vm_quota: None,
-            events_kib: None,
-            counters,
+        let quotas = (Some(Quota::default()), Some(VmQuota::default()));
+        let vm = |side, counters| {
+            let (quota, vm_quota) = if side == Side::Client { quotas } else { (None, None) };
+            VmStatus { quota, vm_quota, ..VmStatus::of_test(side_name(side), counters) }
         };
         let vms = [
             ("gui".to_owned(), vm(Side::Compositor, Snapshot::default())),

@@ -4,6 +4,7 @@ use super::model::{Link, Model, Rates, Told};
 use crate::harmless::harmless;
 use crate::status::Status;
 use crate::status::table::{age, bytes, count, headline, hop_of, micros, short};
+use crate::status::used::Used;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout};
 use ratatui::style::Stylize as _;
@@ -12,17 +13,16 @@ use ratatui::widgets::{Paragraph, Row, Table, Wrap};
 use std::time::Duration;
 
 /// Columns of the VMs: title and width. The first two are words.
-const VMS: [(&str, u16); 10] = [
+const VMS: [(&str, u16); 9] = [
     ("VM", 16),
     ("side", 10),
     ("clients", 7),
-    ("objects", 7),
+    ("fullest quota", 13),
     ("requests/s", 10),
     ("events/s", 8),
     ("commits/s", 9),
     ("allocated", 9),
     ("hop 50%", 7),
-    ("99 %", 7),
 ];
 
 /// Columns of what VMs tell of themselves.
@@ -41,10 +41,10 @@ const LINKS: [(&str, u16); 9] = [
     ("connection", 10),
     ("age", 7),
     ("objects", 7),
+    ("fullest quota", 13),
     ("requests/s", 10),
     ("events/s", 8),
     ("commits/s", 9),
-    ("commits", 8),
     ("waiting", 10),
 ];
 
@@ -84,7 +84,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, now: Duration) {
     let room = usize::from(lower.height.saturating_sub(1));
     let hidden = more.saturating_add(links.len() as u64);
     let shown = if hidden > room as u64 { room.saturating_sub(1) } else { room };
-    let mut rows: Vec<_> = links.iter().take(shown).map(|link| self::link(link, now)).collect();
+    let shown = links.iter().take(shown);
+    let mut rows: Vec<_> = shown.map(|link| self::link(status, link, now)).collect();
     let hidden = hidden.saturating_sub(rows.len() as u64);
     if hidden > 0 {
         rows.push(vec![format!("and {hidden} more")]);
@@ -97,12 +98,15 @@ fn vm(status: &Status, name: &str, rates: &Rates) -> Vec<String> {
     let counters = &vm.counters;
     let clients = (counters.connections.len() as u64).saturating_add(counters.more_connections);
     let side = if vm.connected { vm.side.clone() } else { "not there".to_owned() };
-    let mut row = vec![short(name), side, count(clients), count(counters.objects)];
+    let mut row = vec![short(name), side, count(clients), fullest(Used::of_vm(vm))];
     row.extend([rates.requests, rates.events, rates.commits].map(rate));
     row.push(bytes(counters.allocation_bytes));
-    let hop = |percent| micros(hop_of(vm).and_then(|(_, hop)| hop.percentile(percent)));
-    row.extend([50, 99].map(hop));
+    row.push(micros(hop_of(vm).and_then(|(_, hop)| hop.percentile(50))));
     row
+}
+
+fn fullest(used: Option<Used>) -> String {
+    used.map_or_else(|| "-".to_owned(), |used| used.to_string())
 }
 
 fn told(told: &Told<'_>) -> Vec<String> {
@@ -118,12 +122,13 @@ fn told(told: &Told<'_>) -> Vec<String> {
     ]
 }
 
-fn link(link: &Link<'_>, now: Duration) -> Vec<String> {
+fn link(status: &Status, link: &Link<'_>, now: Duration) -> Vec<String> {
     let Link { vm, numbers, rates, waiting } = link;
+    let used = status.vms.get(*vm).and_then(|vm| Used::of_client(vm, numbers));
     let mut row = vec![short(vm), numbers.connection.to_string(), age(numbers, now)];
     row.push(count(numbers.objects));
+    row.push(fullest(used));
     row.extend([rates.requests, rates.events, rates.commits].map(rate));
-    row.push(count(numbers.commits));
     row.push(bytes(*waiting));
     row
 }
@@ -187,14 +192,15 @@ mod tests {
         assert_eq!(lines[0], "compositor VM gui: takes clients");
         let work = lines.iter().position(|line| line.starts_with("work   ")).unwrap();
         let words: Vec<_> = lines[work].split_whitespace().collect();
-        assert_eq!(words, ["work", "client", "3", "0", "200", "100", "50", "3.0", "MiB", "-", "-"]);
+        let expected = "work client 3 memory 1% 200 100 50 3.0 MiB -";
+        assert_eq!(words.join(" "), expected);
         let head = lines.iter().position(|line| line.starts_with("told by the VM")).unwrap();
         let words: Vec<_> = lines[head + 1].split_whitespace().collect();
         let expected = ["work", "1", "50", "200.0", "KiB", "100.0", "KiB", "700.0", "KiB"];
         assert_eq!((words.as_slice(), lines[head + 2].as_str()), (&expected[..], ""));
         let head = lines.iter().position(|line| line.contains("connection ")).unwrap();
         let words: Vec<_> = lines[head + 1].split_whitespace().collect();
-        assert_eq!(words, ["work", "2", "1m05s", "0", "200", "100", "50", "350", "2.0", "KiB"]);
+        assert_eq!(words.join(" "), "work 2 1m05s 0 requests 1% 200 100 50 2.0 KiB");
         assert!(lines[head + 2].contains("  1 "), "the quiet one comes after it");
         assert_eq!(lines[head + 3], "and 1 more");
         assert_eq!(lines[19], "q: leave");
@@ -206,8 +212,18 @@ mod tests {
             drawn(&model(), width, height);
         }
         let lines = drawn(&model(), 60, 14);
-        assert!(lines[3].ends_with("objects requests/s"), "{lines:#?}");
+        assert!(lines[3].ends_with("fullest quota requests/s"), "{lines:#?}");
         assert_eq!(lines[12], "and 3 more", "{lines:#?}");
+    }
+
+    /// What a terminal has that nobody made larger.
+    #[test]
+    fn eighty_columns_show_who_is_about_to_have_too_much() {
+        let lines = drawn(&model(), 80, 24);
+        let heads: Vec<_> = lines.iter().filter(|line| line.starts_with("VM ")).collect();
+        assert!(heads.iter().all(|head| head.contains("fullest quota")), "{lines:#?}");
+        assert!(heads[0].ends_with("commits/s") && heads[1].ends_with("events/s"), "{lines:#?}");
+        assert!(lines.iter().any(|line| line.contains("requests 1%")), "{lines:#?}");
     }
 
     #[test]
