@@ -90,11 +90,26 @@ impl Stream {
         self.fds.len()
     }
 
+    /// Bytes that were written since the stream began.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
     /// Writes what the socket takes. `true` if nothing is left; if not, it takes more when it is writable, unless the
     /// stream [is stuck](Stream::is_stuck).
     pub fn flush(&mut self) -> io::Result<bool> {
+        self.flush_at_most(usize::MAX)
+    }
+
+    /// The same, but no more than `most` bytes. If so many were written, the socket may take more at any time.
+    pub fn flush_at_most(&mut self, most: usize) -> io::Result<bool> {
         self.stuck = false;
+        let end = self.written.saturating_add(most as u64);
         while !self.out.is_empty() {
+            let most = (end - self.written) as usize;
+            if most == 0 {
+                return Ok(false);
+            }
             let due = self.fds.iter().take_while(|(position, _)| *position <= self.written).count();
             let now: Vec<RawFd> =
                 self.fds.iter().take(due.min(MAX_FDS_OUT)).map(|(_, fd)| fd.as_raw_fd()).collect();
@@ -102,7 +117,8 @@ impl Stream {
                 // Later fds wait for their byte; overdue ones for the next.
                 Some((position, _)) => (position.saturating_sub(self.written) as usize).max(1),
                 None => self.out.len(),
-            };
+            }
+            .min(most);
             let (front, back) = self.out.as_slices();
             let front = &front[..front.len().min(until)];
             let slices =
@@ -171,6 +187,26 @@ mod tests {
             assert!(bytes.len() <= 3 || fds.len() == 3, "{} bytes, {} fds", bytes.len(), fds.len());
         }
         assert_eq!((&bytes[..], fds.len()), (&b"onetwo"[..], 3));
+    }
+
+    #[test]
+    fn no_more_is_written_than_may_be() {
+        let (mut a, mut b) = pair();
+        a.queue(b"one", [null()]);
+        a.queue(b"two", [null()]);
+        let (mut bytes, mut fds) = (Vec::new(), VecDeque::new());
+        for (most, whole, so_far, fds_so_far) in [
+            (0, false, "", 0),
+            (2, false, "on", 1),
+            (1, false, "one", 1),
+            (1, false, "onet", 2),
+            (9, true, "onetwo", 2),
+        ] {
+            assert_eq!(a.flush_at_most(most).unwrap(), whole);
+            while b.read(&mut bytes, &mut fds, 4096).unwrap() != Read::WouldBlock {}
+            assert_eq!((&bytes[..], fds.len()), (so_far.as_bytes(), fds_so_far));
+            assert_eq!(a.written(), so_far.len() as u64);
+        }
     }
 
     #[test]
