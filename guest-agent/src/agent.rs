@@ -38,6 +38,9 @@ const STEP: usize = 512;
 /// The key of [`Agent::wait_for`]: no other is so large.
 const OUTER: u64 = u64::MAX;
 
+/// The key of [`Agent::call_again`], the next largest.
+const AGAIN: u64 = OUTER - 1;
+
 /// See the module's text.
 pub struct Agent {
     /// What the connections share.
@@ -48,7 +51,8 @@ pub struct Agent {
     turns: Turns,
     /// Readable while somebody has, between two dispatches.
     again: EventFd,
-    again_key: u64,
+    /// Whether it is.
+    calls: bool,
     /// Runs until [`Agent::call_at`].
     alarm: TimerFd,
     alarm_key: u64,
@@ -67,7 +71,7 @@ impl Agent {
     pub fn new(channel: Box<dyn Channel>) -> io::Result<Self> {
         let mut world = World::new(channel)?;
         let again = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
-        let again_key = world.watch(&again)?;
+        world.epoll().add(&again, EpollEvent::new(EpollFlags::EPOLLIN, AGAIN))?;
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let alarm = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
         let alarm_key = world.watch(&alarm)?;
@@ -77,7 +81,7 @@ impl Agent {
             contexts: HashMap::new(),
             turns: Turns::default(),
             again,
-            again_key,
+            calls: false,
             alarm,
             alarm_key,
             strange: Vec::new(),
@@ -185,6 +189,9 @@ impl Agent {
             }
             if self.turns.waiting() == 0 && self.world.fresh.is_empty() {
                 // If there is more already, the epoll set tells.
+                if std::mem::take(&mut self.calls) {
+                    let _ = self.again.read();
+                }
                 return Ok(());
             }
         }
@@ -192,8 +199,11 @@ impl Agent {
     }
 
     /// Has [`Agent::poll_fd`] be readable, and the next [`Agent::wait`] not wait.
-    pub fn call_again(&self) -> io::Result<()> {
-        self.again.write(1)?;
+    pub fn call_again(&mut self) -> io::Result<()> {
+        if !self.calls {
+            self.again.write(1)?;
+            self.calls = true;
+        }
         Ok(())
     }
 
@@ -233,7 +243,7 @@ impl Agent {
                     CHANNEL => self.dispatch_channel(others)?,
                     OUTER => self.outer = true,
                     REST_END => self.end_rest(),
-                    key if key == self.again_key => drop(self.again.read()),
+                    AGAIN => {}
                     // The only error is that it isn't over.
                     key if key == self.alarm_key => drop(self.alarm.wait()),
                     key => {
