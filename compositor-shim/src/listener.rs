@@ -178,6 +178,7 @@ impl Open {
     fn new(channel: &ChannelSpec) -> Result<Self, Error> {
         let mut agent = Agent::new(channel.open()?).map_err(lost)?;
         agent.share(QUANTUM);
+        agent.has_one_peer();
         let main = Main::new(&mut *agent.world.channel)?;
         Ok(Self { agent, main, queue: Queue::default() })
     }

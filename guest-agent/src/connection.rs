@@ -144,8 +144,8 @@ pub(crate) struct Connection {
     rests: bool,
     /// Something may have arrived over the context: it was told so since it had nothing.
     may_receive: bool,
-    /// Whether the local peer may be written to now.
-    may_write: bool,
+    /// Bytes that the next step may write to the local peer.
+    room: usize,
     /// Whether the local peer has said anything.
     is_answered: bool,
 }
@@ -163,7 +163,7 @@ impl Connection {
             is_shut: false,
             rests: false,
             may_receive: true,
-            may_write: true,
+            room: usize::MAX,
             is_answered: false,
         }
     }
@@ -195,9 +195,15 @@ impl Connection {
         self.is_answered
     }
 
-    /// Whether the next steps may write to the local peer.
-    pub(crate) fn set_may_write(&mut self, may_write: bool) {
-        self.may_write = may_write;
+    /// The next step may write so many bytes to the local peer. Once they are written, it is to be told that the peer has read
+    /// some.
+    pub(crate) fn set_room(&mut self, room: usize) {
+        self.room = room;
+    }
+
+    /// Bytes that were written to the local peer.
+    pub(crate) fn written(&self) -> u64 {
+        self.link.local.written()
     }
 
     /// Whether something that the local peer sent is still to go on.
@@ -255,7 +261,7 @@ impl Connection {
         };
         let written = self.write(world);
         // Who wasn't read for want of room won't tell again that there is something.
-        let more = remote && !self.link.is_local_behind() || local && !self.link.is_remote_behind();
+        let more = remote && self.has_room() || local && !self.link.is_remote_behind();
         let step = match self.life {
             Life::LocalGone if sent => Step::End,
             Life::RemoteGone if written => Step::End,
@@ -270,12 +276,19 @@ impl Connection {
         Ok((step, if self.role.has_more() { quantum } else { moved }))
     }
 
-    /// Writes what the local peer takes. `true` if nothing is left: a local peer that can't be written to is gone.
+    /// Whether more may be queued for the local peer.
+    fn has_room(&self) -> bool {
+        !self.link.is_local_behind() && self.link.local.queued() < self.room
+    }
+
+    /// Writes what the local peer takes, and may get. `true` if nothing is left: a local peer that can't be written to is gone.
     fn write(&mut self, world: &World) -> bool {
-        if self.rests || !self.may_write && self.link.local.queued() > 0 {
+        if self.rests {
             return false;
         }
-        let written = self.link.local.flush().unwrap_or(true);
+        let before = self.written();
+        let written = self.link.local.flush_at_most(self.room).unwrap_or(true);
+        self.room = self.room.saturating_sub((self.written() - before) as usize);
         self.rests = !written && self.link.local.is_stuck() && world.rest().is_ok();
         written
     }
@@ -320,10 +333,10 @@ impl Connection {
         quantum: usize,
         moved: &mut usize,
     ) -> Result<bool, End> {
-        let Some(context) = self.context.filter(|_| self.may_write) else { return Ok(false) };
+        let Some(context) = self.context else { return Ok(false) };
         let end = *moved + quantum;
         for _ in 0..BURST {
-            if self.link.is_local_behind() || *moved >= end {
+            if !self.has_room() || *moved >= end {
                 return Ok(true);
             }
             let mut bytes = Vec::new();

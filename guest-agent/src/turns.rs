@@ -6,6 +6,10 @@ use std::rc::Rc;
 /// Who shares a turn: in a compositor VM all that is a client VM's, in a client VM all that is an application's connection.
 pub(crate) type Account = Rc<str>;
 
+/// Turns in a row after which an account is alone. A flood has as many in 20 to 100 ms, and else they take seconds: so to a
+/// person, whoever else does anything now and then is there.
+const ALONE: u32 = 1000;
+
 /// Keys that have something to do, each at most once, by account.
 ///
 /// Who had nothing to do before comes ahead of who has used up a turn, as in fq_codel (RFC 8290, 4.1): a flood takes what
@@ -19,6 +23,8 @@ pub(crate) struct Turns {
     /// What is ready, of these and of those whose turn it is.
     ready: HashMap<Account, VecDeque<u64>>,
     keys: HashSet<u64>,
+    /// Who had the last turn, and how many in a row.
+    last: Option<(Account, u32)>,
 }
 
 impl Turns {
@@ -43,7 +49,19 @@ impl Turns {
 
     /// Begins the next turn, which is to be [ended](Turns::end).
     pub(crate) fn begin(&mut self) -> Option<Account> {
-        self.fresh.pop_front().or_else(|| self.used.pop_front())
+        let account = self.fresh.pop_front().or_else(|| self.used.pop_front())?;
+        match &mut self.last {
+            Some((last, turns)) if *last == account => *turns = turns.saturating_add(1),
+            Some(last) => *last = (account.clone(), 1),
+            // There never was another.
+            None => self.last = Some((account.clone(), ALONE)),
+        }
+        Some(account)
+    }
+
+    /// Whether others had a turn lately, so that they may want another soon.
+    pub(crate) fn are_shared(&self) -> bool {
+        self.last.as_ref().is_some_and(|(_, turns)| *turns < ALONE)
     }
 
     /// Takes what is next in this account's turn.
@@ -104,6 +122,21 @@ mod tests {
         turns.push(&"two".into(), 21);
         let order: Vec<u64> = std::iter::from_fn(|| step(&mut turns)).collect();
         assert_eq!(order, [11, 21, 2, 3]);
+    }
+
+    #[test]
+    fn who_had_all_turns_for_long_is_alone() {
+        let mut turns = Turns::default();
+        let mut turn = |account: &str| {
+            turns.push(&account.into(), account.len() as u64);
+            assert_eq!(step(&mut turns), Some(account.len() as u64));
+            turns.are_shared()
+        };
+        assert!(!turn("flood") && !turn("flood"), "nobody else has ever been there");
+        assert!(turn("one") && turn("flood"));
+        assert!((2..ALONE).all(|_| turn("flood")));
+        assert!(!turn("flood") && !turn("flood"));
+        assert!(turn("one"));
     }
 
     #[test]

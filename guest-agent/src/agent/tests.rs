@@ -353,6 +353,32 @@ fn a_vm_has_bytes_in_one_socket_of_the_compositor_at_a_time() {
 }
 
 #[test]
+fn of_a_vm_among_others_little_is_unread_and_of_one_alone_a_turn_s_worth() {
+    let mut desk = Desk::new();
+    desk.agent.has_one_peer();
+    let (mut flood, context) = desk.passage_of("flood");
+    flood.write_all(b"globals").unwrap();
+    desk.settle();
+    let sent = bytes(2_000_000);
+    sent.chunks(4000).for_each(|piece| desk.fake.deliver(context, piece, vec![]));
+    let (mut got, mut piece) = (Vec::new(), [0; 65_536]);
+    let mut take = |desk: &mut Desk| {
+        desk.settle();
+        let lay = flood.read(&mut piece).unwrap_or(0);
+        got.extend_from_slice(&piece[..lay]);
+        lay
+    };
+    assert_eq!(take(&mut desk), QUANTUM);
+    let (mut quiet, _) = desk.passage_of("quiet");
+    quiet.write_all(b"now").unwrap();
+    let shared = std::iter::from_fn(|| Some(take(&mut desk))).take_while(|&lay| lay == SHARE);
+    assert!(shared.count() >= 100);
+    assert_eq!(take(&mut desk), QUANTUM, "nobody else has said anything for long");
+    while take(&mut desk) > 0 {}
+    assert!(got == sent);
+}
+
+#[test]
 fn a_client_that_the_compositor_does_not_take_keeps_nobody_waiting() {
     let mut desk = Desk::new();
     desk.agent.has_one_peer();
@@ -365,6 +391,23 @@ fn a_client_that_the_compositor_does_not_take_keeps_nobody_waiting() {
     let mut got = [0; 6];
     assert!(taken.read_exact(&mut got).is_ok() && got == *b"commit");
     drop(untaken);
+}
+
+#[test]
+fn a_client_that_the_compositor_does_not_answer_has_no_more_there_than_others() {
+    let mut desk = Desk::new();
+    desk.agent.has_one_peer();
+    let (mut peer, context) = desk.passage();
+    let sent = bytes(100_000);
+    sent.chunks(4000).for_each(|piece| desk.fake.deliver(context, piece, vec![]));
+    let (mut got, mut piece) = (Vec::new(), [0; 65_536]);
+    while got.len() < sent.len() {
+        desk.settle();
+        let lay = peer.read(&mut piece).unwrap();
+        assert!(lay <= QUANTUM, "{lay} bytes");
+        got.extend_from_slice(&piece[..lay]);
+    }
+    assert!(got == sent);
 }
 
 #[test]
