@@ -16,9 +16,13 @@ use wlproxy_protocol::virtio_gpu::Header;
 /// what they bring is bounded all the same.
 const HELD: usize = 8;
 
-/// Most bytes that wait for all streams and pipes of a device together: so many contexts that have as many as one may. A
-/// guest can make thousands of pipes that nobody reads.
+/// Most bytes of memory that what waits for all streams and pipes of a device takes: so many contexts that have as many as one
+/// may. A guest can make thousands of pipes that nobody reads.
 const MAX_WAITING: usize = 64 * MAX_QUEUED;
+
+/// What each thing that waits costs beside its bytes, in bytes: its place in the queue, and what an allocator adds to each of
+/// its parts. A guest may send one byte at a time.
+const EACH: usize = size_of::<Later>() + 32;
 
 /// What waits to be written to one stream or pipe.
 #[derive(Debug, Default)]
@@ -40,7 +44,9 @@ enum Later {
 impl Flow {
     /// Closes the pipe after all that.
     pub(super) fn close(&mut self) {
-        self.later.push_back(Later::Close);
+        if !matches!(self.later.back(), Some(Later::Close)) {
+            self.later.push_back(Later::Close);
+        }
     }
 
     /// Something comes last.
@@ -52,7 +58,18 @@ impl Flow {
 
     /// Whether more waits than `most` bytes, or than fds may.
     pub(super) fn is_full(&self, most: usize) -> bool {
-        self.bytes > most || self.fds > MAX_QUEUED_FDS
+        self.cost() > most || self.fds > MAX_QUEUED_FDS
+    }
+
+    /// Bytes of memory that it takes.
+    fn cost(&self) -> usize {
+        self.bytes + self.later.len() * EACH
+    }
+
+    /// How many things come after what is being written.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.later.len()
     }
 
     /// The answers that wait for it.
@@ -99,7 +116,7 @@ impl Virtgpu {
             let flow = self.flows.entry(vfd).or_default();
             flow.push(bytes, fds, ticket);
             let full = flow.is_full(most);
-            if full || self.flows.values().map(|flow| flow.bytes).sum::<usize>() > MAX_WAITING {
+            if full || self.flows.values().map(Flow::cost).sum::<usize>() > MAX_WAITING {
                 let is_hasty =
                     matches!(self.vfds.get(vfd), Some(Vfd::Context(of)) if of.is_paused());
                 self.end(vfd, if is_hasty { &End::Hasty } else { &End::Full });

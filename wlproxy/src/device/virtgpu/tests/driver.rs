@@ -2,6 +2,7 @@
 //! what mainline Linux and its users say.
 
 use super::super::Virtgpu;
+use super::super::outgoing::Flow;
 use crate::counters::Counters;
 use crate::device::dialect::Device;
 use crate::device::opener::{Opened, Role, Target};
@@ -94,7 +95,7 @@ impl Driver {
             vring
         });
         let (runs, poller) = (Runs::default(), Poller::alone());
-        let policy = Arc::new(Current::new(policy));
+        let policy = Arc::new(Current::new(policy.with_any_types()));
         let (opener, counters) = (Arc::new(FakeOpener::default()), Arc::new(Counters::default()));
         let options = Options {
             vm: "test".into(),
@@ -146,6 +147,11 @@ impl Driver {
         bytes.extend(descriptor.flags.to_le_bytes());
         bytes.extend(descriptor.next.to_le_bytes());
         self.write(table(0) + 16 * u64::from(index), &bytes);
+    }
+
+    /// How many things wait for streams and pipes of the device.
+    pub(super) fn waiting(&self) -> usize {
+        self.device.as_ref().map_or(0, |device| device.flows.values().map(Flow::waiting).sum())
     }
 
     /// Turns of the device until it has nothing to do.

@@ -1,6 +1,6 @@
 //! A driver that does everything wrong.
 
-use super::driver::{Driver, channel_ring, place, send};
+use super::driver::{Driver, channel_ring, place, send, write};
 use super::{HANG_UP, MALFORMED, OK, PIPE};
 use crate::device::Side;
 use crate::device::opener::Role;
@@ -8,7 +8,7 @@ use crate::device::virtio_wl::tests::wayland::{self, report};
 use proptest::prelude::*;
 use std::io::Write;
 use wlproxy_protocol::accept::CHANNEL_TYPES;
-use wlproxy_protocol::cross_domain::identifier::{BLOB, READ_PIPE};
+use wlproxy_protocol::cross_domain::identifier::{BLOB, READ_PIPE, WRITE_PIPE};
 use wlproxy_protocol::virtio_gpu::{Header, Submit, message};
 
 #[test]
@@ -109,6 +109,41 @@ fn idle_contexts_never_use_the_queue_up() {
         streams.push(driver.open(Role::Main));
     };
     assert_eq!((code, connected), (message::RESP_ERR_OUT_OF_MEMORY, 192));
+}
+
+/// A client whose pipe nobody reads, though it is full and something waits for it.
+fn with_full_pipe() -> (Driver, std::os::unix::net::UnixStream) {
+    let mut driver = Driver::new(Side::Client);
+    let peer = driver.link(1);
+    assert_eq!(driver.send(1, &wayland::create_pool(wayland::FREE), &[(WRITE_PIPE, PIPE)]), OK);
+    while driver.waiting() == 0 {
+        assert_eq!(driver.executed(1, &write(PIPE, false, &[7; 4096])), OK);
+    }
+    (driver, peer)
+}
+
+/// Each is kept by itself, and so costs more than its bytes.
+#[test]
+fn small_things_that_wait_cost_no_more_than_large_ones() {
+    let (mut driver, _peer) = with_full_pipe();
+    let mut most = 0;
+    while driver.counters.vfds.get() > 1 {
+        assert_eq!(driver.executed(1, &write(PIPE, false, b"x")), OK);
+        most = most.max(driver.waiting());
+        assert!(most <= 16 << 10, "{most} bytes, one by one, and it goes on");
+    }
+    assert!(most > 1000, "{most} wait");
+    // What comes later says that there is no such pipe.
+    assert_eq!(driver.executed(1, &write(PIPE, false, b"x")), MALFORMED);
+}
+
+#[test]
+fn a_pipe_is_closed_once() {
+    let (mut driver, _peer) = with_full_pipe();
+    for _ in 0..10_000 {
+        assert_eq!(driver.executed(1, &write(PIPE, true, b"")), OK);
+    }
+    assert!(driver.waiting() <= 2, "{} wait", driver.waiting());
 }
 
 fn command() -> impl Strategy<Value = (u32, u32, u8, Vec<u8>)> {

@@ -82,11 +82,15 @@ pub(super) struct Received {
 
 /// What holds for every VM, but that tests may have any number of types: [`super::wayland::request`] is one.
 fn policy(side: Side) -> Policy {
-    let policy = Policy::of_test(side);
-    Policy { quota: Quota { types: u32::MAX, ..policy.quota }, ..policy }
+    Policy::of_test(side).with_any_types()
 }
 
 impl Policy {
+    /// The same, but each client may offer as many types as it likes, of any length: requests that have to be long do.
+    pub(in crate::device) fn with_any_types(self) -> Self {
+        Self { quota: Quota { types: u32::MAX, ..self.quota }, ..self }
+    }
+
     /// The same, but each client may send so many requests in a second.
     pub(in crate::device) fn with_haste(self, per_second: u32) -> Self {
         let vm_quota = VmQuota { client_messages_per_second: per_second, ..self.vm_quota };
