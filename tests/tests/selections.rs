@@ -310,3 +310,47 @@ fn what_a_vm_may_not_be_given_by_dragging_has_no_type() -> Result<()> {
     ensure!(source.exchange().asked.is_empty() && !source.exchange().drag.finished);
     copied(Selection::ControlledClipboard, &desk.direct(), &desk.through("untrusted"))
 }
+
+/// What somebody copies in one VM: as many types as may be, of which each is so long.
+fn types(length: usize) -> Vec<String> {
+    (0..250).map(|n| format!("{n:a<length$}")).collect()
+}
+
+/// A compositor tells whoever gets the focus all types in one go, and disconnects who has no room for them.
+#[test]
+fn who_copies_many_types_ends_nobody_who_gets_the_focus() -> Result<()> {
+    let mut desk = desk(&[]);
+    let _hands = hands(&mut desk)?;
+    let untrusted = desk.through("untrusted");
+    let places = [(desk.direct(), "local", DESTINATION), (desk.through("work"), "work", (50, 250))];
+    let victims = places.map(|(display, title, place)| {
+        let mut victim = Party::with_window(&desk, &display, title, place)?;
+        victim.listen(Selection::Clipboard)?;
+        victim.listen(Selection::Primary)?;
+        Ok::<_, anyhow::Error>(victim)
+    });
+    let [local, work] = victims;
+    let mut victims = [local?, work?];
+    // With a NUL each. Of 400 characters sway disconnects a local client that gets the focus, and not who copied them.
+    for (length, may) in [(400, false), (127, true)] {
+        let kinds = types(length);
+        let kinds: Vec<&str> = kinds.iter().map(String::as_str).collect();
+        let mut source = Party::with_window(&desk, &untrusted, "source", SOURCE)?;
+        source.focus(&desk)?;
+        let copied = source.copy_as(Selection::Clipboard, &kinds);
+        ensure!(copied.is_ok() == may, "types of {length} characters: {copied:?}");
+        if may {
+            source.copy_as(Selection::Primary, &kinds)?;
+        }
+        for victim in &mut victims {
+            victim.focus(&desk)?;
+            victim.client.roundtrip()?;
+            for selection in [Selection::Clipboard, Selection::Primary] {
+                let offer = victim.exchange().offers.get(&selection);
+                let has = offer.is_some_and(|offer| offer.has(kinds[249]));
+                ensure!(has == may, "{selection:?}: {has}");
+            }
+        }
+    }
+    Ok(())
+}

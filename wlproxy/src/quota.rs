@@ -8,6 +8,7 @@ mod ids;
 mod nesting;
 mod regions;
 mod surfaces;
+mod types;
 pub mod vm;
 
 use crate::concern::{Concern, Count};
@@ -16,6 +17,7 @@ use nesting::Refusal;
 use regions::Regions;
 use serde::{Deserialize, Serialize};
 use surfaces::Surfaces;
+use types::Types;
 use wlproxy_protocol::wayland::objects::{MAX_OBJECTS, NO_MEMORY, Violation};
 use wlproxy_protocol::wayland::{Arg, Call};
 
@@ -46,7 +48,7 @@ pub struct Quota {
     /// Rectangles that are the damage of a wl_surface until that is shown: by its next commit, or by its parent's. All
     /// surfaces of a client may have 16 times as many.
     pub damage: u32,
-    /// MIME types of what is copied or dragged.
+    /// MIME types of what is copied or dragged, of 128 bytes on average. All sources of a client may have 16 times as many.
     pub types: u32,
 }
 
@@ -75,15 +77,15 @@ impl Default for Quota {
             rectangles: 4_096,
             // 50,000 that don't touch each other keep wlroots 0.15 for 1.1 s, and that grows by the square, too.
             damage: 4_096,
-            // Each is an event to whoever gets the focus, of up to 4,096 bytes: more than a compositor's buffer of 1 MiB
-            // for that client would disconnect it. LibreOffice has some dozens.
+            // Each is an event to whoever gets the focus, and one that can't be told all is disconnected. LibreOffice has
+            // some dozens.
             types: 250,
         }
     }
 }
 
-/// All regions of a client together have at most as many rectangles as so many full ones, and all surfaces as much damage. By
-/// default these are 65,536, of 16 bytes each: a MiB, and twice that where a surface's next state is beside the current one.
+/// All regions of a client together have at most as many rectangles as so many full ones, all surfaces as much damage, and all
+/// sources of selections as many types. By default the former are 65,536, of 16 bytes each: a MiB, and twice that where a surface's next state is beside the current one.
 const FULL: u32 = 16;
 
 /// `wl_subcompositor.error`: the surface can't be a subsurface, and the parent can't be one (wayland.xml).
@@ -102,8 +104,7 @@ pub struct Spent {
     regions: Regions,
     /// Buffers, pools and damage, and commits that wait.
     held: Surfaces,
-    /// By source of a selection: those that have any.
-    types: ById<u32, u32>,
+    types: Types,
 }
 
 impl Spent {
@@ -214,13 +215,8 @@ impl Spent {
             Count::CreatePool => self.held.buffers.create(call, None, quota)?,
             Count::DestroyPool => self.held.buffers.destroy_pool(),
             Count::DestroyBuffer => self.held.buffers.destroy(call.object()),
-            Count::OfferType => {
-                let of_source = self.types.entry(call.object()).or_default();
-                add(call, of_source, quota.types, "types of one selection", "types")?;
-            }
-            Count::DestroySource => {
-                self.types.remove(&call.object());
-            }
+            Count::OfferType => self.types.offer(call, quota)?,
+            Count::DestroySource => self.types.destroy(call.object()),
             // Events.
             Count::Release | Count::Done => {}
         }

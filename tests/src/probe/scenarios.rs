@@ -178,16 +178,17 @@ fn many_fds(stage: &Stage<'_>) -> Result<()> {
 fn long_messages(stage: &Stage<'_>) -> Result<()> {
     let mut client = stage.client()?;
     let manager: WlDataDeviceManager = client.bind(3)?;
-    let source = manager.create_data_source(&client.handle(), ());
     for round in 0..64 {
+        // Of one, no more than a few may be so long.
+        let source = manager.create_data_source(&client.handle(), ());
         let kind: String =
             (0..4083).map(|at| char::from(b'a' + ((at + round) % 23) as u8)).collect();
         source.offer(kind.clone());
         let wanted = Some(Some(kind));
         let answered = |of: &crate::State| of.exchange.drag.target == wanted;
         client.until("the answer to a type", answered)?;
+        source.destroy();
     }
-    source.destroy();
     Ok(())
 }
 

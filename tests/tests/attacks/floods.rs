@@ -14,6 +14,10 @@ const BIND: (u32, u16) = (2, 0);
 const ADD: u16 = 1;
 /// wl_surface.set_input_region
 const SET_INPUT_REGION: u16 = 5;
+/// wl_data_device_manager.create_data_source
+const CREATE_DATA_SOURCE: u16 = 0;
+/// wl_data_source.offer
+const OFFER: u16 = 0;
 /// wl_surface.frame
 const FRAME: u16 = 3;
 
@@ -89,6 +93,17 @@ attacks! {
         }
         Some(())
     };
+    "100 copies, each of 250 types of 4,000 bytes" => Told(QUOTA), |a| {
+        let manager = a.raw.try_bind("wl_data_device_manager", 1)?;
+        let kind = "a".repeat(3_999);
+        copies(a, manager, 100, 250, &kind);
+        Some(())
+    };
+    "1,000 copies, each of 250 types" => Told(QUOTA), |a| {
+        let manager = a.raw.try_bind("wl_data_device_manager", 1)?;
+        copies(a, manager, 1_000, 250, "text/plain;charset=utf-8");
+        Some(())
+    };
     "100,000 commits" => Served, |a| {
         let commits = message(a.surface, COMMIT, &[]).repeat(100_000);
         a.raw.send(&commits, []);
@@ -102,6 +117,16 @@ attacks! {
         a.raw.send(&commit[6..], []);
         Some(())
     };
+}
+
+/// So many sources, each of so many types, of which none is anybody's selection.
+fn copies(a: &mut Attacker, manager: u32, count: usize, types: usize, kind: &str) {
+    for _ in 0..count {
+        let source = a.make(manager, CREATE_DATA_SOURCE);
+        for _ in 0..types {
+            a.say(source, OFFER, &[Arg::Text(kind)]);
+        }
+    }
 }
 
 fn binds(a: &mut Attacker, count: u32, interface: &str) -> Option<()> {

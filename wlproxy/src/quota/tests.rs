@@ -6,6 +6,7 @@ mod compositors;
 mod damage;
 mod regions;
 mod turns;
+mod types;
 mod waiting;
 
 use super::*;
@@ -284,22 +285,6 @@ impl Client {
 
 /// Objects are no matter here, nor are globals.
 const MANY: Quota = Quota { objects: 60_000, surfaces: 100, binds: 100, ..SMALL };
-
-#[test]
-fn a_selection_has_so_many_types() {
-    let mut client = Client::new(SMALL);
-    let offer = |client: &mut Client, source| client.say(source, 0, &[Arg::Str(Some(c"a/b"))]);
-    let [first, second] =
-        [0, 1].map(|_| client.make(DATA_DEVICE_MANAGER, CREATE_SURFACE, &[]).unwrap());
-    for source in [first, second] {
-        (0..7).for_each(|_| offer(&mut client, source).unwrap());
-    }
-    // wl_data_source.destroy
-    client.say(first, 1, &[]).unwrap();
-    assert_eq!(client.spent.types.len(), 1);
-    let violation = offer(&mut client, second).unwrap_err();
-    check(violation, "wl_data_source@9.offer", &["7 types", "`types`"]);
-}
 
 #[test]
 fn objects_of_all_kinds_are_counted() {

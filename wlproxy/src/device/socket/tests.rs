@@ -38,7 +38,7 @@ impl Rig {
             dialect: Dialect::default(),
             opener: opener.clone(),
             counters: counters.clone(),
-            policy: Arc::new(Current::new(policy)),
+            policy: Arc::new(Current::new(policy.with_any_types())),
             traces: Arc::new(trace::Requests::default()),
             neighbours: None,
             window_size: 0,
