@@ -29,13 +29,14 @@ pub enum Read {
 
 /// One end of a connected Wayland socket, with a queue for what the peer hasn't taken yet.
 ///
-/// The queue has no bound of its own: whoever fills it looks at [`Stream::queued`] and [`Stream::queued_fds`] first.
+/// The queue has no bound of its own: whoever fills it looks at [`Stream::queued`] and [`Stream::queued_fds`] first. `F` is
+/// what fds are queued as; each is dropped once it is written.
 #[derive(Debug)]
-pub struct Stream {
+pub struct Stream<F = OwnedFd> {
     socket: UnixStream,
     out: VecDeque<u8>,
     /// fds and the position of the byte that they go with, in bytes since the stream began.
-    fds: VecDeque<(u64, OwnedFd)>,
+    fds: VecDeque<(u64, F)>,
     written: u64,
     stuck: bool,
 }
@@ -43,6 +44,13 @@ pub struct Stream {
 impl Stream {
     /// A stream over `socket`, which becomes non-blocking.
     pub fn new(socket: UnixStream) -> io::Result<Self> {
+        Self::carrying(socket)
+    }
+}
+
+impl<F: AsFd> Stream<F> {
+    /// The same, of which it follows from its use what fds are queued as.
+    pub fn carrying(socket: UnixStream) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         Ok(Self { socket, out: VecDeque::new(), fds: VecDeque::new(), written: 0, stuck: false })
     }
@@ -74,7 +82,7 @@ impl Stream {
     }
 
     /// Queues bytes, and fds that go with the first of them; or with the next that are queued, if there are none.
-    pub fn queue(&mut self, bytes: &[u8], fds: impl IntoIterator<Item = OwnedFd>) {
+    pub fn queue(&mut self, bytes: &[u8], fds: impl IntoIterator<Item = F>) {
         let position = self.written + self.out.len() as u64;
         self.fds.extend(fds.into_iter().map(|fd| (position, fd)));
         self.out.extend(bytes);
@@ -111,8 +119,8 @@ impl Stream {
                 return Ok(false);
             }
             let due = self.fds.iter().take_while(|(position, _)| *position <= self.written).count();
-            let now: Vec<RawFd> =
-                self.fds.iter().take(due.min(MAX_FDS_OUT)).map(|(_, fd)| fd.as_raw_fd()).collect();
+            let now = self.fds.iter().take(due.min(MAX_FDS_OUT));
+            let now: Vec<RawFd> = now.map(|(_, fd)| fd.as_fd().as_raw_fd()).collect();
             let until = match self.fds.get(now.len()) {
                 // Later fds wait for their byte; overdue ones for the next.
                 Some((position, _)) => (position.saturating_sub(self.written) as usize).max(1),
@@ -154,7 +162,7 @@ impl Stream {
     }
 }
 
-impl AsFd for Stream {
+impl<F> AsFd for Stream<F> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }

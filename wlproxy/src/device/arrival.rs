@@ -4,6 +4,7 @@
 //! client; there this does what `guest-agent serve` does in a compositor VM.
 
 use super::allocation::Allocation;
+use super::made::Made;
 use super::pipe::{Direction, Pipe};
 use super::vfd_error::VfdError;
 use super::window;
@@ -13,6 +14,7 @@ use nix::sys::stat::{SFlag, fstat, makedev};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use wlproxy_unix::memory;
 
 /// Largest file that is copied, in bytes; keymaps and format tables have some 60 KB. `guest-agent` has the same bound.
@@ -42,8 +44,12 @@ impl Arrival {
         }
     }
 
-    /// Of an fd that a compositor, or another worker, sent over the link `context`.
-    pub(super) fn of_compositor(fd: OwnedFd, context: u32) -> Result<Self, VfdError> {
+    /// Of an fd that a compositor, or another worker, sent over the link `context`. What is copied counts in `made`.
+    pub(super) fn of_compositor(
+        fd: OwnedFd,
+        context: u32,
+        made: &Arc<Made>,
+    ) -> Result<Self, VfdError> {
         if window::is_mappable(fd.as_fd()) {
             return Ok(Self::Allocation(Allocation::received(fd, context)));
         }
@@ -54,9 +60,11 @@ impl Arrival {
             SFlag::S_IFREG if mode == OFlag::O_WRONLY => {
                 Err(VfdError::Kind("a file that can't be read"))
             }
-            SFlag::S_IFREG => copy(&fd.into(), stat.st_size),
+            SFlag::S_IFREG => copy(&fd.into(), stat.st_size, made),
             // What compositors send where there is no keymap.
-            SFlag::S_IFCHR if stat.st_rdev == NULL => Ok(Self::Allocation(Allocation::of(&[])?)),
+            SFlag::S_IFCHR if stat.st_rdev == NULL => {
+                Ok(Self::Allocation(Allocation::of(&[], made)?))
+            }
             SFlag::S_IFIFO if mode == OFlag::O_RDONLY => Ok(Self::Pipe(Direction::Read, fd)),
             // A socket goes the way of the selection protocols, in which the fd is there to be written to.
             SFlag::S_IFIFO | SFlag::S_IFSOCK => Ok(Self::Pipe(Direction::Write, fd)),
@@ -66,11 +74,11 @@ impl Arrival {
 }
 
 /// Memory that begins with the file's content. Read, rather than mapped: nobody can take its pages away meanwhile.
-fn copy(file: &File, size: i64) -> Result<Arrival, VfdError> {
+fn copy(file: &File, size: i64, made: &Arc<Made>) -> Result<Arrival, VfdError> {
     let size = u64::try_from(size).ok().filter(|&size| size <= MAX_COPY);
     let mut content = vec![0; size.ok_or(VfdError::TooLong(MAX_COPY))? as usize];
     file.read_exact_at(&mut content, 0)?;
-    Ok(Arrival::Allocation(Allocation::of(&content)?))
+    Ok(Arrival::Allocation(Allocation::of(&content, made)?))
 }
 
 fn io(errno: Errno) -> VfdError {
@@ -86,14 +94,18 @@ mod tests {
 
     const LINK: u32 = 7;
 
+    fn of_compositor(fd: OwnedFd) -> Result<Arrival, VfdError> {
+        Arrival::of_compositor(fd, LINK, &Made::new(Arc::default()))
+    }
+
     /// The content of memory that an fd has become, if it was copied.
     fn copied(fd: impl Into<OwnedFd>) -> Vec<u8> {
-        match Arrival::of_compositor(fd.into(), LINK).unwrap() {
+        match of_compositor(fd.into()).unwrap() {
             Arrival::Allocation(allocation) => {
                 assert_eq!(allocation.context, None, "it never comes again");
                 assert!(window::is_mappable(allocation.as_fd()));
                 let mut content = vec![0; memory::size_if_sealed(&allocation).unwrap() as usize];
-                assert_eq!(content.len() as u64, allocation.own_bytes());
+                assert!(allocation.piece().is_some());
                 let file = File::from(allocation.as_fd().try_clone_to_owned().unwrap());
                 file.read_exact_at(&mut content, 0).unwrap();
                 content
@@ -103,7 +115,7 @@ mod tests {
     }
 
     fn refusal(fd: impl Into<OwnedFd>) -> String {
-        Arrival::of_compositor(fd.into(), LINK).unwrap_err().to_string()
+        of_compositor(fd.into()).unwrap_err().to_string()
     }
 
     fn padded(content: &[u8]) -> Vec<u8> {
@@ -128,9 +140,10 @@ mod tests {
     fn memory_that_can_be_mapped_is_not_copied() {
         let memory = memory::allocate("test", 4096).unwrap();
         let twin = memory.try_clone().unwrap();
-        match Arrival::of_compositor(memory, LINK).unwrap() {
+        match of_compositor(memory).unwrap() {
             Arrival::Allocation(allocation) => {
-                assert_eq!((allocation.context, allocation.own_bytes()), (Some(LINK), 0));
+                assert_eq!(allocation.context, Some(LINK));
+                assert!(allocation.piece().is_none(), "it counts where it was made");
                 assert!(memory::same_file(&allocation, &twin));
             }
             pipe => panic!("{pipe:?}"),
@@ -139,7 +152,7 @@ mod tests {
 
     #[test]
     fn pipes_and_sockets_are_pipes() {
-        let direction = |fd| match Arrival::of_compositor(fd, LINK).unwrap() {
+        let direction = |fd| match of_compositor(fd).unwrap() {
             Arrival::Pipe(direction, _) => direction,
             memory => panic!("{memory:?}"),
         };

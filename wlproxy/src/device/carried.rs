@@ -1,18 +1,20 @@
 //! An fd on its way over a context.
 
+use super::made::Piece;
 use super::toll::{Toll, Transfer};
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 /// What is known of it.
 #[derive(Debug)]
 enum What {
     /// Nothing: it is somebody else's.
     Foreign,
-    /// It is memory of the guest's.
-    Memory,
+    /// It is memory of the guest's, which counts for that VM if it was made for it.
+    Memory { _piece: Option<Arc<Piece>> },
     /// It is one end of a pipe, of which the host has the other.
     Pipe(Toll),
 }
@@ -31,8 +33,8 @@ impl Carried {
     }
 
     /// A guest's memory.
-    pub(super) fn memory(fd: OwnedFd) -> Self {
-        Self { fd, what: What::Memory }
+    pub(super) fn memory(fd: OwnedFd, piece: Option<Arc<Piece>>) -> Self {
+        Self { fd, what: What::Memory { _piece: piece } }
     }
 
     /// The far end of a guest's pipe.
@@ -40,9 +42,12 @@ impl Carried {
         Self { fd, what: What::Pipe(toll) }
     }
 
-    /// Alone.
-    pub(super) fn into_fd(self) -> OwnedFd {
-        self.fd
+    /// It is passed on. What it carries begins or has begun; only memory goes on to count.
+    pub(super) fn pass(self) -> Self {
+        match self.what {
+            What::Pipe(_) => Self::foreign(self.fd),
+            What::Foreign | What::Memory { .. } => self,
+        }
     }
 
     /// Alone: the guest has it as it is, and its bytes don't pass here.
@@ -56,7 +61,7 @@ impl Carried {
     pub(super) fn into_parts(self) -> (OwnedFd, Toll) {
         match self.what {
             What::Pipe(toll) => (self.fd, toll),
-            What::Foreign | What::Memory => (self.fd, Toll::default()),
+            What::Foreign | What::Memory { .. } => (self.fd, Toll::default()),
         }
     }
 
@@ -65,7 +70,7 @@ impl Carried {
         match &self.what {
             What::Pipe(toll) => toll.begin(transfer),
             What::Foreign => transfer.go_elsewhere("the VM has a pipe of its own for it"),
-            What::Memory => {
+            What::Memory { .. } => {
                 // Nobody could count it there. Whoever writes finds that nobody reads.
                 let (_, nowhere) = pipe2(OFlag::O_CLOEXEC)?;
                 self.fd = nowhere;
@@ -80,5 +85,11 @@ impl Carried {
         let toll = Toll::default();
         toll.begin(transfer);
         self.what = What::Pipe(toll);
+    }
+}
+
+impl AsFd for Carried {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }

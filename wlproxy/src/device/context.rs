@@ -89,7 +89,7 @@ pub(super) struct Context {
     /// Number of the connection, for the log.
     connection: Option<u64>,
     /// `None` when it is over.
-    stream: Option<Watched<Stream>>,
+    stream: Option<Watched<Stream<Carried>>>,
     /// At the link's end, if devices of this process are at both.
     place: Option<Box<Place>>,
     /// There may be something to read, though nobody would tell once more.
@@ -132,7 +132,7 @@ impl Context {
             Role::Main => (Kind::Plain, None),
             Role::Accepted { connection, token } => (Kind::Unproven(token, 0), Some(connection)),
         };
-        let stream = Some(poller.watched(key, Stream::new(opened.stream)?));
+        let stream = Some(poller.watched(key, Stream::carrying(opened.stream)?));
         let numbers = connection.map(|number| counters.connection(number));
         Ok(Self {
             kind,
@@ -204,7 +204,7 @@ impl Context {
         };
         self.queued_fds += self.out.fds.len() - before.min(self.out.fds.len());
         if let Some(stream) = self.stream.as_mut().filter(|_| !self.out.bytes.is_empty()) {
-            let fds = self.out.fds.drain(..).map(Carried::into_fd);
+            let fds = self.out.fds.drain(..).map(Carried::pass);
             stream.queue(&self.out.bytes, fds);
             self.out.bytes.clear();
             self.out.bytes.shrink_to(KEPT);
@@ -374,7 +374,7 @@ impl Context {
     }
 
     /// Ends it from this side: nothing comes for the guest any more. Returns the stream if something still has to be written.
-    pub(super) fn finish(&mut self) -> Option<Watched<Stream>> {
+    pub(super) fn finish(&mut self) -> Option<Watched<Stream<Carried>>> {
         if let Kind::Link(link) = &mut self.kind {
             link.forget_held();
         }

@@ -1,5 +1,6 @@
 //! Streams that nobody here needs any more, and that still have something to write.
 
+use super::carried::Carried;
 use super::poller::{Poller, Watched};
 use nix::sys::epoll::EpollFlags;
 use std::collections::VecDeque;
@@ -16,7 +17,7 @@ const KEYS: u64 = 1 << 34;
 #[derive(Debug)]
 pub(super) struct Lingering {
     poller: Poller,
-    streams: VecDeque<(u64, Watched<Stream>)>,
+    streams: VecDeque<(u64, Watched<Stream<Carried>>)>,
     next: u64,
 }
 
@@ -27,7 +28,7 @@ impl Lingering {
     }
 
     /// Lets a stream write what it has, and closes it then.
-    pub(super) fn add(&mut self, mut stream: Watched<Stream>) {
+    pub(super) fn add(&mut self, mut stream: Watched<Stream<Carried>>) {
         if self.streams.len() >= MAX_LINGERING {
             self.streams.pop_front();
         }
@@ -58,7 +59,7 @@ impl Lingering {
 }
 
 /// Writes what a stream has. Whether it still has something, and is waited for.
-fn goes_on(stream: &mut Watched<Stream>, poller: &Poller) -> bool {
+fn goes_on(stream: &mut Watched<Stream<Carried>>, poller: &Poller) -> bool {
     if !matches!(stream.flush(), Ok(false)) {
         return false;
     }

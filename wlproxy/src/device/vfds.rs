@@ -7,6 +7,7 @@ use super::carried::Carried;
 use super::context::{Context, End};
 use super::flow::Sent;
 use super::lingering::Lingering;
+use super::made::Made;
 use super::neighbours::{Host, Presence};
 use super::opener::Opened;
 use super::pipe::{Direction, Pipe};
@@ -63,8 +64,8 @@ pub(super) struct Vfds {
     vm: Arc<str>,
     counters: Arc<Counters>,
     policy: Arc<policy::Current>,
-    /// Bytes of the memory that was made for this VM.
-    made: u64,
+    /// The memory that was made for this VM.
+    made: Arc<Made>,
     presence: Option<Presence>,
 }
 
@@ -87,7 +88,7 @@ impl Vfds {
             vm: options.vm.as_str().into(),
             counters: options.counters.clone(),
             policy: options.policy.clone(),
-            made: 0,
+            made: Made::new(options.counters.clone()),
             presence,
         }
     }
@@ -125,7 +126,7 @@ impl Vfds {
     /// Whether this VM may have so much more memory.
     fn check_memory(&self, bytes: u64) -> Result<(), VfdError> {
         let most = self.policy.vm_quota().memory();
-        let fits = self.made.checked_add(bytes).is_some_and(|sum| sum <= most);
+        let fits = self.made.bytes().checked_add(bytes).is_some_and(|sum| sum <= most);
         if fits { Ok(()) } else { Err(VfdError::Memory(most >> 20)) }
     }
 
@@ -160,7 +161,7 @@ impl Vfds {
     /// Makes allocation `id`, not mapped yet.
     pub(super) fn add_allocation(&mut self, id: u32, size: u64) -> Result<(), VfdError> {
         self.check_memory(size)?;
-        let allocation = Allocation::make(size).ok_or(VfdError::Size)??;
+        let allocation = Allocation::make(size, &self.made).ok_or(VfdError::Size)??;
         self.insert(id, Vfd::Allocation(allocation));
         Ok(())
     }
@@ -195,14 +196,16 @@ impl Vfds {
         }
         let (fd, toll) = came.into_parts();
         let arrival = match self.table.get(&context) {
-            Some(Vfd::Context(of)) if of.is_link() => Arrival::of_compositor(fd, context)?,
+            Some(Vfd::Context(of)) if of.is_link() => {
+                Arrival::of_compositor(fd, context, &self.made)?
+            }
             _ => Arrival::of_worker(fd, context)?,
         };
         let id = self.fresh_id();
         let vfd = match arrival {
             Arrival::Allocation(allocation) => {
-                // A copy of what a compositor on the host has sent.
-                self.check_memory(allocation.own_bytes())?;
+                // It counts already, if it is a copy of what a compositor on the host has sent.
+                self.check_memory(0)?;
                 toll.go_elsewhere("it was to be written into memory rather than into a pipe");
                 Vfd::Allocation(allocation)
             }
@@ -279,7 +282,9 @@ impl Vfds {
         let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned();
         Ok(match self.table.get(&id).ok_or(VfdError::Unknown)? {
             Vfd::Context(_) | Vfd::Reports(_) => return Err(VfdError::NotSendable),
-            Vfd::Allocation(allocation) => Carried::memory(own(allocation.as_fd())?),
+            Vfd::Allocation(allocation) => {
+                Carried::memory(own(allocation.as_fd())?, allocation.piece())
+            }
             Vfd::Pipe(pipe) => {
                 let remote = pipe.remote().ok_or(VfdError::NotSendable)?;
                 Carried::pipe(own(remote)?, pipe.toll().clone())
@@ -371,11 +376,7 @@ impl Vfds {
         self.counters.vfds.add(1);
         match &vfd {
             Vfd::Context(_) => self.counters.contexts.add(1),
-            Vfd::Allocation(allocation) => {
-                self.made += allocation.own_bytes();
-                self.counters.allocation_bytes.add(allocation.own_bytes());
-            }
-            Vfd::Pipe(_) | Vfd::Reports(_) => {}
+            Vfd::Allocation(_) | Vfd::Pipe(_) | Vfd::Reports(_) => {}
         }
         let before = self.table.insert(id, vfd);
         debug_assert!(before.is_none(), "vfd {id:#x} made twice");
@@ -385,11 +386,7 @@ impl Vfds {
         self.counters.vfds.sub(1);
         match vfd {
             Vfd::Context(_) => self.counters.contexts.sub(1),
-            Vfd::Allocation(allocation) => {
-                self.made -= allocation.own_bytes();
-                self.counters.allocation_bytes.sub(allocation.own_bytes());
-            }
-            Vfd::Pipe(_) | Vfd::Reports(_) => {}
+            Vfd::Allocation(_) | Vfd::Pipe(_) | Vfd::Reports(_) => {}
         }
     }
 }

@@ -5,6 +5,7 @@ mod link;
 mod neighbours;
 mod reports;
 mod selections;
+mod shares;
 mod trace;
 mod visits;
 pub(in crate::device) mod wayland;

@@ -118,6 +118,16 @@ impl Driver {
         Self::start(side, 1 << 1 | 1 << 3, Some(presence), policy(side))
     }
 
+    /// A client VM's, which may have so much together.
+    pub(super) fn within(vm_quota: VmQuota) -> Self {
+        Self::start(
+            Side::Client,
+            1 << 1 | 1 << 3,
+            None,
+            Policy { vm_quota, ..policy(Side::Client) },
+        )
+    }
+
     /// A client VM's, whose clients may copy and paste so.
     pub(super) fn selecting(selections: Selections) -> Self {
         let policy = Policy { selections: Arc::new(selections), ..policy(Side::Client) };
