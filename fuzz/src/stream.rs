@@ -54,7 +54,7 @@ impl Far {
         let role = match input.below(2) {
             _ if is_client => Role::Link { connection: 1 },
             0 => Role::Main,
-            _ => Role::Accepted { connection: 1, token: Token::new(TOKEN) },
+            _ => Role::Accepted { connection: 1, vm: 0, token: Token::new(TOKEN) },
         };
         let (ours, theirs) = UnixStream::pair().ok()?;
         answer(Ok(Opened { stream: theirs, role }));

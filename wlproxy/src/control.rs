@@ -101,6 +101,7 @@ enum RoleFormat {
     Main,
     Accepted {
         connection: u64,
+        vm: u32,
         #[serde(with = "token")]
         token: Token,
     },

@@ -10,7 +10,7 @@
 //! | `socket` | the latter, whole: no rings, no window, no vfds |
 //! | `dialect` | the kinds of devices of ours: what each is to a driver, and how it starts |
 //! | `virtio_wl`, `virtgpu` | the dialects: commands of such a device to calls of the model, and back |
-//! | `vfds` | the model: the table of vfds; `vfd_error` is why there is none, `made` what memory there is |
+//! | `vfds` | the model: the table of vfds; `vfd_error` is why there is none, `made` and `shares` what counts of them |
 //! | `context`, `allocation`, `pipe` | the kinds of vfds; `flow` is what contexts and pipes have in common |
 //! | `lingering` | streams that are closed, until what they have is written |
 //! | `arrival` | what becomes of an fd that came over a context |
@@ -63,6 +63,7 @@ mod poller;
 mod ranges;
 mod ring;
 pub mod serve;
+mod shares;
 pub(crate) mod socket;
 mod toll;
 pub mod trace;

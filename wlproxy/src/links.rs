@@ -60,13 +60,15 @@ pub struct Links<D: 'static> {
     /// Two at most: `accept` sees to that.
     mains: Vec<Main>,
     connections: u64,
+    /// Client VMs that have had clients, by their numbers.
+    vms: Vec<String>,
 }
 
 impl<D: HasLinks + 'static> Links<D> {
     /// No links yet. `device` is the compositor VM's.
     pub fn new(compositor: Compositor, device: Kind, handle: LoopHandle<'static, D>) -> Self {
         let accept = Accept::new(device.ways());
-        Self { compositor, handle, accept, mains: Vec::new(), connections: 0 }
+        Self { compositor, handle, accept, mains: Vec::new(), connections: 0, vms: Vec::new() }
     }
 
     /// Carries out what the worker of `vm` asks for.
@@ -212,7 +214,19 @@ impl<D: HasLinks + 'static> Links<D> {
             warn!(vm = client, connection, %error, "can't hand out the client's stream");
             OpenError::Failed
         })?;
-        Ok(Opened { stream, role: Role::Accepted { connection, token } })
+        let vm = self.number(client);
+        Ok(Opened { stream, role: Role::Accepted { connection, vm, token } })
+    }
+
+    /// The number of a client VM.
+    fn number(&mut self, vm: String) -> u32 {
+        let known = self.vms.iter().position(|other| *other == vm);
+        let number = known.unwrap_or(self.vms.len());
+        if known.is_none() {
+            self.vms.push(vm);
+        }
+        // There are at most as many as in the configuration.
+        u32::try_from(number).unwrap_or(u32::MAX)
     }
 
     fn read_main(&mut self, id: MainId) {

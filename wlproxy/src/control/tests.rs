@@ -86,7 +86,7 @@ fn orders_arrive() {
     for sent in [
         Order::Opened { ticket: 1, role: Role::Link { connection: 3 } },
         Order::Opened { ticket: 2, role: Role::Main },
-        Order::Opened { ticket: 3, role: Role::Accepted { connection: 4, token: token() } },
+        Order::Opened { ticket: 3, role: Role::Accepted { connection: 4, vm: 0, token: token() } },
         Order::Refused { ticket: 4, error: OpenError::Unknown },
         Order::Refused { ticket: 4, error: OpenError::Limit },
         Order::Refused { ticket: 4, error: OpenError::Failed },
@@ -143,7 +143,7 @@ fn hostile_packets_are_refused() {
 fn all_answers_that_may_be_outstanding_fit_into_the_socket() {
     let (host, _worker) = pair().unwrap();
     let null = File::open("/dev/null").unwrap();
-    let role = Role::Accepted { connection: u64::MAX, token: token() };
+    let role = Role::Accepted { connection: u64::MAX, vm: 0, token: token() };
     for _ in 0..MAX_OUTSTANDING {
         host.send(&Order::Opened { ticket: u64::MAX, role }, Some(null.as_fd())).unwrap();
     }

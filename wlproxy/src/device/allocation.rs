@@ -15,6 +15,8 @@ use wlproxy_unix::memory;
 #[derive(Debug)]
 pub(super) struct Allocation {
     fd: OwnedFd,
+    /// Bytes of it, whole pages.
+    length: u64,
     /// Unless it came over a context: it counts for this VM.
     own: Option<Arc<Piece>>,
     /// The context that it came over, if it did.
@@ -31,6 +33,7 @@ impl Allocation {
             .filter(|length| (1..=MAX_ALLOCATION).contains(length))?;
         Some(memory::allocate("wlproxy-allocation", length).map(|fd| Self {
             fd,
+            length,
             own: Some(made.add(length)),
             context: None,
             lease: None,
@@ -45,9 +48,16 @@ impl Allocation {
         Ok(allocation)
     }
 
-    /// Memory that came over a context.
-    pub(super) fn received(fd: OwnedFd, context: u32) -> Self {
-        Self { fd, own: None, context: Some(context), lease: None }
+    /// Memory of `size` bytes that came over a context.
+    pub(super) fn received(fd: OwnedFd, size: u64, context: u32) -> Self {
+        // Of more, nothing is mapped.
+        let length = size.checked_next_multiple_of(PAGE_SIZE).unwrap_or(u64::MAX);
+        Self { fd, length, own: None, context: Some(context), lease: None }
+    }
+
+    /// Bytes that it has when it is mapped.
+    pub(super) fn length(&self) -> u64 {
+        self.length
     }
 
     /// What counts for this VM as long as it is somewhere.
@@ -76,7 +86,7 @@ mod tests {
         assert!(make(MAX_ALLOCATION).unwrap().is_ok());
         assert_eq!(made.bytes(), 0, "it is gone");
         let allocation = make(5000).unwrap().unwrap();
-        assert_eq!(memory::size_if_sealed(&allocation), Some(8192));
+        assert_eq!((allocation.length(), memory::size_if_sealed(&allocation)), (8192, Some(8192)));
         let piece = allocation.piece();
         drop(allocation);
         assert_eq!(made.bytes(), 8192, "somebody has it");

@@ -33,10 +33,18 @@ pub(super) enum Arrival {
 }
 
 impl Arrival {
+    /// Bytes of memory, if it is that.
+    pub(super) fn memory(&self) -> u64 {
+        match self {
+            Self::Allocation(allocation) => allocation.length(),
+            Self::Pipe(..) => 0,
+        }
+    }
+
     /// Of an fd that another worker sent over `context`.
     pub(super) fn of_worker(fd: OwnedFd, context: u32) -> Result<Self, VfdError> {
-        if memory::size_if_sealed(&fd).is_some() {
-            return Ok(Self::Allocation(Allocation::received(fd, context)));
+        if let Some(size) = memory::size_if_sealed(&fd) {
+            return Ok(Self::Allocation(Allocation::received(fd, size, context)));
         }
         match Pipe::direction_of(fd.as_fd()) {
             Some(direction) => Ok(Self::Pipe(direction, fd)),
@@ -50,8 +58,8 @@ impl Arrival {
         context: u32,
         made: &Arc<Made>,
     ) -> Result<Self, VfdError> {
-        if window::is_mappable(fd.as_fd()) {
-            return Ok(Self::Allocation(Allocation::received(fd, context)));
+        if let Ok(length) = window::length(fd.as_fd()) {
+            return Ok(Self::Allocation(Allocation::received(fd, length, context)));
         }
         let stat = fstat(&fd).map_err(io)?;
         let mode = fcntl(&fd, FcntlArg::F_GETFL).map_err(io)?;
@@ -103,9 +111,9 @@ mod tests {
         match of_compositor(fd.into()).unwrap() {
             Arrival::Allocation(allocation) => {
                 assert_eq!(allocation.context, None, "it never comes again");
-                assert!(window::is_mappable(allocation.as_fd()));
+                assert!(window::length(allocation.as_fd()).is_ok());
                 let mut content = vec![0; memory::size_if_sealed(&allocation).unwrap() as usize];
-                assert!(allocation.piece().is_some());
+                assert_eq!(content.len() as u64, allocation.length());
                 let file = File::from(allocation.as_fd().try_clone_to_owned().unwrap());
                 file.read_exact_at(&mut content, 0).unwrap();
                 content

@@ -6,6 +6,7 @@ use super::link::Link;
 use super::neighbours::Place;
 use super::opener::{Opened, Role};
 use super::poller::{Poller, Watched};
+use super::shares::Vm;
 use crate::counters::{self, Counters};
 use crate::policy;
 use crate::relay::{Tally, Violation};
@@ -88,6 +89,8 @@ pub(super) struct Context {
     kind: Kind,
     /// Number of the connection, for the log.
     connection: Option<u64>,
+    /// Whose client is at the other end, if it is an accepted one.
+    vm: Option<Vm>,
     /// `None` when it is over.
     stream: Option<Watched<Stream<Carried>>>,
     /// At the link's end, if devices of this process are at both.
@@ -130,13 +133,20 @@ impl Context {
                 (Kind::Link(Box::new(link)), Some(connection))
             }
             Role::Main => (Kind::Plain, None),
-            Role::Accepted { connection, token } => (Kind::Unproven(token, 0), Some(connection)),
+            Role::Accepted { connection, token, .. } => {
+                (Kind::Unproven(token, 0), Some(connection))
+            }
+        };
+        let vm = match opened.role {
+            Role::Accepted { vm, .. } => Some(vm),
+            Role::Link { .. } | Role::Main => None,
         };
         let stream = Some(poller.watched(key, Stream::carrying(opened.stream)?));
         let numbers = connection.map(|number| counters.connection(number));
         Ok(Self {
             kind,
             connection,
+            vm,
             stream,
             place: None,
             unread: true,
@@ -154,6 +164,11 @@ impl Context {
     /// Number of the connection; the main context has none.
     pub(super) fn connection(&self) -> Option<u64> {
         self.connection
+    }
+
+    /// Number of the client's VM, if a client's requests come over it.
+    pub(super) fn vm(&self) -> Option<Vm> {
+        self.vm
     }
 
     /// It is told by calls of what comes, as long as there is a place at the other end.

@@ -39,6 +39,8 @@ pub enum Role {
     Accepted {
         /// Number of the connection, for the log.
         connection: u64,
+        /// Number of the client's VM: clients of one share what they may have.
+        vm: u32,
         /// What the guest has to send first.
         token: Token,
     },

@@ -28,6 +28,16 @@ pub(super) enum VfdError {
         /// How many came over the context.
         brought: usize,
     },
+    /// Its client's VM has much of what is there for all.
+    #[error(
+        "clients of its VM have {vfds} vfds and {mib} MiB of the compositor VM's window: the rest is for other VMs"
+    )]
+    Share {
+        /// How many vfds came from there.
+        vfds: u64,
+        /// How much memory.
+        mib: u64,
+    },
     /// That is no size for an allocation.
     #[error("an allocation can't have this size")]
     Size,

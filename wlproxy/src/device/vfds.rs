@@ -12,6 +12,7 @@ use super::neighbours::{Host, Presence};
 use super::opener::Opened;
 use super::pipe::{Direction, Pipe};
 use super::poller::Poller;
+use super::shares::{Amount, Shares, Vm};
 use super::vfd_error::VfdError;
 use super::window::{self, Window};
 use crate::counters::{Counters, Reporter};
@@ -51,12 +52,25 @@ pub(super) enum Vfd {
     Reports(Option<Reporter>),
 }
 
+/// Where a vfd came from.
+#[derive(Debug, Clone, Copy)]
+struct Origin {
+    /// The context, as long as that is there.
+    context: Option<u32>,
+    /// Whose it is, and how much of what all share, if it came over an accepted one.
+    share: Option<(Vm, Amount)>,
+}
+
 /// All vfds of a device in one run of its rings.
 pub(super) struct Vfds {
     table: HashMap<u32, Vfd>,
-    /// The contexts that vfds came over, and how many over each.
-    origins: HashMap<u32, u32>,
+    /// Where vfds came from, and how many over each context.
+    origins: HashMap<u32, Origin>,
     brought: HashMap<u32, usize>,
+    /// What VMs have of what came over accepted contexts.
+    shares: Shares,
+    /// Bytes of all memory that has a vfd.
+    memory: u64,
     next_host_id: u32,
     poller: Poller,
     pub(super) window: Window,
@@ -81,6 +95,8 @@ impl Vfds {
             table: HashMap::new(),
             origins: HashMap::new(),
             brought: HashMap::new(),
+            shares: Shares::default(),
+            memory: 0,
             next_host_id: HOST_ID,
             lingering: Lingering::new(poller.clone()),
             poller,
@@ -195,12 +211,21 @@ impl Vfds {
             return Err(VfdError::Hog { vfds: self.table.len(), brought });
         }
         let (fd, toll) = came.into_parts();
-        let arrival = match self.table.get(&context) {
-            Some(Vfd::Context(of)) if of.is_link() => {
-                Arrival::of_compositor(fd, context, &self.made)?
-            }
-            _ => Arrival::of_worker(fd, context)?,
+        let (is_link, vm) = match self.table.get(&context) {
+            Some(Vfd::Context(of)) => (of.is_link(), of.vm()),
+            _ => (false, None),
         };
+        let arrival = match is_link {
+            true => Arrival::of_compositor(fd, context, &self.made)?,
+            false => Arrival::of_worker(fd, context)?,
+        };
+        let share = vm.map(|vm| (vm, Amount { vfds: 1, bytes: arrival.memory() }));
+        if let Some((vm, more)) = share {
+            let used = Amount { vfds: self.table.len() as u64, bytes: self.memory };
+            let all =
+                Amount { vfds: self.policy.vm_quota().vfds.into(), bytes: self.window.size() };
+            self.shares.check(vm, more, used, all)?;
+        }
         let id = self.fresh_id();
         let vfd = match arrival {
             Arrival::Allocation(allocation) => {
@@ -214,7 +239,8 @@ impl Vfds {
             }
         };
         self.insert(id, vfd);
-        self.origins.insert(id, context);
+        self.origins.insert(id, Origin { context: Some(context), share });
+        share.into_iter().for_each(|(vm, more)| self.shares.add(vm, more));
         self.set_brought(context, brought + 1);
         Ok(id)
     }
@@ -296,7 +322,11 @@ impl Vfds {
     pub(super) fn remove(&mut self, id: u32) -> bool {
         let Some(mut vfd) = self.table.remove(&id) else { return false };
         self.uncount(&vfd);
-        if let Some(context) = self.origins.remove(&id)
+        let origin = self.origins.remove(&id);
+        if let Some((vm, less)) = origin.and_then(|origin| origin.share) {
+            self.shares.sub(vm, less);
+        }
+        if let Some(context) = origin.and_then(|origin| origin.context)
             && let Some(&count) = self.brought.get(&context)
         {
             self.set_brought(context, count - 1);
@@ -306,7 +336,8 @@ impl Vfds {
                 self.window.end_context(id);
                 // Another one may get its id.
                 if self.brought.remove(&id).is_some() {
-                    self.origins.retain(|_, &mut origin| origin != id);
+                    let of = self.origins.values_mut().filter(|of| of.context == Some(id));
+                    of.for_each(|origin| origin.context = None);
                 }
                 if let Some(stream) = context.finish() {
                     self.lingering.add(stream);
@@ -376,7 +407,10 @@ impl Vfds {
         self.counters.vfds.add(1);
         match &vfd {
             Vfd::Context(_) => self.counters.contexts.add(1),
-            Vfd::Allocation(_) | Vfd::Pipe(_) | Vfd::Reports(_) => {}
+            Vfd::Allocation(allocation) => {
+                self.memory = self.memory.saturating_add(allocation.length());
+            }
+            Vfd::Pipe(_) | Vfd::Reports(_) => {}
         }
         let before = self.table.insert(id, vfd);
         debug_assert!(before.is_none(), "vfd {id:#x} made twice");
@@ -386,7 +420,10 @@ impl Vfds {
         self.counters.vfds.sub(1);
         match vfd {
             Vfd::Context(_) => self.counters.contexts.sub(1),
-            Vfd::Allocation(_) | Vfd::Pipe(_) | Vfd::Reports(_) => {}
+            Vfd::Allocation(allocation) => {
+                self.memory = self.memory.saturating_sub(allocation.length());
+            }
+            Vfd::Pipe(_) | Vfd::Reports(_) => {}
         }
     }
 }

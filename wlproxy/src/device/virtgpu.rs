@@ -66,6 +66,7 @@ impl From<VfdError> for Refusal {
             VfdError::TooMany(_)
             | VfdError::Memory(_)
             | VfdError::Hog { .. }
+            | VfdError::Share { .. }
             | VfdError::TooLong(_)
             | VfdError::Io(_) => message::RESP_ERR_OUT_OF_MEMORY,
             VfdError::Unknown

@@ -47,6 +47,7 @@ impl From<VfdError> for Refusal {
             VfdError::TooMany(_)
             | VfdError::Memory(_)
             | VfdError::Hog { .. }
+            | VfdError::Share { .. }
             | VfdError::Size
             | VfdError::TooLong(_)
             | VfdError::Map(MapError::Full)

@@ -268,6 +268,11 @@ impl Window {
         surplus.into_iter().for_each(|memory| self.unmap(memory));
     }
 
+    /// Bytes of it.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
     fn idle_bytes(&self) -> u64 {
         self.idle.iter().map(|memory| memory.length).sum()
     }
@@ -302,12 +307,7 @@ impl Drop for Window {
     }
 }
 
-/// Whether `fd` is memory that may be mapped.
-pub(super) fn is_mappable(fd: BorrowedFd<'_>) -> bool {
-    judge(fd).is_ok()
-}
-
-/// Bytes that are mapped of such memory, whole pages.
+/// Bytes that are mapped of such memory, whole pages, if it may be.
 pub(super) fn length(fd: BorrowedFd<'_>) -> Result<u64, MapError> {
     Ok(judge(fd)?.length)
 }

@@ -131,11 +131,27 @@ fn a_channel_type_reaches_the_client_of_its_record() {
     let stolen = links.open("work", Side::Client, Target::Channel(channel));
     assert_eq!(stolen.unwrap_err(), OpenError::Unknown);
     let opened = links.open("gui", Side::Compositor, Target::Channel(channel)).unwrap();
-    assert_eq!(opened.role, Role::Accepted { connection, token: record.token });
+    assert_eq!(opened.role, Role::Accepted { connection, vm: 0, token: record.token });
     (&opened.stream).write_all(b"globals").unwrap();
     client.read_exact(&mut [0; 7]).unwrap();
     let again = links.open("gui", Side::Compositor, Target::Channel(channel));
     assert_eq!(again.unwrap_err(), OpenError::Unknown);
+}
+
+/// By that the compositor VM's device tells whose clients have much.
+#[test]
+fn clients_of_one_vm_have_its_number() {
+    let mut rig = Rig::with_vm();
+    let main = rig.main();
+    let [work, other, again] = ["work", "play", "work"].map(|vm| {
+        let _client = rig.client_of(vm).unwrap();
+        let target = Target::Accepted(record(&main).token);
+        match rig.host.links.open("gui", Side::Compositor, target).unwrap().role {
+            Role::Accepted { vm, .. } => vm,
+            role => panic!("{role:?}"),
+        }
+    });
+    assert!(work == again && work != other, "{work}, {other}, {again}");
 }
 
 #[test]

@@ -113,7 +113,7 @@ impl Rig {
         let mut stream = self.dial();
         stream.write_all(token().as_bytes()).unwrap();
         self.turn();
-        let (_, peer) = self.open(Role::Accepted { connection: 7, token: token() });
+        let (_, peer) = self.open(Role::Accepted { connection: 7, vm: 0, token: token() });
         self.say_and_leave(stream);
         peer
     }
@@ -298,7 +298,7 @@ fn the_compositor_vm_says_what_a_connection_is() {
     stream.write_all(&token().as_bytes()[15..]).unwrap();
     stream.write_all(b"globals").unwrap();
     rig.turn();
-    let (target, peer) = rig.open(Role::Accepted { connection: 7, token: token() });
+    let (target, peer) = rig.open(Role::Accepted { connection: 7, vm: 0, token: token() });
     assert_eq!((target, take(&peer).0), (Target::Accepted(token()), b"globals".to_vec()));
     give(&peer, b"pool", [memory::allocate("test", 4096).unwrap()]);
     rig.turn();
@@ -345,7 +345,7 @@ fn a_client_that_does_not_read_is_given_up_by_the_compositor_vm() {
     let mut stream = rig.dial();
     stream.write_all(token().as_bytes()).unwrap();
     rig.turn();
-    let (_, peer) = rig.open(Role::Accepted { connection: 7, token: token() });
+    let (_, peer) = rig.open(Role::Accepted { connection: 7, vm: 0, token: token() });
     let chunk = vec![1; READ];
     let mut sent = 0;
     while !is_closed(&stream) {
@@ -407,7 +407,7 @@ fn what_a_vm_said_is_written_though_it_never_read() {
     let mut stream = rig.dial();
     stream.write_all(token().as_bytes()).unwrap();
     rig.turn();
-    let (_, mut peer) = rig.open(Role::Accepted { connection: 7, token: token() });
+    let (_, mut peer) = rig.open(Role::Accepted { connection: 7, vm: 0, token: token() });
     while rig.connections.all.values().all(|of| of.guest.queued() == 0) {
         peer.write_all(&[4; 4096]).unwrap();
         rig.turn();

@@ -83,7 +83,7 @@ fn an_event_brings_as_many_bytes_as_the_ring_holds() {
     assert_eq!(driver.guest_blob(channel_ring(1), &pieces), OK);
     assert_eq!(driver.guest_blob(query_ring(1), &[(place(query_ring(1)), 4096)]), OK);
     assert_eq!(driver.init(1, 1), OK);
-    let (_, mut peer) = driver.open(Role::Accepted { connection: 1, token: token() });
+    let (_, mut peer) = driver.open(Role::Accepted { connection: 1, vm: 0, token: token() });
     assert_eq!(driver.send(1, token().as_bytes(), &[]), OK);
     let room = receive_room(32 << 10).unwrap();
     let bytes: Vec<u8> = (0..room + 5).map(|n| n as u8).collect();
@@ -125,7 +125,7 @@ fn a_stream_that_cannot_be_had_is_a_hang_up() {
 fn the_compositor_vm_opens_what_a_record_announced() {
     let mut driver = Driver::new(Side::Compositor);
     assert_eq!(driver.begin(1, CHANNEL_TYPES.start), OK);
-    let (target, mut peer) = driver.open(Role::Accepted { connection: 1, token: token() });
+    let (target, mut peer) = driver.open(Role::Accepted { connection: 1, vm: 0, token: token() });
     assert_eq!(target, Target::Channel(CHANNEL_TYPES.start));
     assert_eq!(driver.send(1, &[token().as_bytes(), &b"text"[..]].concat(), &[]), OK);
     assert_eq!(take(&peer).0, b"text", "the token is for us");
@@ -133,7 +133,7 @@ fn the_compositor_vm_opens_what_a_record_announced() {
     assert_eq!(driver.receive(1), Event::Receive(vec![], b"back".to_vec()));
     // Another one that doesn't know the token.
     assert_eq!(driver.begin(2, CHANNEL_TYPES.end - 1), OK);
-    let _peer = driver.open(Role::Accepted { connection: 2, token: token() });
+    let _peer = driver.open(Role::Accepted { connection: 2, vm: 0, token: token() });
     assert_eq!(driver.send(2, &[8; 16], &[]), OK);
     assert_eq!(driver.receive(2), HANG_UP);
     for channel in [0, 2, CHANNEL_TYPES.end] {
@@ -251,7 +251,7 @@ fn who_is_given_a_pipe_learns_that_nobody_reads_it_if_it_wants_to() {
     for padding in [0, HEARS_ENDS] {
         let mut driver = Driver::new(Side::Compositor);
         assert_eq!(driver.begin_with(1, CHANNEL_TYPES.start, padding), OK);
-        let (_, peer) = driver.open(Role::Accepted { connection: 1, token: token() });
+        let (_, peer) = driver.open(Role::Accepted { connection: 1, vm: 0, token: token() });
         assert_eq!(driver.send(1, token().as_bytes(), &[]), OK);
         let (reader, writer) = nix::unistd::pipe().unwrap();
         // As a program has it that is alive: it waits for the next event.

@@ -327,7 +327,7 @@ fn clog(driver: &mut Driver, id: u32, message: impl Fn(usize) -> Vec<u8>) -> (u1
 
 #[test]
 fn the_compositor_vm_never_waits_and_its_queue_is_bounded() {
-    let client = Role::Accepted { connection: 1, token: Token::new([7; Token::LEN]) };
+    let client = Role::Accepted { connection: 1, vm: 0, token: Token::new([7; Token::LEN]) };
     queued_within(Role::Main, MAX_WAITING_KIB, MAX_QUEUED);
     queued_within(client, MAX_WAITING_KIB, MAX_QUEUED);
     queued_within(client, 64, 64 << 10);
@@ -639,7 +639,7 @@ fn a_stream_is_opened_by_name_in_the_compositor_vm_only() {
 #[test]
 fn an_accepted_stream_begins_with_its_token() {
     let token = Token::new(*b"0123456789abcdef");
-    let role = Role::Accepted { connection: 9, token };
+    let role = Role::Accepted { connection: 9, vm: 0, token };
     let mut driver = Driver::new(Side::Compositor);
     let (mut right, mut wrong) = (driver.open(1, role), driver.open(2, role));
     right.write_all(b"early").unwrap();

@@ -239,8 +239,10 @@ fn a_commit_is_timed_until_it_is_written() {
 fn what_a_client_sent_is_timed_until_it_is_in_the_ring() {
     let mut driver = Driver::new(Side::Compositor);
     let token = Token::new(*b"0123456789abcdef");
-    let (main, client) =
-        (driver.open(1, Role::Main), driver.open(2, Role::Accepted { connection: 7, token }));
+    let (main, client) = (
+        driver.open(1, Role::Main),
+        driver.open(2, Role::Accepted { connection: 7, vm: 0, token }),
+    );
     assert_eq!(driver.sent(2, token.as_bytes(), &[]), OK);
     give(&main, b"a record", []);
     assert_eq!(driver.events().len(), 1);

@@ -33,7 +33,7 @@ impl Street {
             (Driver::among(Side::Client, left), Driver::among(Side::Compositor, right));
         let (client, compositor) = UnixStream::pair().unwrap();
         left.open_with(LEFT, client, LINK);
-        let role = Role::Accepted { connection: 1, token: Token::new(BITS) };
+        let role = Role::Accepted { connection: 1, vm: 0, token: Token::new(BITS) };
         right.open_with(RIGHT, compositor, role);
         Self { left, right, calls_left, calls_right }
     }

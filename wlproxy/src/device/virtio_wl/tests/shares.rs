@@ -1,9 +1,16 @@
-//! What one VM may have of what there is for all.
+//! What one VM may have of what there is for all: of the host's memory, and of the compositor VM's device.
 
-use super::driver::{Driver, new};
-use super::{LINK, OK};
+use super::driver::{Driver, Event, new};
+use super::{LINK, OK, give};
+use crate::device::Side;
+use crate::device::opener::Role;
 use crate::quota::vm::VmQuota;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::os::unix::net::UnixStream;
+use wlproxy_protocol::accept::Token;
+use wlproxy_protocol::limits::MAX_FDS;
 use wlproxy_protocol::virtio_wl::{VfdNew, message};
+use wlproxy_unix::memory;
 
 const MIB: u32 = 1 << 20;
 
@@ -29,4 +36,60 @@ fn memory_counts_as_long_as_anything_here_has_it() {
     assert_eq!(driver.kind(slot), OK);
     assert_eq!(driver.counters.allocation_bytes.get(), 0);
     assert_eq!(allocate(&mut driver, 2), message::RESP_VFD_NEW);
+}
+
+/// A client of this VM, of which the driver has context `id`.
+fn accept(driver: &mut Driver, id: u32, vm: u32) -> UnixStream {
+    let token = Token::new([7; 16]);
+    let peer = driver.open(id, Role::Accepted { connection: id.into(), vm, token });
+    assert_eq!(driver.sent(id, token.as_bytes(), &[]), OK);
+    peer
+}
+
+/// Whether this client can send so much memory of so many bytes.
+fn brings(driver: &mut Driver, id: u32, peer: &UnixStream, count: usize, bytes: u64) -> bool {
+    give(peer, b"x", (0..count).map(|_| memory::allocate("test", bytes).unwrap()));
+    !driver.events().contains(&Event::Hup(id))
+}
+
+/// Each of its clients has no more than any client may, and the compositor keeps all of that.
+#[test]
+fn no_vm_has_all_vfds_of_the_compositor_vm() {
+    // Each is an fd of this process.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    let mut driver = Driver::new(Side::Compositor);
+    let mut peers = Vec::new();
+    for id in 1..200 {
+        let peer = accept(&mut driver, id, 0);
+        let both = (0..2).all(|_| brings(&mut driver, id, &peer, MAX_FDS, 4096));
+        peers.push(peer);
+        if !both {
+            break;
+        }
+    }
+    // What they have brought is still there when they have left.
+    for id in 1..peers.len() as u32 {
+        driver.close(id);
+    }
+    let last = 1000;
+    let again = accept(&mut driver, last, 0);
+    assert!(!(0..3).all(|_| brings(&mut driver, last, &again, MAX_FDS, 4096)));
+    assert!((50..60).contains(&peers.len()), "{} clients", peers.len());
+    let other = accept(&mut driver, last + 1, 1);
+    for _ in 0..2 {
+        assert!(brings(&mut driver, last + 1, &other, MAX_FDS, 4096), "another VM's client ends");
+    }
+}
+
+#[test]
+fn no_vm_has_all_of_the_window_of_the_compositor_vm() {
+    let mut driver = Driver::new(Side::Compositor);
+    let greedy = accept(&mut driver, 1, 0);
+    let other = accept(&mut driver, 2, 1);
+    let taken = (0..100).take_while(|_| brings(&mut driver, 1, &greedy, 1, 4 << 20)).count();
+    assert_eq!(taken, 12, "of 64 MiB");
+    assert!(brings(&mut driver, 2, &other, 1, 4 << 20), "another VM's client ends");
+    let more = accept(&mut driver, 3, 0);
+    assert!(!brings(&mut driver, 3, &more, 1, 4 << 20));
 }
