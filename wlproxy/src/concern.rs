@@ -49,6 +49,8 @@ pub(crate) enum Count {
     PoolBuffer,
     OtherBuffer,
     DestroyBuffer,
+    IconBuffer,
+    SetIcon,
     OfferType,
     DestroySource,
     Release,
@@ -109,6 +111,8 @@ const COUNTED: &[Named<Count>] = &[
     (Count::PoolBuffer, &["wl_shm_pool"], &["create_buffer"]),
     (Count::OtherBuffer, &["wp_single_pixel_buffer_manager_v1"], &["create_u32_rgba_buffer"]),
     (Count::DestroyBuffer, &["wl_buffer"], &["destroy"]),
+    (Count::IconBuffer, &["xdg_toplevel_icon_v1"], &["add_buffer"]),
+    (Count::SetIcon, &["xdg_toplevel_icon_manager_v1"], &["set_icon"]),
     // Events.
     (Count::Release, &["wl_buffer"], &["release"]),
     (Count::Done, &["wl_callback"], &["done"]),

@@ -4,6 +4,7 @@
 //! there are, each wl_buffer an fd. So the host counts, and the client that asks for too much is told, and ended.
 
 mod buffers;
+mod icons;
 mod ids;
 mod nesting;
 mod regions;
@@ -12,6 +13,7 @@ mod types;
 pub mod vm;
 
 use crate::concern::{Concern, Count};
+use icons::Icons;
 use ids::{ById, Ids};
 use nesting::Refusal;
 use regions::Regions;
@@ -36,7 +38,7 @@ pub struct Quota {
     /// xdg_toplevels, and wl_shell_surfaces of any role.
     pub windows: u32,
     /// wl_buffers and wl_shm_pools together: each is an fd or a mapping of the compositor's. Those that were destroyed while
-    /// a wl_surface shows them, or is to show them, are among them.
+    /// a wl_surface shows them, or is to show them, are among them. So many again may be in the icons of windows.
     pub buffers: u32,
     /// wl_surface.commits that wait to be shown, of all surfaces together.
     pub commits: u32,
@@ -105,6 +107,7 @@ pub struct Spent {
     /// Buffers, pools and damage, and commits that wait.
     held: Surfaces,
     types: Types,
+    icons: Icons,
 }
 
 impl Spent {
@@ -128,6 +131,7 @@ impl Spent {
                 self.held.hand_over(call.object(), rectangles, 0);
             }
             self.held.unmake(call.object());
+            self.icons.destroy(call.object());
         }
         let Some(count) = concern.count else { return Ok(()) };
         match count {
@@ -217,6 +221,15 @@ impl Spent {
             Count::DestroyBuffer => self.held.buffers.destroy(call.object()),
             Count::OfferType => self.types.offer(call, quota)?,
             Count::DestroySource => self.types.destroy(call.object()),
+            Count::IconBuffer => self.icons.add(call, quota)?,
+            Count::SetIcon => {
+                // toplevel, icon
+                if let [Arg::Object(toplevel), Arg::Object(icon)] =
+                    call.args().collect::<Vec<_>>()[..]
+                {
+                    self.icons.set(call, toplevel, icon, quota)?;
+                }
+            }
             // Events.
             Count::Release | Count::Done => {}
         }

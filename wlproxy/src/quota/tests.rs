@@ -4,6 +4,7 @@
 mod buffers;
 mod compositors;
 mod damage;
+mod icons;
 mod regions;
 mod turns;
 mod types;
