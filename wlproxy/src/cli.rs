@@ -131,6 +131,13 @@ pub enum Command {
     Worker(Worker),
 }
 
+impl Command {
+    /// Whether this process is a worker.
+    pub fn is_worker(&self) -> bool {
+        matches!(self, Self::Worker(_))
+    }
+}
+
 /// Which configuration.
 #[derive(Debug, Args)]
 pub struct ConfigFile {

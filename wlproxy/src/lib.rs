@@ -14,6 +14,7 @@
 //! | [`status`] | what `wlproxy status` shows |
 //! | [`top`], [`trace`] | `wlproxy top`, `wlproxy trace` |
 //! | [`metrics`] | the same for Prometheus |
+//! | [`log`] | how much a worker writes to the log |
 //! | [`device`] | the devices: vhost-user backends |
 //! | `concern`, `impossible` | whom a message concerns, and requests that compositors don't survive (pure) |
 //! | [`quota`] | what a client and a VM may have at once (pure) |
@@ -44,6 +45,7 @@ pub mod histogram;
 mod impossible;
 pub mod launch;
 pub mod links;
+pub mod log;
 pub mod metrics;
 pub mod pace;
 pub mod packet;

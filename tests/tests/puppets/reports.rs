@@ -21,6 +21,33 @@ fn shows(desk: &Desk, expected: [u64; 4]) {
     });
 }
 
+/// Contexts that end for what came over them: more than the lines of them that may be in the log.
+const WRONG: usize = 8_000;
+
+#[test]
+fn who_does_wrong_again_and_again_does_not_fill_the_log() {
+    let desk = Desk::host_only(Plan::default());
+    let mut work = desk.puppet("work");
+    for _ in 0..WRONG {
+        let bad = open(&mut work).expect("there is room");
+        work.send(bad, b"x", &[]);
+        assert_eq!(work.rest(bad), b"", "nothing but the hang-up");
+        work.close(bad);
+    }
+    let told = desk.complaints().len();
+    assert!((1..WRONG - 1_000).contains(&told), "{told} lines");
+    // It may say more after a while, and then says that something is missing.
+    until("a line of what is left out", || {
+        let bad = open(&mut work).expect("there is room");
+        work.send(bad, b"x", &[]);
+        work.close(bad);
+        desk.complaints()
+            .iter()
+            .any(|line| line.contains("lines of this worker are left out"))
+            .then_some(())
+    });
+}
+
 #[test]
 fn what_is_no_report_ends_its_context_alone() {
     let desk = Desk::host_only(Plan::default());
