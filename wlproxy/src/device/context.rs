@@ -137,10 +137,7 @@ impl Context {
                 (Kind::Unproven(token, 0), Some(connection))
             }
         };
-        let vm = match opened.role {
-            Role::Accepted { vm, .. } => Some(vm),
-            Role::Link { .. } | Role::Main => None,
-        };
+        let vm = opened.role.client_vm();
         let stream = Some(poller.watched(key, Stream::carrying(opened.stream)?));
         let numbers = connection.map(|number| counters.connection(number));
         Ok(Self {

@@ -46,6 +46,16 @@ pub enum Role {
     },
 }
 
+impl Role {
+    /// Number of the VM whose client's requests come over it, if any do.
+    pub(super) fn client_vm(self) -> Option<u32> {
+        match self {
+            Self::Accepted { vm, .. } => Some(vm),
+            Self::Link { .. } | Self::Main => None,
+        }
+    }
+}
+
 /// Why there is no stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {

@@ -1,5 +1,5 @@
-//! What client VMs have of the compositor VM's vfds and of its window. Both are for all of them, and there is no more when they
-//! are used up: so who has much leaves something to the others.
+//! What client VMs have of the compositor VM's contexts, of its vfds and of its window. These are for all of them, and there is
+//! no more when they are used up: so who has much leaves something to the others.
 
 use super::vfd_error::VfdError;
 use std::collections::HashMap;
@@ -14,11 +14,16 @@ const SPARE: u64 = 4;
 /// How much somebody has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Amount {
-    /// vfds.
+    /// Contexts: each is a client.
+    pub(super) contexts: u64,
+    /// vfds that came over them.
     pub(super) vfds: u64,
     /// Bytes of memory, which are for the window.
     pub(super) bytes: u64,
 }
+
+/// None of it.
+pub(super) const NOTHING: Amount = Amount { contexts: 0, vfds: 0, bytes: 0 };
 
 /// What each VM has.
 #[derive(Debug, Default)]
@@ -34,14 +39,17 @@ impl Shares {
         all: Amount,
     ) -> Result<(), VfdError> {
         let has = self.0.get(&vm).copied().unwrap_or_default();
-        let fits = is_fair(has.vfds, more.vfds, used.vfds, all.vfds)
+        let fits = is_fair(has.contexts, more.contexts, used.contexts, all.contexts)
+            && is_fair(has.vfds, more.vfds, used.vfds, all.vfds)
             && is_fair(has.bytes, more.bytes, used.bytes, all.bytes);
-        if fits { Ok(()) } else { Err(VfdError::Share { vfds: has.vfds, mib: has.bytes >> 20 }) }
+        let Amount { contexts, vfds, bytes } = has;
+        if fits { Ok(()) } else { Err(VfdError::Share { contexts, vfds, mib: bytes >> 20 }) }
     }
 
     /// It has so much more.
     pub(super) fn add(&mut self, vm: Vm, more: Amount) {
         let has = self.0.entry(vm).or_default();
+        has.contexts += more.contexts;
         has.vfds += more.vfds;
         has.bytes = has.bytes.saturating_add(more.bytes);
     }
@@ -49,6 +57,7 @@ impl Shares {
     /// It has so much less.
     pub(super) fn sub(&mut self, vm: Vm, less: Amount) {
         let Some(has) = self.0.get_mut(&vm) else { return };
+        has.contexts = has.contexts.saturating_sub(less.contexts);
         has.vfds = has.vfds.saturating_sub(less.vfds);
         has.bytes = has.bytes.saturating_sub(less.bytes);
         if *has == Amount::default() {
@@ -90,8 +99,8 @@ mod tests {
     #[test]
     fn what_is_given_back_can_be_taken_again() {
         let mut shares = Shares::default();
-        let (one, all) = (Amount { vfds: 1, bytes: 4096 }, Amount { vfds: 8, bytes: 1 << 20 });
-        let used = Amount { vfds: 6, bytes: 6 * 4096 };
+        let amount = |vfds, bytes| Amount { vfds, bytes, ..Amount::default() };
+        let (one, all, used) = (amount(1, 4096), amount(8, 1 << 20), amount(6, 6 * 4096));
         (0..6).for_each(|_| shares.add(1, one));
         assert!(shares.check(1, one, used, all).is_err());
         assert!(shares.check(2, one, used, all).is_ok());

@@ -30,9 +30,12 @@ pub(super) enum VfdError {
     },
     /// Its client's VM has much of what is there for all.
     #[error(
-        "clients of its VM have {vfds} vfds and {mib} MiB of the compositor VM's window: the rest is for other VMs"
+        "clients of its VM have {contexts} contexts, {vfds} vfds and {mib} MiB of the compositor VM's window: the rest is \
+         for other VMs"
     )]
     Share {
+        /// How many of them there are.
+        contexts: u64,
         /// How many vfds came from there.
         vfds: u64,
         /// How much memory.

@@ -9,10 +9,10 @@ use super::flow::Sent;
 use super::lingering::Lingering;
 use super::made::Made;
 use super::neighbours::{Host, Presence};
-use super::opener::Opened;
+use super::opener::{OpenError, Opened};
 use super::pipe::{Direction, Pipe};
 use super::poller::Poller;
-use super::shares::{Amount, Shares, Vm};
+use super::shares::{Amount, NOTHING, Shares, Vm};
 use super::vfd_error::VfdError;
 use super::window::{self, Window};
 use crate::counters::{Counters, Reporter};
@@ -161,8 +161,33 @@ impl Vfds {
         self.table.values().filter(|vfd| matches!(vfd, Vfd::Context(_))).count()
     }
 
-    /// A stream that was opened becomes context `id`.
-    pub(super) fn add_context(&mut self, id: u32, opened: Opened) -> io::Result<()> {
+    /// A stream that was opened becomes context `id`. The device can have so many `contexts`.
+    pub(super) fn add_context(
+        &mut self,
+        id: u32,
+        opened: Opened,
+        contexts: usize,
+    ) -> Result<(), OpenError> {
+        self.try_add_context(id, opened, contexts).map_err(|error| {
+            tracing::warn!(vm = &*self.vm, "a context was not made: {error}");
+            match error {
+                VfdError::Share { .. } => OpenError::Limit,
+                _ => OpenError::Failed,
+            }
+        })
+    }
+
+    fn try_add_context(
+        &mut self,
+        id: u32,
+        opened: Opened,
+        contexts: usize,
+    ) -> Result<(), VfdError> {
+        let share = opened.role.client_vm().map(|vm| (vm, Amount { contexts: 1, ..NOTHING }));
+        if let Some((vm, more)) = share {
+            let amount = |contexts: usize| Amount { contexts: contexts as u64, ..NOTHING };
+            self.shares.check(vm, more, amount(self.contexts()), amount(contexts))?;
+        }
         let counters = self.counters.clone();
         let (vm, key) = (self.vm.clone(), id.into());
         let mut context = Context::new(opened, &self.poller, key, vm, counters, &self.policy)?;
@@ -171,6 +196,7 @@ impl Vfds {
         }
         self.counters.contexts_opened.add(1);
         self.insert(id, Vfd::Context(Box::new(context)));
+        share.into_iter().for_each(|(vm, more)| self.shares.add(vm, more));
         Ok(())
     }
 
@@ -219,11 +245,11 @@ impl Vfds {
             true => Arrival::of_compositor(fd, context, &self.made)?,
             false => Arrival::of_worker(fd, context)?,
         };
-        let share = vm.map(|vm| (vm, Amount { vfds: 1, bytes: arrival.memory() }));
+        let share = vm.map(|vm| (vm, Amount { vfds: 1, bytes: arrival.memory(), ..NOTHING }));
         if let Some((vm, more)) = share {
-            let used = Amount { vfds: self.table.len() as u64, bytes: self.memory };
-            let all =
-                Amount { vfds: self.policy.vm_quota().vfds.into(), bytes: self.window.size() };
+            let amount = |vfds, bytes| Amount { vfds, bytes, ..NOTHING };
+            let used = amount(self.table.len() as u64, self.memory);
+            let all = amount(self.policy.vm_quota().vfds.into(), self.window.size());
             self.shares.check(vm, more, used, all)?;
         }
         let id = self.fresh_id();
@@ -333,6 +359,9 @@ impl Vfds {
         }
         match &mut vfd {
             Vfd::Context(context) => {
+                if let Some(vm) = context.vm() {
+                    self.shares.sub(vm, Amount { contexts: 1, ..NOTHING });
+                }
                 self.window.end_context(id);
                 // Another one may get its id.
                 if self.brought.remove(&id).is_some() {

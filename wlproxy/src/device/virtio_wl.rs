@@ -28,8 +28,8 @@ use wlproxy_protocol::accept::Token;
 use wlproxy_protocol::limits::{IN_BUFFER, MAX_FDS, MAX_SEND_ACCEPTED};
 use wlproxy_protocol::report;
 use wlproxy_protocol::virtio_wl::{
-    F_TRANS_FLAGS, HOST_ID, Header, QUEUE_SIZE, Transfer, Vfd as VfdMessage, VfdNew, VfdTransfer,
-    flags, legacy_flags, message, read,
+    F_TRANS_FLAGS, HOST_ID, Header, MAX_DRIVER_ID, QUEUE_SIZE, Transfer, Vfd as VfdMessage, VfdNew,
+    VfdTransfer, flags, legacy_flags, message, read,
 };
 
 /// Longest command that is taken: a SEND with everything in it.
@@ -281,12 +281,8 @@ impl VirtioWl {
 
     fn opened(&mut self, id: u32, result: Result<Opened, OpenError>) {
         let Some(reply) = self.opening.remove(&id) else { return };
-        let made = result.and_then(|opened| {
-            self.vfds.add_context(id, opened).map_err(|error| {
-                tracing::warn!(vm = self.vm, "a context was not made: {error}");
-                OpenError::Failed
-            })
-        });
+        let most = MAX_DRIVER_ID as usize;
+        let made = result.and_then(|opened| self.vfds.add_context(id, opened, most));
         let code = match made {
             Ok(()) => {
                 self.refresh(id);

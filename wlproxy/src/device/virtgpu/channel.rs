@@ -172,11 +172,17 @@ impl Virtgpu {
         let connected = self.contexts.values().filter(is_connected).count();
         let streams = connected.saturating_sub(self.vfds.reporters());
         let of_side = self.side == Side::Client && !reports && streams >= self.vfds.most_contexts();
-        of_side || connected >= self.control.size() - self.control.size() / SPARE
+        of_side || connected >= self.most_connections()
+    }
+
+    /// As many as the control queue leaves room for.
+    fn most_connections(&self) -> usize {
+        self.control.size() - self.control.size() / SPARE
     }
 
     /// The stream that was asked for by `request` is there, or isn't.
     pub(super) fn opened(&mut self, request: u32, result: Result<Opened, OpenError>) {
+        let most = self.most_connections();
         let asked = |context: &Context| matches!(context.link, Link::Opening(number, _) if number == request);
         // If the context is gone, the stream closes here.
         let Some((&id, context)) = self.contexts.iter_mut().find(|(_, of)| asked(of)) else {
@@ -188,10 +194,7 @@ impl Virtgpu {
         let vfd = self.vfds.fresh_id();
         let made = result.and_then(|opened| {
             self.vfds.check_room().map_err(|_| OpenError::Limit)?;
-            self.vfds.add_context(vfd, opened).map_err(|error| {
-                tracing::warn!(vm = self.vm, "a context was not made: {error}");
-                OpenError::Failed
-            })
+            self.vfds.add_context(vfd, opened, most)
         });
         if let Err(error) = made {
             self.counters.contexts_refused.add(u64::from(error == OpenError::Limit));

@@ -7,7 +7,7 @@ use crate::device::opener::Role;
 use crate::device::virtio_wl::tests::wayland::{self, report};
 use proptest::prelude::*;
 use std::io::Write;
-use wlproxy_protocol::accept::CHANNEL_TYPES;
+use wlproxy_protocol::accept::{CHANNEL_TYPES, Token};
 use wlproxy_protocol::cross_domain::identifier::{BLOB, READ_PIPE, WRITE_PIPE};
 use wlproxy_protocol::virtio_gpu::{Header, Submit, message};
 
@@ -144,6 +144,33 @@ fn a_pipe_is_closed_once() {
         assert_eq!(driver.executed(1, &write(PIPE, true, b"")), OK);
     }
     assert!(driver.waiting() <= 2, "{} wait", driver.waiting());
+}
+
+/// There is room for 192.
+#[test]
+fn no_vm_has_all_contexts_of_the_compositor_vm() {
+    let mut driver = Driver::new(Side::Compositor);
+    let mut streams = Vec::new();
+    let mut connect = |driver: &mut Driver, vm| {
+        let id = 1 + streams.len() as u32;
+        assert_eq!(driver.create_context(id, 5), OK);
+        for ring in [2 * id, 2 * id + 1] {
+            // All in one place.
+            assert_eq!(driver.guest_blob(ring, &[(place(0), 4096)]), OK);
+        }
+        assert_eq!(driver.init(id, 1), OK);
+        let token = Token::new([7; 16]);
+        streams.push(driver.open(Role::Accepted { connection: id.into(), vm, token }));
+        driver.counters.contexts.get()
+    };
+    let greedy = (1..200).take_while(|&count| connect(&mut driver, 0) == count).count() as u64;
+    assert_eq!(greedy, 144);
+    assert_eq!(driver.counters.contexts_refused.get(), 1);
+    assert_eq!(connect(&mut driver, 1), greedy + 1, "another VM's client");
+    // There is room when two leave: one has that of the other VM's.
+    assert_eq!(driver.destroy_context(1), OK);
+    assert_eq!(driver.destroy_context(2), OK);
+    assert_eq!(connect(&mut driver, 0), greedy);
 }
 
 fn command() -> impl Strategy<Value = (u32, u32, u8, Vec<u8>)> {
