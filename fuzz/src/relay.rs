@@ -94,7 +94,7 @@ impl Link {
     fn new(input: &mut Input<'_>, current: &Current) -> Self {
         let policy = current.get();
         let right = !input.one_in(4);
-        let relay = || Relay::with(&policy, current.rates());
+        let relay = || Relay::with(&policy, current.rates(), current.census());
         let mut link = Self {
             known: Known::new(policy.offer.clone(), right),
             relay: relay(),

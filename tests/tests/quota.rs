@@ -3,7 +3,10 @@
 
 use anyhow::Result;
 use std::time::Instant;
-use wlproxy_tests::{Arg, Bystander, Client, Desk, PATIENCE, Plan, Raw, message, until};
+use wlproxy_tests::attacker::opcode::CREATE_REGION;
+use wlproxy_tests::{
+    Arg, Attacker, Bystander, Client, Desk, PATIENCE, Plan, Raw, footprint, message, until,
+};
 
 /// "work" has an agent and these limits, "far" has the same without an agent, "untrusted" none of them.
 fn plan(work: &'static str, far: &'static str) -> Plan {
@@ -68,6 +71,37 @@ fn clients_come_no_faster_than_they_may() {
     bystanders.iter().for_each(Bystander::check);
     let told = desk.complaints().iter().filter(|line| line.contains("clients are refused")).count();
     assert!((1..=3).contains(&told), "told {told} times");
+}
+
+/// Objects of a client that has many, beside its first ones.
+const MANY: usize = 60_000;
+
+/// Each of them may have so many; 1,024 of them may not.
+#[test]
+fn all_clients_of_a_vm_have_no_more_objects_than_some_with_many() {
+    let mut desk = Desk::start(Plan { vms: &["work", "untrusted"], ..Plan::default() });
+    let display = desk.through("untrusted");
+    let bystanders = [Bystander::start(&display), Bystander::start(&desk.through("work"))];
+    let compositor = desk.compositor().process().id();
+    let before = footprint(compositor);
+    let mut greedy = Vec::new();
+    let fault = loop {
+        let mut client = Attacker::new(&display);
+        (0..MANY).for_each(|_| _ = client.make(client.compositor, CREATE_REGION));
+        match client.settle() {
+            Ok(()) => greedy.push(client),
+            Err(fault) => break fault.expect("it is told"),
+        }
+        assert!(greedy.len() < 20, "it goes on");
+        bystanders.iter().for_each(Bystander::check);
+    };
+    let memory = footprint(compositor).saturating_sub(before);
+    eprintln!("{} clients, and {} MiB more in the compositor", greedy.len(), memory >> 20);
+    assert!(fault.message.contains("all clients of this VM"), "{fault:?}");
+    assert_eq!(greedy.len(), 8);
+    // Who has few goes on, and new ones come.
+    bystanders.iter().for_each(Bystander::check);
+    Raw::connect(&display).sync();
 }
 
 /// Requests that a client sends at once: three times what it may in a second.

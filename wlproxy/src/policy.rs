@@ -15,8 +15,8 @@ pub use selections::{
 #[cfg(test)]
 use crate::device::Side;
 use crate::pace::Crowd;
-use crate::quota::Quota;
 use crate::quota::vm::VmQuota;
+use crate::quota::{Census, Quota};
 use crate::rate::Rates;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -143,13 +143,14 @@ pub struct Current {
     policy: Mutex<Policy>,
     rates: Arc<Rates>,
     crowd: Arc<Crowd>,
+    census: Arc<Census>,
 }
 
 impl Current {
     /// This one at first.
     pub fn new(policy: Policy) -> Self {
         let crowd = Crowd::new(policy.vm_quota.speed());
-        Self { policy: Mutex::new(policy), rates: Arc::default(), crowd }
+        Self { policy: Mutex::new(policy), rates: Arc::default(), crowd, census: Arc::default() }
     }
 
     /// Another one from now on.
@@ -176,6 +177,11 @@ impl Current {
     /// What the VM's clients begin together.
     pub fn rates(&self) -> Arc<Rates> {
         self.rates.clone()
+    }
+
+    /// What they have together.
+    pub fn census(&self) -> Arc<Census> {
+        self.census.clone()
     }
 }
 

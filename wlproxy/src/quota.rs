@@ -4,6 +4,7 @@
 //! there are, each wl_buffer an fd. So the host counts, and the client that asks for too much is told, and ended.
 
 mod buffers;
+mod census;
 mod icons;
 mod ids;
 mod nesting;
@@ -13,11 +14,14 @@ mod types;
 pub mod vm;
 
 use crate::concern::{Concern, Count};
+pub use census::Census;
+use census::Member;
 use icons::Icons;
 use ids::{ById, Ids};
 use nesting::Refusal;
 use regions::Regions;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use surfaces::Surfaces;
 use types::Types;
 use wlproxy_protocol::wayland::objects::{MAX_OBJECTS, NO_MEMORY, Violation};
@@ -27,7 +31,7 @@ use wlproxy_protocol::wayland::{Arg, Call};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quota {
-    /// Objects of any kind.
+    /// Objects of any kind. All clients of a VM have no more than 8 that have the most that may be, and some hundreds each.
     pub objects: u32,
     /// Globals that are bound, whichever they are.
     pub binds: u32,
@@ -97,6 +101,8 @@ const BAD_PARENT: u32 = 1;
 /// What one client has.
 #[derive(Debug, Default)]
 pub struct Spent {
+    /// What it has as one of its VM's clients.
+    member: Member,
     /// What was bound.
     bound: Ids,
     surfaces: u32,
@@ -111,6 +117,11 @@ pub struct Spent {
 }
 
 impl Spent {
+    /// Nothing yet, of a client that counts in `census` with others.
+    pub(crate) fn among(census: Arc<Census>) -> Self {
+        Self { member: Member::new(census), ..Self::default() }
+    }
+
     /// A request of the client, which was checked. `objects` are all that it has, with those that this makes.
     ///
     /// # Errors
@@ -123,6 +134,12 @@ impl Spent {
         quota: &Quota,
     ) -> Result<(), Violation> {
         within(call, objects.try_into().unwrap_or(u32::MAX), quota.objects, "objects", "objects")?;
+        if let Some(most) = self.member.set_objects(objects) {
+            let reason = format!(
+                "more than {most} objects of all clients of this VM, of which this one has many: the quota `objects`"
+            );
+            return Err(call.violation(NO_MEMORY, reason));
+        }
         self.names_others(call, concern, quota)?;
         if call.desc.is_destructor {
             self.bound.remove(&call.object());

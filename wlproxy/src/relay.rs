@@ -19,7 +19,7 @@ pub use backlog::MAX_HELD_FDS;
 use crate::concern::{Concern, Count};
 use crate::impossible;
 use crate::policy::{Identity, Policy};
-use crate::quota::{Quota, Spent};
+use crate::quota::{Census, Quota, Spent};
 use crate::rate::Rates;
 use backlog::Backlog;
 use exchange::{Exchange, Verdict};
@@ -79,15 +79,15 @@ pub struct Relay<F> {
 impl<F> Relay<F> {
     /// A link on which nothing was said, of a client with this policy.
     pub fn new(policy: &Policy) -> Self {
-        Self::with(policy, Arc::default())
+        Self::with(policy, Arc::default(), Arc::default())
     }
 
-    /// The same; what it begins counts in `rates`, with what others do that share them.
-    pub fn with(policy: &Policy, rates: Arc<Rates>) -> Self {
+    /// The same; what it begins counts in `rates`, and what it has in `census`, with what others do and have that share them.
+    pub fn with(policy: &Policy, rates: Arc<Rates>, census: Arc<Census>) -> Self {
         Self {
             objects: Objects::with(Globals::new(policy.offer.clone())),
             quota: policy.quota,
-            spent: Spent::default(),
+            spent: Spent::among(census),
             identity: policy.identity.clone(),
             exchange: Exchange::new(policy.selections.clone(), rates),
             begun: Vec::new(),

@@ -72,6 +72,10 @@ attacks! {
         (0..100_000).for_each(|_| _ = a.make(surface, FRAME));
         Some(())
     };
+    "65,000 regions" => Served, |a| {
+        (0..65_000).for_each(|_| _ = a.make(a.compositor, CREATE_REGION));
+        Some(())
+    };
     "10,000 surfaces" => Told(QUOTA), |a| {
         (0..10_000).for_each(|_| _ = a.surface());
         Some(())

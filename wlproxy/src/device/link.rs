@@ -36,7 +36,7 @@ impl Link {
         counters: Arc<Counters>,
     ) -> Self {
         Self {
-            relay: Relay::with(&policy.get(), policy.rates()),
+            relay: Relay::with(&policy.get(), policy.rates(), policy.census()),
             pace: Pace::new(policy.crowd(), Instant::now()),
             vm,
             connection,

@@ -2,6 +2,7 @@
 //! each of what may outlive its object.
 
 mod buffers;
+mod census;
 mod compositors;
 mod damage;
 mod icons;
