@@ -163,7 +163,8 @@ pub fn worker_process(
     let listener = inherit(listener_fd).context("--listener-fd: wlproxy alone starts workers")?;
     let control = inherit(control_fd).context("--control-fd: wlproxy alone starts workers")?;
     if sandbox {
-        sandbox::enter_worker(&settings.vm).context("the worker isn't shut in, so it ends")?;
+        sandbox::enter_worker(&settings.vm, settings.side)
+            .context("the worker isn't shut in, so it ends")?;
     }
     worker::run(settings, listener.into(), PacketSocket::from(control).into(), None)
 }

@@ -13,6 +13,7 @@ mod filter;
 mod limits;
 mod reach;
 
+use crate::device::Side;
 use std::io;
 use std::path::Path;
 use thiserror::Error;
@@ -38,8 +39,8 @@ pub enum SandboxError {
 ///
 /// # Errors
 /// If any part of that can't be had, but for landlock, without which files are still guarded by their system calls.
-pub fn enter_worker(vm: &str) -> Result<(), SandboxError> {
-    limits::of_worker()?;
+pub fn enter_worker(vm: &str, side: Side) -> Result<(), SandboxError> {
+    limits::of_worker(side)?;
     tell(vm, reach::nothing()?);
     filter::of_worker()?.apply()?;
     Ok(())

@@ -128,13 +128,22 @@ fn attempt(cases: &[(&str, Try)], enter: impl FnOnce()) {
 
 #[test]
 fn a_worker_does_nothing_that_it_need_not() {
-    attempt(FORBIDDEN, || enter_worker("work").unwrap());
+    attempt(FORBIDDEN, || enter_worker("work", Side::Client).unwrap());
     let test = "sandbox::tests::a_worker_does_nothing_that_it_need_not";
     for (name, _) in FORBIDDEN {
         let status = run(test, name).status;
         let killed = status.signal() == Some(Signal::SIGSYS as i32);
         assert!(killed || status.code() == Some(FAILED), "{name}: {status}");
     }
+}
+
+/// All VMs' clients have something in its queues.
+#[test]
+fn the_worker_of_the_compositor_vm_may_have_more_memory() {
+    attempt(FORBIDDEN, || enter_worker("gui", Side::Compositor).unwrap());
+    let test = "sandbox::tests::the_worker_of_the_compositor_vm_may_have_more_memory";
+    let status = run(test, "ask for more memory than is allowed").status;
+    assert_eq!(status.code(), Some(DONE), "{status}");
 }
 
 /// So none of the cases above fails for another reason than that.
@@ -149,7 +158,7 @@ fn without_a_sandbox_most_of_it_is_possible() {
 
 #[test]
 fn a_worker_does_what_it_has_to() {
-    attempt(ALLOWED, || enter_worker("work").unwrap());
+    attempt(ALLOWED, || enter_worker("work", Side::Client).unwrap());
     for (name, _) in ALLOWED {
         let output = run("sandbox::tests::a_worker_does_what_it_has_to", name);
         let said = String::from_utf8_lossy(&output.stderr);
@@ -160,7 +169,7 @@ fn a_worker_does_what_it_has_to() {
 /// A call that isn't in the list is the end of the whole process, not of a thread.
 #[test]
 fn what_is_forbidden_ends_the_process() {
-    attempt(FORBIDDEN, || enter_worker("work").unwrap());
+    attempt(FORBIDDEN, || enter_worker("work", Side::Client).unwrap());
     for name in ["open an io_uring", "fork", "make memory code"] {
         let status = run("sandbox::tests::what_is_forbidden_ends_the_process", name).status;
         assert_eq!(status.signal(), Some(Signal::SIGSYS as i32), "{name}: {status}");
