@@ -11,6 +11,9 @@
 //! - A context that holds none gets any that is free. So it takes 64 unread contexts beside all those pipes until
 //!   another one waits.
 //!
+//! Where none is free, those that wait have turns, and in the compositor VM so have client VMs (`virtio_wl/transfer.rs`): one VM
+//! alone may have more contexts than there are buffers.
+//!
 //! A vfd that is read doesn't wait for others, below these bounds; it may be down to one message at a time.
 
 use super::ring::Reply;
@@ -50,6 +53,11 @@ impl InRing {
             self.release(vfd);
         }
         self.free.push(buffer);
+    }
+
+    /// Whether none is free.
+    pub(super) fn is_empty(&self) -> bool {
+        self.free.is_empty()
     }
 
     /// Takes a buffer for a message to `vfd`, if it may have one.

@@ -344,6 +344,14 @@ impl Vfds {
         })
     }
 
+    /// Number of the VM of whose clients vfd `id` is, if it is of any.
+    pub(super) fn client_vm(&self, id: u32) -> Option<Vm> {
+        match self.table.get(&id) {
+            Some(Vfd::Context(context)) => context.vm(),
+            _ => self.origins.get(&id)?.share.map(|(vm, _)| vm),
+        }
+    }
+
     /// Closes a vfd. What a context still has to write is written in the background.
     pub(super) fn remove(&mut self, id: u32) -> bool {
         let Some(mut vfd) = self.table.remove(&id) else { return false };

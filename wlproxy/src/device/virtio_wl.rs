@@ -15,6 +15,7 @@ use super::opener::{Answers, OpenError, Opened, Opener, Target};
 use super::pipe::Direction;
 use super::poller::{Poller, RETRY, Waker};
 use super::ring::{Chain, Reply, Ring};
+use super::shares::Vm;
 use super::trace::{self, Traces};
 use super::vfd_error::VfdError;
 use super::vfds::{Vfd, Vfds};
@@ -80,6 +81,11 @@ pub(super) struct VirtioWl {
     in_budget: u16,
     /// What waits, in either direction, by vfd. Most have no entry.
     flows: BTreeMap<u32, Flow>,
+    /// When each VM's clients got a receive buffer last, of those that waited for one, and how often anybody did.
+    given: HashMap<Option<Vm>, u64>,
+    last_given: u64,
+    /// With the first of these ids, or of those before it, those of a VM go on.
+    next: u32,
     /// Turns so far: tells what came first.
     turns: u64,
     /// NEW_CTX commands that wait for their stream.
@@ -118,6 +124,9 @@ impl VirtioWl {
             buffers: InRing::default(),
             in_budget: 0,
             flows: BTreeMap::new(),
+            given: HashMap::new(),
+            last_given: 0,
+            next: 0,
             turns: 0,
             opening: HashMap::new(),
             answers: Answers::new(waker.clone()),

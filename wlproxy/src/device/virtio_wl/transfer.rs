@@ -7,9 +7,10 @@ use crate::device::flow::{Incoming, Sent};
 use crate::device::in_ring::Taker;
 use crate::device::pipe::Direction;
 use crate::device::ring::Reply;
+use crate::device::shares::Vm;
 use crate::device::vfds::{Vfd, take_report};
 use nix::sys::epoll::EpollFlags;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 use wlproxy_protocol::limits::{MAX_FDS, MAX_RECV};
 use wlproxy_protocol::virtio_wl::{Header, Transfer, Vfd as VfdMessage, message};
@@ -310,7 +311,10 @@ impl VirtioWl {
 
     fn take_in(&mut self, id: u32, came: Came) {
         self.put(id, came);
-        self.place(id);
+        // Who waits for a buffer already comes first: all have their turns when what came was taken in.
+        let others_wait =
+            self.flows.iter().any(|(&other, flow)| other != id && !flow.pending.is_empty());
+        if others_wait { self.refresh(id) } else { self.place(id) }
     }
 
     fn put(&mut self, id: u32, came: Came) {
@@ -442,14 +446,18 @@ impl VirtioWl {
     /// Delivers what waits for buffers. Kicks on IN are wanted only while something does.
     pub(super) fn deliver(&mut self) {
         loop {
-            let waiting: Vec<u32> = self
-                .flows
-                .iter()
-                .filter(|(_, flow)| !flow.pending.is_empty())
-                .map(|(&id, _)| id)
-                .collect();
-            for id in waiting {
+            for id in self.waiting() {
+                self.take_buffers();
+                if self.buffers.is_empty() {
+                    break;
+                }
+                let before = self.pending(id);
                 self.place(id);
+                if self.pending(id) != before {
+                    self.last_given += 1;
+                    self.given.insert(self.vfds.client_vm(id), self.last_given);
+                    self.next = id + 1;
+                }
             }
             if self.flows.values().all(|flow| flow.pending.is_empty()) {
                 return self.r#in.refuse_kicks();
@@ -461,6 +469,30 @@ impl VirtioWl {
                 return;
             }
         }
+    }
+
+    /// Those for which messages wait, in the order in which they get buffers. VMs take turns, whichever got one longest ago
+    /// first; so do all that are of one VM.
+    fn waiting(&self) -> Vec<u32> {
+        let all = self.flows.range(self.next..).chain(self.flows.range(..self.next));
+        let mut turns: HashMap<Option<Vm>, usize> = HashMap::new();
+        let mut order: Vec<(usize, u64, u32)> = all
+            .filter(|(_, flow)| !flow.pending.is_empty())
+            .map(|(&id, _)| {
+                let vm = self.vfds.client_vm(id);
+                let turn = turns.entry(vm).or_default();
+                *turn += 1;
+                (*turn, self.given.get(&vm).copied().unwrap_or(0), id)
+            })
+            .collect();
+        // Stable: within a VM they stay as they are.
+        order.sort_by_key(|&(turn, given, _)| (turn, given));
+        order.into_iter().map(|(.., id)| id).collect()
+    }
+
+    /// How many messages wait for vfd `id`.
+    fn pending(&self, id: u32) -> usize {
+        self.flows.get(&id).map_or(0, |flow| flow.pending.len())
     }
 
     /// Waits for what vfd `id` has to wait for now.

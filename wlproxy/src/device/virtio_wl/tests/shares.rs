@@ -1,6 +1,6 @@
 //! What one VM may have of what there is for all: of the host's memory, and of the compositor VM's device.
 
-use super::driver::{Driver, Event, new};
+use super::driver::{Driver, Event, event, new};
 use super::{LINK, OK, give};
 use crate::device::Side;
 use crate::device::opener::Role;
@@ -92,4 +92,43 @@ fn no_vm_has_all_of_the_window_of_the_compositor_vm() {
     assert!(brings(&mut driver, 2, &other, 1, 4 << 20), "another VM's client ends");
     let more = accept(&mut driver, 3, 0);
     assert!(!brings(&mut driver, 3, &more, 1, 4 << 20));
+}
+
+/// More clients of one VM than there are receive buffers have always something to say, and the compositor VM takes one message
+/// after the other.
+#[test]
+fn no_vm_has_all_receive_buffers() {
+    const FLOODING: u32 = 300;
+    let mut driver = Driver::new(Side::Compositor);
+    let flood: Vec<_> = (1..=FLOODING).map(|id| (id, accept(&mut driver, id, 0))).collect();
+    let other = FLOODING + 1;
+    let peer = accept(&mut driver, other, 1);
+    let mut held = std::collections::VecDeque::new();
+    for (_, client) in &flood {
+        give(client, &[7; 64], []);
+    }
+    held.extend(driver.received());
+    give(&peer, b"hello", []);
+    let mut returned = 0;
+    loop {
+        let taken = driver.received();
+        let is_there = taken
+            .iter()
+            .any(|one| event(&one.bytes) == Event::Recv(other, vec![], b"hello".to_vec()));
+        held.extend(taken);
+        if is_there {
+            break;
+        }
+        let oldest = held.pop_front().expect("all buffers are held");
+        let of = event(&oldest.bytes);
+        if let Event::Recv(id, ..) = of
+            && let Some((_, client)) = flood.get(id as usize - 1)
+        {
+            give(client, &[7; 64], []);
+        }
+        driver.give_back(vec![oldest]);
+        returned += 1;
+        assert!(returned < 5_000, "another VM's client waits for ever");
+    }
+    assert!(returned <= 2, "after {returned} messages");
 }
