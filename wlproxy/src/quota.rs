@@ -42,7 +42,8 @@ pub struct Quota {
     /// xdg_toplevels, and wl_shell_surfaces of any role.
     pub windows: u32,
     /// wl_buffers and wl_shm_pools together: each is an fd or a mapping of the compositor's. Those that were destroyed while
-    /// a wl_surface shows them, or is to show them, are among them. So many again may be in the icons of windows.
+    /// a wl_surface shows them, or is to show them, are among them. So many again may be in the icons of windows. All
+    /// clients of a VM have no more than 8,192, and some each.
     pub buffers: u32,
     /// wl_surface.commits that wait to be shown, of all surfaces together.
     pub commits: u32,
@@ -134,12 +135,9 @@ impl Spent {
         quota: &Quota,
     ) -> Result<(), Violation> {
         within(call, objects.try_into().unwrap_or(u32::MAX), quota.objects, "objects", "objects")?;
-        if let Some(most) = self.member.set_objects(objects) {
-            let reason = format!(
-                "more than {most} objects of all clients of this VM, of which this one has many: the quota `objects`"
-            );
-            return Err(call.violation(NO_MEMORY, reason));
-        }
+        crowded(call, self.member.set_objects(objects), "objects", "objects")?;
+        // Some may be gone meanwhile.
+        self.count_buffers(call)?;
         self.names_others(call, concern, quota)?;
         if call.desc.is_destructor {
             self.bound.remove(&call.object());
@@ -229,11 +227,16 @@ impl Spent {
                     within(call, side, quota.buffer_side, "pixels wide or high", "buffer_side")?;
                 }
                 self.held.buffers.create(call, call.args().find_map(new_id), quota)?;
+                self.count_buffers(call)?;
             }
             Count::OtherBuffer => {
                 self.held.buffers.create(call, call.args().find_map(new_id), quota)?;
+                self.count_buffers(call)?;
             }
-            Count::CreatePool => self.held.buffers.create(call, None, quota)?,
+            Count::CreatePool => {
+                self.held.buffers.create(call, None, quota)?;
+                self.count_buffers(call)?;
+            }
             Count::DestroyPool => self.held.buffers.destroy_pool(),
             Count::DestroyBuffer => self.held.buffers.destroy(call.object()),
             Count::OfferType => self.types.offer(call, quota)?,
@@ -251,6 +254,12 @@ impl Spent {
             Count::Release | Count::Done => {}
         }
         Ok(())
+    }
+
+    /// Tells how many buffers and pools it has.
+    fn count_buffers(&mut self, call: &Call<'_>) -> Result<(), Violation> {
+        let most = self.member.set_buffers(self.held.buffers.count());
+        crowded(call, most, "buffers and pools", "buffers")
     }
 
     /// A request may hand a region over, or make something of a surface.
@@ -306,6 +315,15 @@ fn add(call: &Call<'_>, has: &mut u32, most: u32, what: &str, key: &str) -> Resu
     within(call, *has + 1, most, what, key)?;
     *has += 1;
     Ok(())
+}
+
+/// An error if all clients of the VM have the `most` that they may, and this one has many.
+fn crowded(call: &Call<'_>, most: Option<usize>, what: &str, key: &str) -> Result<(), Violation> {
+    let Some(most) = most else { return Ok(()) };
+    let reason = format!(
+        "more than {most} {what} of all clients of this VM, of which this one has many: the quota `{key}`"
+    );
+    Err(call.violation(NO_MEMORY, reason))
 }
 
 fn within(call: &Call<'_>, has: u32, most: u32, what: &str, key: &str) -> Result<(), Violation> {

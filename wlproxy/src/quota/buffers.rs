@@ -56,6 +56,11 @@ impl Buffers {
         Ok(())
     }
 
+    /// How many count.
+    pub(super) fn count(&self) -> usize {
+        self.count as usize
+    }
+
     /// wl_shm_pool.destroy.
     pub(super) fn destroy_pool(&mut self) {
         self.count = self.count.saturating_sub(1);

@@ -37,3 +37,31 @@ fn all_clients_have_no_more_objects_than_eight_that_have_many() {
     let mut next = client(&census);
     (0..10_000).for_each(|_| _ = next.make(1, 0, &[]).unwrap());
 }
+
+/// Of all of them a compositor has a mapping.
+#[test]
+fn nor_more_buffers_than_a_compositor_can_map() {
+    let census = Arc::<Census>::default();
+    let client = || {
+        let quota = Quota { objects: MAX_OBJECTS as u32, buffers: 1000, ..SMALL };
+        Client { spent: Spent::among(census.clone()), ..Client::new(quota) }
+    };
+    let mut greedy: Vec<Client> = Vec::new();
+    let violation = 'full: loop {
+        let mut client = client();
+        for _ in 0..1000 {
+            if let Err(violation) = client.pool() {
+                greedy.push(client);
+                break 'full violation;
+            }
+        }
+        greedy.push(client);
+        assert!(greedy.len() < 20, "it goes on");
+    };
+    assert_eq!(greedy.len(), 9);
+    check(violation, "wl_shm@4.create_pool", &["8192 buffers and pools of all", "`buffers`"]);
+    let mut modest = client();
+    (0..16).for_each(|_| _ = modest.pool().unwrap());
+    greedy.clear();
+    (0..100).for_each(|_| _ = modest.pool().unwrap());
+}
