@@ -71,6 +71,11 @@ impl Bucket {
         self.after(rate, now) > rate.burst()
     }
 
+    /// How many may still be taken.
+    pub fn left(&self, rate: Rate, now: Instant) -> u64 {
+        rate.burst().saturating_sub(self.after(rate, now)) / PARTS
+    }
+
     /// How many are missing.
     pub fn missing(&self, rate: Rate, now: Instant) -> u64 {
         self.after(rate, now).div_ceil(PARTS)
@@ -108,6 +113,7 @@ mod tests {
         assert_eq!(taken(&mut bucket, at(100)), 1);
         assert_eq!(taken(&mut bucket, at(350)), 2);
         assert_eq!([400, 60_000].map(|millis| bucket.missing(RATE, at(millis))), [2, 0]);
+        assert_eq!([349, 400, 60_000].map(|millis| bucket.left(RATE, at(millis))), [0, 1, 3]);
         assert_eq!(taken(&mut bucket, at(60_000)), 3, "it doesn't run over");
         assert_eq!(taken(&mut bucket, at(59_000)), 0, "time that goes back brings nothing");
         assert_eq!(taken(&mut bucket, at(60_100)), 1);

@@ -16,7 +16,7 @@ use std::time::Instant;
 const AHEAD: u64 = 64;
 
 /// One part in so many of a client's part of the burst may be paid for ahead, so that nobody waits for it.
-const AHEAD_OF: u64 = 64;
+const AHEAD_OF: u64 = 16;
 
 /// Most requests that a client may have left of its part: as many as an application says in the busiest second of its start
 /// (GTK 3: 161; Firefox: 294).
@@ -186,7 +186,8 @@ impl Pace {
         let before = std::mem::replace(&mut self.paused, excess.is_some());
         let news = excess.and_then(|(why, told)| (!std::mem::replace(told, true)).then_some(why));
         if !self.paused && !all_owe {
-            self.ahead = state.ahead();
+            let left = self.own.left(each, now).min(state.bucket.left(all, now));
+            self.ahead = state.ahead().min(left);
             self.own.spend(self.ahead, each, now);
             state.bucket.spend(self.ahead, all, now);
         }

@@ -186,7 +186,7 @@ fn little_is_paid_for_ahead() {
     // Of little, nothing.
     world.crowd.set(speed(60, 400_000));
     assert!(!World::new(60, 100).client().is_paid(1));
-    client.pay(AHEAD + 1, world.now + Duration::from_secs(10));
+    client.pay(3 * AHEAD, world.now + Duration::from_secs(10));
     assert!(!client.is_paid(1));
     assert_eq!(Fill::default().at(world.now), 0);
 }

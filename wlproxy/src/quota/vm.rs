@@ -21,6 +21,12 @@ pub const MAX_WAITING_KIB: u32 = (MAX_QUEUED >> 10) as u32;
 /// `benches/record`), so a VM that floods leaves others something.
 pub const MESSAGES_PER_SECOND: u32 = 400_000;
 
+/// As many an application may say at once, if it may say so many in a second: 64 KiB of requests of 8 bytes.
+const AT_ONCE: u32 = 8192;
+
+/// Or one part in so many of what it may say in a second. With 100,000 that is a flood of 4 ms.
+const AT_ONCE_OF: u32 = 10;
+
 /// What each of them may: 20,000 frames. One that floods leaves enough to its siblings, and so do three.
 pub const CLIENT_MESSAGES_PER_SECOND: u32 = 100_000;
 
@@ -41,7 +47,7 @@ pub struct VmQuota {
     /// Events that wait for each client that doesn't read, in KiB. The compositor VM has this as well: of what it has sent, and
     /// what the client VM's worker doesn't take.
     pub events_kib: u32,
-    /// Requests of all clients in a second, and as many at once.
+    /// Requests of all clients in a second.
     pub messages_per_second: u32,
     /// The same of each client.
     pub client_messages_per_second: u32,
@@ -80,10 +86,11 @@ impl VmQuota {
 
     /// How fast they may ask.
     pub fn speed(&self) -> Speed {
-        Speed {
-            each: Rate::per_second(self.client_messages_per_second),
-            all: Rate::per_second(self.messages_per_second),
-        }
+        let rate = |per_second: u32| {
+            let burst = per_second.min(AT_ONCE.max(per_second / AT_ONCE_OF));
+            Rate { per_second, burst }
+        };
+        Speed { each: rate(self.client_messages_per_second), all: rate(self.messages_per_second) }
     }
 
     /// Bytes of each client's requests that may wait.
@@ -99,5 +106,23 @@ impl VmQuota {
     /// Bytes of memory.
     pub fn memory(&self) -> u64 {
         u64::from(self.memory_mib) << 20
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_application_may_say_much_when_it_starts() {
+        let at_once = |per_second| {
+            let quota = VmQuota { client_messages_per_second: per_second, ..VmQuota::default() };
+            quota.speed().each.burst
+        };
+        assert_eq!(
+            [1, 100, 8192, 10_000, 50_000, 100_000].map(at_once),
+            [1, 100, 8192, 8192, 8192, 10_000]
+        );
+        assert_eq!(VmQuota::default().speed().all.burst, 40_000);
     }
 }

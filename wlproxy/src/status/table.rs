@@ -1,6 +1,7 @@
 //! The document as tables for people, at most 100 columns wide.
 
 use super::{CompositorStatus, Status, VmStatus};
+use crate::bucket::Rate;
 use crate::counters::{ConnectionSnapshot, ReportedSnapshot};
 use crate::histogram::Durations;
 use anyhow::{Context as _, Result};
@@ -111,12 +112,16 @@ fn haste(status: &Status) -> String {
     let rows = status.vms.iter().filter_map(|(name, vm)| {
         let (quota, c) = (vm.vm_quota?, &vm.counters);
         let most = c.connections.iter().map(|one| one.messages).max().unwrap_or(0);
-        let of = |now, most: u32| format!("{} of {}/s", count(now), count(most.into()));
+        let of = |now, Rate { per_second, burst }: Rate| {
+            let [now, burst, speed] = [now, burst.into(), per_second.into()].map(count);
+            format!("{now} of {burst}, {speed}/s")
+        };
+        let speed = quota.speed();
         Some(vec![
             short(name),
-            of(c.messages, quota.messages_per_second),
+            of(c.messages, speed.all),
             count(c.most_messages),
-            of(most, quota.client_messages_per_second),
+            of(most, speed.each),
             count(c.most_client_messages),
         ])
     });
@@ -438,8 +443,8 @@ mod tests {
             ": 6 pauses of hasty clients",
             "VM's quota        connections     new       vfds              memory",
             "w…    0 of 1024  1000/s  0 of 4096  1.5 MiB of 8.0 GiB",
-            "messages             all clients  ever    one client  ever",
-            "w…  70 of 400000/s    80  50 of 1000/s    60",
+            "messages                    all clients  ever          one client  ever",
+            "w…  70 of 40000, 400000/s    80  50 of 1000, 1000/s    60",
             "waits at the most            requests     ever                  events     ever",
             "gui                               0 B      0 B  512.0 KiB of 512.0 KiB      0 B",
             "w…   1.0 MiB of 1.0 MiB  1.5 MiB        0 B of 256.0 KiB  3.0 KiB",

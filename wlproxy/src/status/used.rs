@@ -22,7 +22,7 @@ impl Used {
                 Self::new("clients", c.contexts, quota.connections.into()),
                 Self::new("vfds", c.vfds, quota.vfds.into()),
                 Self::new("memory", c.allocation_bytes, quota.memory()),
-                Self::new("messages", c.messages, quota.messages_per_second.into()),
+                Self::new("messages", c.messages, quota.speed().all.burst.into()),
             ]
         });
         let compositor = vm.events_kib.map(|kib| {
@@ -37,7 +37,7 @@ impl Used {
         let objects = vm.quota.map(|quota| Self::new("objects", one.objects, quota.objects.into()));
         let others = vm.vm_quota.map(|quota| {
             [
-                Self::new("messages", one.messages, quota.client_messages_per_second.into()),
+                Self::new("messages", one.messages, quota.speed().each.burst.into()),
                 Self::new("requests", one.sending_bytes, quota.waiting_requests() as u64),
                 Self::new("events", one.receiving_bytes, quota.waiting_events() as u64),
             ]
@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(of(one.clone()).as_deref(), Some("clients 1%"));
         let memory = Snapshot { allocation_bytes: 6 << 30, ..one.clone() };
         assert_eq!(of(memory.clone()).as_deref(), Some("memory 75%"));
-        assert_eq!(of(Snapshot { messages: 400_001, ..memory }).as_deref(), Some("messages 101%"));
+        assert_eq!(of(Snapshot { messages: 40_001, ..memory }).as_deref(), Some("messages 101%"));
         assert_eq!(of(Snapshot { vfds: u64::MAX, ..one }).as_deref(), Some("vfds 999%"));
     }
 
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(of(idle.clone()), None);
         let one = ConnectionSnapshot { objects: 41, ..idle };
         assert_eq!(of(one.clone()).as_deref(), Some("objects 1%"));
-        let one = ConnectionSnapshot { messages: 20_000, ..one };
+        let one = ConnectionSnapshot { messages: 2000, ..one };
         assert_eq!(of(one.clone()).as_deref(), Some("messages 20%"));
         let one = ConnectionSnapshot { sending_bytes: 1 << 19, ..one };
         assert_eq!(of(one.clone()).as_deref(), Some("requests 50%"));
