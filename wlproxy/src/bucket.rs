@@ -61,6 +61,12 @@ impl Bucket {
         self.missing = self.missing.min(rate.burst());
     }
 
+    /// Whichever of the two has less left.
+    pub fn emptier(self, other: Self, rate: Rate) -> Self {
+        let Some(now) = self.at.max(other.at) else { return self };
+        if other.after(rate, now) > self.after(rate, now) { other } else { self }
+    }
+
     /// How many were taken beyond what was there.
     pub fn debt(&self, rate: Rate, now: Instant) -> u64 {
         self.after(rate, now).saturating_sub(rate.burst()).div_ceil(PARTS)
@@ -144,6 +150,13 @@ mod tests {
         let faster = Rate { per_second: 1000, ..RATE };
         assert!(!bucket.owes(faster, start + Duration::from_millis(20)));
         assert!(bucket.owes(Rate { burst: 2, ..RATE }, start + Duration::from_secs(2)));
+        let later = start + Duration::from_secs(1);
+        let mut other = Bucket::default();
+        assert_eq!((bucket.emptier(other, RATE), other.emptier(other, RATE)), (bucket, other));
+        other.spend(13, RATE, later);
+        assert_eq!(other.emptier(bucket, RATE), other, "of the first as many have come");
+        other.spend(1, RATE, later);
+        assert_eq!(bucket.emptier(other, RATE), other);
         bucket.forgive(RATE, start);
         assert_eq!((bucket.missing(RATE, start), bucket.owes(RATE, start)), (3, false));
     }

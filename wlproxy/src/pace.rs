@@ -40,6 +40,8 @@ struct State {
     speed: Speed,
     clients: u32,
     bucket: Bucket,
+    /// That of one that has left, for the next one that comes.
+    left: Bucket,
     /// Who reads the log was told that they are too fast.
     told: bool,
 }
@@ -142,18 +144,20 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// One that comes now. Where too much was sent already it has to wait until that is paid: or who leaves and comes again
-    /// would be faster than who stays.
+    /// One that comes now. Where too much was sent already it has to wait until that is paid, and of what another has sent that
+    /// has left, it may not send as much at once again: or who leaves and comes again would be faster than who stays.
     pub fn new(of: Arc<Crowd>, now: Instant) -> Self {
-        let (part, paused) = {
+        let (own, part, paused) = {
             let mut state = of.state();
             state.clients = state.clients.saturating_add(1);
             let debt = state.bucket.debt(state.speed.all, now);
             let (rate, mut part) = (state.part(), Bucket::default());
             part.spend(u64::from(rate.burst) + debt.div_ceil(state.clients.into()), rate, now);
-            (part, debt > 0)
+            let mut own = std::mem::take(&mut state.left);
+            own.forgive(state.speed.each, now);
+            (own, part, debt > 0)
         };
-        Self { of, own: Bucket::default(), part, ahead: 0, paused, told: false }
+        Self { of, own, part, ahead: 0, paused, told: false }
     }
 
     /// So many requests came. Whether they were paid for ahead: then that is all.
@@ -220,6 +224,7 @@ impl Drop for Pace {
     fn drop(&mut self) {
         let mut state = self.of.state();
         state.clients = state.clients.saturating_sub(1);
+        state.left = state.left.emptier(self.own, state.speed.each);
     }
 }
 

@@ -159,6 +159,25 @@ fn whoever_comes_again_is_no_faster() {
     assert!((most / 2..=most).contains(&sent), "{sent} of {most}");
 }
 
+/// Nor does it have as much at once again.
+#[test]
+fn whoever_comes_again_begins_where_it_has_left() {
+    let (mut world, mut sent) = (World::new(1000, 1_000_000), 0);
+    for _ in 0..100 {
+        let mut clients = [world.client()];
+        sent += world.flood(&mut clients, 10, 1)[0];
+    }
+    // At once, in a second, and each time one that tells that it is too many.
+    assert!((2000..=3010).contains(&sent), "{sent}");
+    // What one owes that has left, no other does.
+    let mut client = world.client();
+    client.pay(1_000_000, world.now);
+    drop(client);
+    assert!(world.send(&mut world.client(), 1));
+    world.pass(1000);
+    assert!(world.send(&mut world.client(), 1000));
+}
+
 #[test]
 fn a_new_speed_holds_for_who_is_there() {
     let mut world = World::new(1, 1_000_000);
