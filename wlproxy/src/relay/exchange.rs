@@ -135,7 +135,9 @@ impl Exchange {
             (Role::Device, "primary_selection") => self.know(call, Kind::Primary),
             (Role::Device, "enter") => self.know(call, Kind::Drag),
             (Role::Source, "send") => {
+                // The client may have made another source of the same id, which was used for something else.
                 let kind = self.sources.get(&call.object()).copied();
+                let kind = kind.filter(|kind| kinds.contains(kind));
                 let allowed = self.may(Direction::Give, kind, kinds);
                 self.begin(call, Direction::Give, kind, allowed, now)
             }

@@ -198,6 +198,17 @@ fn what_may_not_be_given_never_reaches_the_compositor() {
     }
 }
 
+/// A client may use an id again before the compositor has heard of it.
+#[test]
+fn a_source_is_asked_for_nothing_by_what_another_of_its_id_was_used_for() {
+    let mut link = Link::new(giving(&[Kind::Drag]));
+    link.say(&message(PRIMARY_SOURCE, DESTROY_SOURCE, &[]), []);
+    link.say(&message(SEAT + 1, 0, &[Arg::NewId(PRIMARY_SOURCE)]), []);
+    assert!(link.says(&drag(PRIMARY_SOURCE), []));
+    let args = [Arg::Str(Some(c"text/plain")), Arg::Fd];
+    assert!(!link.hears(&message(PRIMARY_SOURCE, SEND_ANOTHER, &args), [1]), "it gives nothing");
+}
+
 #[test]
 fn a_drag_that_may_not_be_is_cancelled() {
     let mut link = Link::new(giving(&[Kind::Clipboard]));
