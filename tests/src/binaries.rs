@@ -1,6 +1,6 @@
 //! The programs under test, built from this tree.
 
-use crate::Example;
+use crate::{Example, sanitizer};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -97,7 +97,7 @@ pub fn shim() -> PathBuf {
         let prefix = profile.join("examples/shim");
         let mut xtask = cargo();
         // Where other tests build, too.
-        xtask.env("CARGO_TARGET_DIR", profile.parent().expect("TARGET/PROFILE has a parent"));
+        xtask.env("CARGO_TARGET_DIR", target(&profile));
         xtask.args(["run", "--quiet", "--package", "xtask"]).args(AT);
         xtask.args(["--", "shim", "--prefix"]).arg(&prefix).stdout(Stdio::null());
         xtask.args((!profile.ends_with("release")).then_some("--dev"));
@@ -108,11 +108,18 @@ pub fn shim() -> PathBuf {
     INSTALLED.get_or_init(install).clone()
 }
 
-/// Where cargo puts what it builds for this test: TARGET/PROFILE.
+/// Where cargo puts what it builds for this test: TARGET/PROFILE, or TARGET/TRIPLE/PROFILE if it was told for what to build.
 fn profile() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
     // TARGET/PROFILE/deps/TEST
     test.ancestors().nth(2).expect("a test lies in TARGET/PROFILE/deps").to_owned()
+}
+
+/// The TARGET of that. Cargo that is started by a test has what it builds for from the same environment.
+fn target(profile: &Path) -> &Path {
+    let above = profile.parent().expect("TARGET/PROFILE has a parent");
+    let is_of_triple = std::env::var_os("CARGO_BUILD_TARGET").is_some_and(|it| above.ends_with(it));
+    if is_of_triple { above.parent().expect("TARGET/TRIPLE has a parent") } else { above }
 }
 
 fn cargo() -> Command {
@@ -123,7 +130,7 @@ fn build(profile: &Path, packages: &[&str]) {
     let mut cargo = cargo();
     cargo.arg("build").args(packages.iter().flat_map(|package| ["--package", package]));
     cargo.args(AT);
-    cargo.arg("--target-dir").arg(profile.parent().expect("TARGET/PROFILE has a parent"));
+    cargo.arg("--target-dir").arg(target(profile));
     // For benchmarks it takes minutes the first time, and tells how far it is.
     cargo.arg(if profile.ends_with("release") { "--release" } else { "--quiet" });
     let status = cargo.status().expect("cargo can be started");
@@ -135,7 +142,8 @@ fn make(folder: &str, out: &Path) {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(folder);
     let mut make = Command::new("make");
     make.arg("--silent").arg("-C").arg(&sources).arg(format!("OUT={}", out.display()));
-    make.env("CFLAGS", "-O2 -g -Werror").env("PKG_CONFIG_PATH", shim().join("lib/pkgconfig"));
+    make.env("CFLAGS", format!("-O2 -g -Werror{}", sanitizer::c_flags()));
+    make.env("PKG_CONFIG_PATH", shim().join("lib/pkgconfig"));
     let status = make.status().expect("make can be started");
     assert!(status.success(), "make in {} failed: {status}", sources.display());
 }

@@ -4,6 +4,7 @@ use crate::binaries::{example, own};
 use crate::machine::Machine;
 use crate::probe;
 use crate::process::{Process, output};
+use crate::sanitizer;
 use crate::sway::Sway;
 use crate::wait::{PATIENCE, until};
 use crate::{Display, Example, Image, Picture, Raw, Suite, leak};
@@ -155,6 +156,13 @@ impl Compositor {
         };
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", folder).env("XDG_RUNTIME_DIR", folder).env(leak::MARKER, &self.marker);
+        match kind {
+            Kind::Recorder | Kind::Linked | Kind::Example(Example::Smithay) => {
+                sanitizer::configure(&mut command);
+            }
+            Kind::Example(_) => sanitizer::configure_c(&mut command),
+            _ => {}
+        }
         if debug || kind == Kind::Weston {
             command.env("WAYLAND_DEBUG", "server");
         }

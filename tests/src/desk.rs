@@ -13,6 +13,7 @@ use crate::binaries::binary;
 use crate::leak::MARKER;
 use crate::machine::{Channel, Machine};
 use crate::process::Process;
+use crate::sanitizer;
 use crate::wait::until;
 use crate::{Compositor, Display, Image, Kind, Leaks, Picture, Puppet, Sway, Vm};
 use guest_agent::channel::process::Options;
@@ -173,7 +174,7 @@ impl Desk {
     pub fn start_proxy(&mut self) {
         self.write_config();
         let mut command = self.command(binary("wlproxy"));
-        command.arg("run").arg("--config").arg(self.config());
+        command.arg("run").arg("--config").arg(self.config()).args(sanitizer::arguments());
         self.proxy = Some(Process::spawn("wlproxy", command, &self.logs(), false));
     }
 
@@ -381,6 +382,7 @@ impl Desk {
             .env(MARKER, self.folder.path());
         command.env("RUST_LOG", std::env::var_os("RUST_LOG").unwrap_or("info".into()));
         command.env("RUST_BACKTRACE", "1");
+        sanitizer::configure(&mut command);
         command
     }
 

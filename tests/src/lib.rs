@@ -42,6 +42,7 @@ mod puppet;
 mod raw;
 pub mod recorder;
 mod requests;
+mod sanitizer;
 pub mod scenes;
 mod seat;
 mod suite;

@@ -1,9 +1,11 @@
 //! Waiting with a deadline.
 
+use crate::sanitizer::IS_ON;
 use std::time::{Duration, Instant};
 
-/// How long a test waits for anything before it fails. Generous: a loaded machine isn't a bug.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a test waits for anything before it fails. Generous: a loaded machine isn't a bug, nor are programs that take
+/// several times as long.
+pub const PATIENCE: Duration = Duration::from_secs(if IS_ON { 60 } else { 15 });
 
 /// How often [`until`] looks. Only for what the kernel announces to nobody, such as another process's fds.
 const GLANCE: Duration = Duration::from_millis(5);

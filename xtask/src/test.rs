@@ -12,9 +12,12 @@ use std::process::{ExitCode, ExitStatus};
 /// Options of `cargo xtask test`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Only the crates' own tests, with AddressSanitizer, which finds leaks as well
+    /// Some of them with AddressSanitizer, which finds leaks as well: the crates' own, and a few of the whole-path ones
     #[arg(long)]
     asan: bool,
+    /// With --asan: all whole-path tests that can have it
+    #[arg(long, requires = "asan")]
+    all: bool,
     /// Passed on to `cargo test`: a filter, or options such as `-p wlproxy-protocol`
     #[arg(allow_hyphen_values = true)]
     args: Vec<String>,
@@ -29,14 +32,10 @@ const FEATURES: [&str; 2] = ["--features", "compositor-shim/capi"];
 /// Runs the command. The exit status is that of `cargo test`.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if options.asan {
-        return Ok(code(asan::run(&options.args, &options.harness)?));
+        return asan::run(&options.args, &options.harness, options.all);
     }
     let mut progress = Progress::new();
-    let dir = crate::root().join("target/xtask");
-    fs::create_dir_all(&dir).with_context(|| format!("can't make {}", dir.display()))?;
-    let packages = [apt::DEMO, apt::TESTS, apt::SHIM, apt::EXAMPLES].concat();
-    apt::ensure(&packages, &dir.join("apt.log"), &mut progress)?;
-    suite::ensure(&suite::folder(), suite::SUITES, &mut progress)?;
+    ensure(&mut progress)?;
 
     // The whole-path tests run the programs, so these are built first, of every crate.
     let everything = [&["--workspace", "--all-targets"], FEATURES.as_slice()].concat();
@@ -50,6 +49,15 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     progress.say(&format!("... cargo {}", arguments(options).join(" ")));
     let status = command.status().context("can't run cargo")?;
     Ok(code(status))
+}
+
+/// Has everything that whole-path tests need, but what is built from this tree.
+fn ensure(progress: &mut Progress) -> Result<()> {
+    let dir = crate::root().join("target/xtask");
+    fs::create_dir_all(&dir).with_context(|| format!("can't make {}", dir.display()))?;
+    let packages = [apt::DEMO, apt::TESTS, apt::SHIM, apt::EXAMPLES].concat();
+    apt::ensure(&packages, &dir.join("apt.log"), progress)?;
+    suite::ensure(&suite::folder(), suite::SUITES, progress)
 }
 
 /// A test program that a signal ended has no status of its own.

@@ -3,6 +3,7 @@
 use super::Desk;
 use crate::binaries::binary;
 use crate::process::output;
+use crate::sanitizer;
 use crate::wait::{PATIENCE, until};
 use serde_json::Value;
 use std::os::unix::net::UnixStream;
@@ -57,8 +58,8 @@ impl Desk {
         processes
             .flat_map(|process| {
                 let log = process.log();
-                let lines: Vec<_> = log.lines().filter(complains).map(str::to_owned).collect();
-                lines
+                let lines = log.lines().filter(complains).filter(|line| !sanitizer::is_meant(line));
+                lines.map(str::to_owned).collect::<Vec<_>>()
             })
             .collect()
     }
