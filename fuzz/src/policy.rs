@@ -1,7 +1,10 @@
 //! A policy: whatever a client and a compositor say, neither gets what it doesn't allow.
 
+mod scenes;
+
 use crate::input::Input;
 use crate::wayland::{GLOBALS, Known};
+use scenes::Script;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::CStr;
 use std::sync::Arc;
@@ -56,32 +59,62 @@ struct Seen {
     /// By what was offered to the client: whether it was told a type, and by which way that is for it to take, once that is
     /// known.
     offered: BTreeMap<u32, (bool, Option<Kind>)>,
+    aims: Aims,
+}
+
+/// How often something happened that a policy is about.
+#[derive(Debug, Default)]
+struct Aims {
+    /// A type was told, and how often with the news of what it is a type of, as that had to be known first.
+    told: u32,
+    told_late: u32,
+    /// A type was not told, nor passed on to others.
+    denied: u32,
+    /// A client took something, and gave something.
+    received: u32,
+    sent: u32,
+    /// A drag began, or came over a window.
+    dragged: u32,
+    /// A window got a name.
+    named: u32,
 }
 
 /// One input.
 pub fn run(data: &[u8]) {
+    play(data);
+}
+
+/// The same; returns what has happened.
+fn play(data: &[u8]) -> Aims {
     let mut input = Input::new(data);
     let policy = policy(&mut input);
     let text = serde_json::to_string(&policy).expect("a policy can be sent");
     assert_eq!(serde_json::from_str::<Policy>(&text).expect("and read"), policy);
-    let mut known = Known::new(policy.offer.clone(), !input.one_in(4));
+    let known = Known::new(policy.offer.clone(), !input.one_in(4));
+    let mut known = known.with_words(&scenes::TYPES);
+    let mut script = Script::new(&mut input);
     let seen = Seen {
         objects: BTreeMap::from([(1, [tables::wl_display()].into())]),
         unnamed: VecDeque::new(),
         surfaces: BTreeSet::new(),
         windows: BTreeSet::new(),
         offered: BTreeMap::new(),
+        aims: Aims::default(),
     };
     let mut link = Link { relay: Relay::new(&policy), policy, seen };
     let mut bytes = Vec::new();
     while !input.is_empty() {
-        let is_request = input.one_in(2);
         bytes.clear();
-        let fds = known.message(&mut input, is_request, &mut bytes);
+        let (is_request, fds) =
+            script.message(&mut known, &mut input, &mut bytes).unwrap_or_else(|| {
+                let is_request = input.one_in(2);
+                (is_request, known.message(&mut input, is_request, &mut bytes))
+            });
         if !link.say(is_request, &bytes, fds) {
             break;
         }
     }
+    link.seen.aims
 }
 
 /// Any policy.
@@ -108,7 +141,7 @@ fn policy(input: &mut Input<'_>) -> Policy {
         Selections { give: kinds(input), take: kinds(input), types, ..Selections::default() };
     let few = |input: &mut Input<'_>| 1 + input.below(64) as u32;
     let mut quota = Quota::default();
-    if input.one_in(2) {
+    if input.one_in(4) {
         (quota.objects, quota.surfaces, quota.windows) = (few(input), few(input), few(input));
     }
     let (offer, identity, selections) = (Arc::new(offer), Arc::new(identity), Arc::new(selections));
@@ -125,10 +158,16 @@ impl Link {
             self.relay.from_compositor(bytes, fds, &mut out)
         };
         let max = if is_request { MAX_REQUEST } else { MAX_EVENT };
-        let mut rest = &out.bytes[..];
+        if result.is_ok() && out.bytes.is_empty() {
+            self.seen.look_at_hidden(bytes, is_request, &self.policy);
+        }
+        let (mut rest, mut passed) = (&out.bytes[..], 0);
         while let Some(message) = split(&mut rest, max).expect("what passes is whole") {
             self.seen.look(message, is_request, &self.policy);
+            passed += 1;
         }
+        // Names of a window come in one with it, too, but as requests.
+        self.seen.aims.told_late += u32::from(!is_request && passed > 1);
         assert!(self.seen.unnamed.is_empty(), "a window without a name: {:?}", self.seen.unnamed);
         // Of what the compositor makes it is told when it asks for something next.
         if is_request && result.is_ok() {
@@ -145,10 +184,26 @@ impl Link {
 }
 
 impl Seen {
+    /// Whose message this is.
+    fn interface(&self, object: u32, is_request: bool) -> Option<&'static Interface> {
+        let of_id = self.objects.get(&object)?;
+        if is_request { of_id.back() } else { of_id.front() }.copied()
+    }
+
+    /// Something that has not passed.
+    fn look_at_hidden(&mut self, mut bytes: &[u8], is_request: bool, policy: &Policy) {
+        let Ok(Some(message)) = split(&mut bytes, MAX_REQUEST) else { return };
+        let Some(interface) = self.interface(message.object, is_request) else { return };
+        let descs = if is_request { interface.requests } else { interface.events };
+        let Some(desc) = descs.get(usize::from(message.opcode)) else { return };
+        let of = Args::new(message, desc.signature).flatten().find_map(|arg| str(&arg));
+        let is_denied = of.is_some_and(|of| !policy.selections.allows_type(of.to_bytes()));
+        self.aims.denied += u32::from(is_denied && scenes::names_type(interface, desc));
+    }
+
     /// A message that has passed.
     fn look(&mut self, message: Message<'_>, is_request: bool, policy: &Policy) {
-        let of_id = self.objects.get(&message.object);
-        let interface = of_id.and_then(|all| if is_request { all.back() } else { all.front() });
+        let interface = self.interface(message.object, is_request);
         let interface = interface.unwrap_or_else(|| panic!("{} is nobody", message.object));
         let (name, descs) =
             (interface.name, if is_request { interface.requests } else { interface.events });
@@ -221,18 +276,26 @@ impl Seen {
                 let name = args.iter().find_map(str).expect("a name").to_str().expect("text");
                 let own = name.strip_prefix(prefix).unwrap_or_else(|| panic!("{name:?}"));
                 assert!(!own.chars().any(commands) && own.chars().count() <= 256, "{own:?}");
+                self.aims.named += 1;
             }
             ("zwp_primary_selection_device_v1", "set_selection") | (_, "set_primary_selection") => {
                 assert!(gives(Kind::Primary))
             }
             (_, "set_selection") => assert!(gives(Kind::Clipboard)),
-            ("wl_data_device", "start_drag") => assert!(gives(Kind::Drag)),
-            (_, "offer") => assert!(may(&selections.give, interface, args, selections)),
+            ("wl_data_device", "start_drag") => {
+                assert!(gives(Kind::Drag));
+                self.aims.dragged += 1;
+            }
+            (_, "offer") => {
+                let allowed = may(&selections.give, interface, args, selections);
+                assert!(allowed, "{interface}@{object}: {args:?}, {selections:?}");
+            }
             (_, "receive") => {
                 assert!(may(&selections.take, interface, args, selections));
                 if let Some((_, Some(way))) = self.offered.get(&object) {
                     assert!(selections.take.contains(way), "{way:?}");
                 }
+                self.aims.received += 1;
             }
             _ => {}
         }
@@ -263,10 +326,16 @@ impl Seen {
                 if let Some((is_told, way)) = self.offered.get_mut(&object) {
                     *is_told = true;
                     assert!(way.is_none_or(|way| selections.take.contains(&way)), "{way:?}");
+                    self.aims.told += 1;
                 }
                 return;
             }
-            (_, "send") => return assert!(may(&selections.give, interface, args, selections)),
+            (_, "send") => {
+                let allowed = may(&selections.give, interface, args, selections);
+                assert!(allowed, "{interface}@{object}: {args:?}, {selections:?}");
+                self.aims.sent += 1;
+                return;
+            }
             ("zwp_primary_selection_device_v1", "selection") | (_, "primary_selection") => {
                 Kind::Primary
             }
@@ -277,6 +346,7 @@ impl Seen {
         if let Some((is_told, known)) = offer.and_then(|offer| self.offered.get_mut(&offer)) {
             assert!(!*is_told || selections.take.contains(&way) || known.is_some(), "{way:?}");
             *known = Some(way);
+            self.aims.dragged += u32::from(way == Kind::Drag);
         }
     }
 }
@@ -319,4 +389,32 @@ fn str<'a>(arg: &Arg<'a>) -> Option<&'a CStr> {
 
 fn uint(arg: &Arg<'_>) -> Option<u32> {
     if let Arg::Uint(number) = arg { Some(*number) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seeded::Maker;
+
+    const INPUTS: u64 = 2000;
+
+    #[test]
+    fn what_a_policy_is_about_happens() {
+        let maker = Maker::new(1, &[]).expect("nothing is read");
+        let (mut input, mut all) = (Vec::new(), Aims::default());
+        for number in 0..INPUTS {
+            maker.make(number, &mut input);
+            let aims = play(&input);
+            all.told += aims.told;
+            all.told_late += aims.told_late;
+            all.denied += aims.denied;
+            all.received += aims.received;
+            all.sent += aims.sent;
+            all.dragged += aims.dragged;
+            all.named += aims.named;
+        }
+        let Aims { told, told_late, denied, received, sent, dragged, named } = all;
+        let least = [told, told_late, denied, received, sent, dragged, named].into_iter().min();
+        assert!(least > Some(INPUTS as u32 / 50), "{all:?}");
+    }
 }

@@ -60,6 +60,8 @@ pub struct Known {
     /// Whether all messages are right.
     right: bool,
     offer: Arc<Offer>,
+    /// Strings that are used beside any.
+    words: &'static [&'static CStr],
     /// Of those with the same id, the oldest is first.
     objects: Vec<Object>,
     bindable: Vec<Bindable>,
@@ -79,6 +81,8 @@ struct Said {
     desc: &'static MessageDesc,
     interface: &'static Interface,
     version: u32,
+    /// The global that is bound, where that isn't chosen yet.
+    bound: Option<Bindable>,
 }
 
 impl Known {
@@ -89,6 +93,7 @@ impl Known {
         Self {
             right,
             offer,
+            words: &[],
             objects: vec![display],
             bindable: Vec::new(),
             advertised: 0,
@@ -96,6 +101,11 @@ impl Known {
             free: Vec::new(),
             last: [None; 2],
         }
+    }
+
+    /// The same with words that are in half of all strings.
+    pub fn with_words(self, words: &'static [&'static CStr]) -> Self {
+        Self { words, ..self }
     }
 
     /// Whether all messages are right.
@@ -167,6 +177,59 @@ impl Known {
         fds
     }
 
+    /// Appends this message, of the newest object of that interface. Returns how many fds it takes; `None` if there is no such
+    /// object, or not what the message needs.
+    pub fn particular(
+        &mut self,
+        input: &mut Input<'_>,
+        (is_request, interface, name): (bool, &str, &str),
+        bytes: &mut Vec<u8>,
+    ) -> Option<usize> {
+        let is_it = |object: &&Object| object.alive && object.interface.name == interface;
+        let object = *self.objects.iter().rev().find(is_it)?;
+        // Events are the oldest's of an id.
+        let oldest = self.object(object.id)?;
+        let is_oldest = oldest.alive && same_interface(oldest.interface, object.interface);
+        if !is_request && !is_oldest {
+            return None;
+        }
+        let descs = if is_request { object.interface.requests } else { object.interface.events };
+        let opcode = descs.iter().position(|desc| desc.name == name)?;
+        let said = Said {
+            object: object.id,
+            opcode: opcode as u16,
+            desc: &descs[opcode],
+            interface: object.interface,
+            version: object.version,
+            bound: None,
+        };
+        if said.desc.since > said.version {
+            return None;
+        }
+        self.fill(input, &said, is_request, bytes)
+    }
+
+    /// Appends a request that binds the newest global of this interface. `None` if there is none that may be.
+    pub fn bind(
+        &mut self,
+        input: &mut Input<'_>,
+        interface: &str,
+        bytes: &mut Vec<u8>,
+    ) -> Option<usize> {
+        let is_it = |bindable: &&Bindable| bindable.interface.name == interface;
+        let bound = *self.bindable.iter().rev().find(is_it)?;
+        let registry = *self.objects.iter().find(|it| it.interface.name == "wl_registry")?;
+        let said = Said {
+            object: registry.id,
+            opcode: 0,
+            desc: &registry.interface.requests[0],
+            interface: registry.interface,
+            version: registry.version,
+            bound: Some(bound),
+        };
+        self.fill(input, &said, true, bytes)
+    }
+
     /// Who says what. `None` if there is nothing to be said.
     fn choose(&mut self, input: &mut Input<'_>, is_request: bool) -> Option<Said> {
         let last = self.last[usize::from(is_request)];
@@ -219,6 +282,7 @@ impl Known {
                 desc: &descs[opcode],
                 interface: object.interface,
                 version: object.version,
+                bound: None,
             });
         }
         None
@@ -256,6 +320,7 @@ impl Known {
         let is_bind = said.interface.name == "wl_registry" && desc.name == "bind";
         let is_delete = said.interface.name == "wl_display" && desc.name == "delete_id";
         let bound = match self.bindable.len() {
+            _ if said.bound.is_some() => said.bound,
             count if is_bind && count > 0 => Some(self.bindable[input.below(256) % count]),
             _ => None,
         };
@@ -352,6 +417,9 @@ impl Known {
 
     /// A string: one that can be seen, if all is to be right.
     fn text(&self, input: &mut Input<'_>) -> CString {
+        if !self.words.is_empty() && input.one_in(2) {
+            return input.pick(self.words).to_owned();
+        }
         let letter = |&byte: &u8| if self.right { b'a' + byte % 26 } else { byte | 1 };
         let text: Vec<u8> = input.bytes(MAX_COUNTED).iter().map(letter).collect();
         CString::new(text).expect("no byte is 0")
