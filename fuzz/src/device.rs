@@ -6,6 +6,7 @@ use crate::input::Input;
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use wlproxy::counters::Counters;
 use wlproxy::device::bare::{Bare, Queue};
@@ -48,10 +49,50 @@ pub struct Vm {
     held: Vec<u16>,
     /// Answers that nobody has taken.
     answers: Vec<(u16, Vec<u8>)>,
+    /// Whether its driver does right in all that has to do with rings and memory: then nothing is ever wild.
+    pub right: bool,
     /// Whether the rings were ever wrong: then the device may have been told anything.
     pub wild: bool,
     /// The device.
     pub device: Bare,
+    _changer: Option<Changer>,
+}
+
+/// Another processor of the VM, which writes where commands and their descriptors are, as long as there is a VM.
+struct Changer {
+    done: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Changer {
+    /// Starts it, and waits until it is on its way.
+    fn start(memory: &GuestMemoryMmap, seed: u8) -> Self {
+        let (done, began) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (memory, over, on_its_way) = (memory.clone(), done.clone(), began.clone());
+        let thread = thread::spawn(move || {
+            let mut at = u64::from(seed);
+            while !over.load(Ordering::Relaxed) {
+                at = at.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                let start = if at >> 62 == 0 { queue(1).table } else { SLOTS };
+                let address = GuestAddress(start + (at >> 33) % 4096);
+                memory.write_obj((at >> 40) as u8, address).expect("it is in the memory");
+                on_its_way.store(true, Ordering::Relaxed);
+            }
+        });
+        while !began.load(Ordering::Relaxed) {
+            thread::yield_now();
+        }
+        Self { done, thread: Some(thread) }
+    }
+}
+
+impl Drop for Changer {
+    fn drop(&mut self) {
+        self.done.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("it only writes");
+        }
+    }
 }
 
 /// What became of a command.
@@ -81,34 +122,54 @@ const fn queue(index: usize) -> Queue {
 }
 
 impl Vm {
-    /// Starts a device. Commands go to queue `commands`; with `buffers`, the other one gets buffers to receive in.
-    pub fn new(dialect: Dialect, side: Side, commands: usize, buffers: bool) -> Self {
+    /// Starts a device. Commands go to queue `commands`; with `buffers`, the other one gets buffers to receive in. Every other
+    /// driver does right; and of the rest, some VMs have memory that changes by itself.
+    pub fn new(
+        input: &mut Input<'_>,
+        dialect: Dialect,
+        side: Side,
+        commands: usize,
+        buffers: bool,
+    ) -> Self {
         let ranges = [(GuestAddress(0), RAM as usize)];
         let memory = GuestMemoryMmap::from_ranges(&ranges).expect("there is memory");
         let device = Bare::start(dialect, side, &memory, [queue(0), queue(1)], QUEUE)
             .expect("a device starts");
         let (held, answers) = (Vec::new(), Vec::new());
+        let right = input.one_in(2);
+        // A thread costs as much as all else that an input does.
+        let changes = !right && input.one_in(32);
         let mut vm = Self {
+            _changer: changes.then(|| Changer::start(&memory, input.byte())),
             memory,
             commands,
             avail: [0; 2],
             used: [0; 2],
             held,
             answers,
-            wild: false,
+            right,
+            wild: changes,
             device,
         };
-        for buffer in 0..if buffers { BUFFER_COUNT } else { 0 } {
-            let address = BUFFERS + 4096 * u64::from(buffer);
-            vm.describe(
-                1 - commands,
-                buffer,
-                Descriptor { address, length: 4096, flags: WRITE, next: 0 },
-            );
-            vm.make_available(1 - commands, buffer);
+        if buffers {
+            vm.offer_buffers(1 - commands);
         }
         vm.device.turn();
         vm
+    }
+
+    /// Makes all receive buffers available, at once.
+    fn offer_buffers(&mut self, index: usize) {
+        let (mut table, mut ring) = (Vec::new(), Vec::new());
+        for buffer in 0..BUFFER_COUNT {
+            let address = BUFFERS + 4096 * u64::from(buffer);
+            let descriptor = Descriptor { address, length: 4096, flags: WRITE, next: 0 };
+            table.extend(descriptor.to_bytes());
+            ring.extend(buffer.to_le_bytes());
+        }
+        self.write(queue(index).table, &table);
+        self.write(queue(index).avail + 4, &ring);
+        self.jump(index, BUFFER_COUNT);
     }
 
     /// What the device counts.
@@ -179,15 +240,14 @@ impl Vm {
 
     /// A command, mostly as it should be, and a turn.
     pub fn command(&mut self, input: &mut Input<'_>, bytes: &[u8]) -> Told {
-        let shape = if input.one_in(4) { shape(input) } else { Shape::Parts(1, ROOM) };
+        let shape = match input.one_in(4) {
+            true if self.right => right_shape(input),
+            true => shape(input),
+            false => Shape::Parts(1, ROOM),
+        };
         self.wild |= !matches!(shape, Shape::Parts(_, ROOM) | Shape::Table(..));
         let Some(slot) = self.put(bytes, shape) else { return Told::Nothing };
-        if input.one_in(128) {
-            self.wild = true;
-            self.turn_while_it_changes(input.byte());
-        } else {
-            self.device.turn();
-        }
+        self.device.turn();
         let told = self.answer(slot).map_or(Told::Waits(slot), Told::Answer);
         if SHOWN.load(Ordering::Relaxed) {
             println!("{bytes:x?}: {told:x?}{}", if self.wild { ", wild" } else { "" });
@@ -270,9 +330,8 @@ impl Vm {
         self.held.contains(&slot)
     }
 
-    /// What came into receive buffers, which go back.
+    /// What came into receive buffers by the last turn. They go back.
     pub fn received(&mut self) -> Vec<Vec<u8>> {
-        self.device.turn();
         let mut received = Vec::new();
         let index = 1 - self.commands;
         for (buffer, length) in self.take_used(index) {
@@ -281,28 +340,10 @@ impl Vm {
                 self.make_available(index, buffer);
             }
         }
-        self.device.turn();
+        if !received.is_empty() {
+            self.device.turn();
+        }
         received
-    }
-
-    /// A turn during which another processor of the VM writes where commands and their descriptors are.
-    fn turn_while_it_changes(&mut self, seed: u8) {
-        let done = AtomicBool::new(false);
-        let (memory, device) = (&self.memory, &mut self.device);
-        std::thread::scope(|scope| {
-            let writer = scope.spawn(|| {
-                let mut at = u64::from(seed);
-                while !done.load(Ordering::Relaxed) {
-                    at = at.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-                    let start = if at >> 62 == 0 { queue(1).table } else { SLOTS };
-                    let address = GuestAddress(start + (at >> 33) % 4096);
-                    memory.write_obj((at >> 40) as u8, address).expect("it is in the memory");
-                }
-            });
-            device.turn();
-            done.store(true, Ordering::Relaxed);
-            writer.join().expect("it only writes");
-        });
     }
 }
 
@@ -318,6 +359,12 @@ fn parts_of(start: u64, length: usize, parts: usize, room: u32, first: u16) -> V
     }
     all.push(Descriptor { address: start + ANSWER, length: room, flags: WRITE, next: 0 });
     all
+}
+
+/// How a command may stand in a ring.
+fn right_shape(input: &mut Input<'_>) -> Shape {
+    let parts = 1 + input.below(usize::from(PER_SLOT) - 1);
+    if input.one_in(2) { Shape::Table(parts, ROOM) } else { Shape::Parts(parts, ROOM) }
 }
 
 fn shape(input: &mut Input<'_>) -> Shape {

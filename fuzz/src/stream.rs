@@ -40,6 +40,8 @@ pub struct Far {
     /// Where each thing that was sent, or said, begins, and how many files there had been with it.
     sent_marks: Vec<(usize, usize)>,
     said_marks: Vec<(usize, usize)>,
+    /// Of a link, as it passes on no more: files that belong to the request that is sent next, and to all before.
+    due: (usize, usize),
     /// The same of what the guest was told.
     pub heard_files: Vec<Option<u64>>,
 }
@@ -77,6 +79,7 @@ impl Far {
             heard_files,
             sent_marks,
             said_marks,
+            due: (0, 0),
         })
     }
 
@@ -88,11 +91,22 @@ impl Far {
             }
             Role::Link { .. } if !input.one_in(16) => {
                 let mut bytes = Vec::new();
-                let fds = self.known.message(input, true, &mut bytes);
+                let with_file = input.one_in(3).then(|| self.with_file(input, &mut bytes));
+                let fds = with_file
+                    .flatten()
+                    .unwrap_or_else(|| self.known.message(input, true, &mut bytes));
+                self.due.0 = fds;
                 (bytes, fds)
             }
             _ => (input.bytes(200).to_vec(), input.below(3)),
         }
+    }
+
+    /// A request that a file goes with, or what has to come before. Lots would seldom fall so.
+    fn with_file(&mut self, input: &mut Input<'_>, bytes: &mut Vec<u8>) -> Option<usize> {
+        let pool = self.known.particular(input, (true, "wl_shm", "create_pool"), bytes);
+        let bind = pool.or_else(|| self.known.bind(input, "wl_shm", bytes));
+        bind.or_else(|| self.known.particular(input, (true, "wl_display", "get_registry"), bytes))
     }
 
     /// Says something: a compositor's events, or any bytes, and fds of any kind.
@@ -101,7 +115,11 @@ impl Far {
         let (bytes, fds) = match self.role {
             Role::Link { .. } if !input.one_in(16) => {
                 let mut bytes = Vec::new();
-                let fds = self.known.message(input, false, &mut bytes);
+                let global = (false, "wl_registry", "global");
+                let is_global = input.one_in(3);
+                let fds =
+                    is_global.then(|| self.known.particular(input, global, &mut bytes)).flatten();
+                let fds = fds.unwrap_or_else(|| self.known.message(input, false, &mut bytes));
                 (bytes, fds)
             }
             _ => (input.bytes(200).to_vec(), input.below(3)),
@@ -120,7 +138,11 @@ impl Far {
     /// The guest has sent this.
     pub fn send(&mut self, bytes: &[u8], files: impl IntoIterator<Item = Option<u64>>) {
         self.sent_files.extend(files);
-        self.sent_marks.push((self.sent.len(), self.sent_files.len()));
+        let (next, before) = std::mem::take(&mut self.due);
+        self.due.1 = before + next;
+        let is_link = matches!(self.role, Role::Link { .. });
+        let of_files = if is_link { self.due.1 } else { self.sent_files.len() };
+        self.sent_marks.push((self.sent.len(), of_files));
         self.sent.extend(bytes);
     }
 
@@ -164,9 +186,12 @@ impl Far {
                 0 => 0,
                 bytes => self.sent.len() - sent_bytes.len() + bytes,
             };
-            if !matches!(self.role, Role::Link { .. }) {
+            let is_link = matches!(self.role, Role::Link { .. });
+            if !is_link || self.known.is_right() {
                 let is_lost = lost(&self.sent_marks, arrived, got.len());
                 assert!(!is_lost, "{:?}: files that were sent are lost", self.role);
+            }
+            if !is_link {
                 let is_lost = lost(&self.said_marks, self.heard.len(), heard.len());
                 assert!(!is_lost, "{:?}: files that were said are lost", self.role);
             }

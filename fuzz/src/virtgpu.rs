@@ -1,5 +1,7 @@
 //! The virtgpu device: whatever its driver says, nothing is lost, changed or left behind.
 
+mod memory;
+
 use crate::device::{PLACES, RAM, Told, Vm, open_fds};
 use crate::input::Input;
 use crate::stream::Far;
@@ -10,14 +12,14 @@ use wlproxy::device::{Dialect, Side};
 use wlproxy_hostile::{Places, Random};
 use wlproxy_protocol::accept::CHANNEL_TYPES;
 use wlproxy_protocol::cross_domain::{
-    self as wire, CHANNEL_WAYLAND, GUEST_PIPE, GetImageRequirements, Identifier, ImageRequirements,
-    Init, PipeTransfer, RING_CHANNEL, Transfer, command, identifier,
+    self as wire, CHANNEL_WAYLAND, GUEST_PIPE, GetImageRequirements, ImageRequirements, Init,
+    PipeTransfer, RING_CHANNEL, Transfer, command,
 };
 use wlproxy_protocol::limits::MAX_FDS;
 use wlproxy_protocol::report;
 use wlproxy_protocol::virtio_gpu::{
-    CAPSET_CROSS_DOMAIN, CreateBlob, CtxCreate, Header, MapBlob, MemEntry, OfResource,
-    QUEUE_CONTROL, Submit, blob_mem, flags, message,
+    CAPSET_CROSS_DOMAIN, CreateBlob, CtxCreate, Header, MemEntry, OfResource, QUEUE_CONTROL,
+    Submit, blob_mem, flags, message,
 };
 use wlproxy_protocol::virtio_wl::read;
 
@@ -32,18 +34,25 @@ const PLACE: u64 = 8192;
 
 const _: () = assert!(PLACES + PLACE * (RESOURCES as u64 + 1) <= RAM);
 
+/// Bytes, and the files that go with them, where these are known.
+type Sent = (Vec<u8>, Vec<Option<u64>>);
+
 struct Target {
     vm: Vm,
     is_client: bool,
     /// By the context.
     far: BTreeMap<u32, Far>,
     opening: Vec<(u32, Answer)>,
-    /// What was sent over contexts whose stream isn't there yet, and how many files.
-    early: BTreeMap<u32, Vec<(Vec<u8>, usize)>>,
+    /// What was sent over contexts whose stream isn't there yet, and which files.
+    early: BTreeMap<u32, Vec<Sent>>,
     /// Slots of the POLLs that wait, by context.
     polls: BTreeMap<u32, u16>,
+    /// By context and ring: the slot of the last SEND that waited there.
+    waits: BTreeMap<(u32, u8), u16>,
     /// Images that could be made.
     images: Vec<(u32, u64)>,
+    /// By resource: the inode of what it is, as was seen when it was mapped.
+    files: BTreeMap<u32, u64>,
     fences: u64,
 }
 
@@ -53,7 +62,7 @@ pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let is_client = !input.one_in(4);
     let side = if is_client { Side::Client } else { Side::Compositor };
-    let vm = Vm::new(Dialect::Virtgpu, side, QUEUE_CONTROL, false);
+    let vm = Vm::new(&mut input, Dialect::Virtgpu, side, QUEUE_CONTROL, false);
     let counters = vm.counters();
     let mut target = Target {
         vm,
@@ -62,7 +71,9 @@ pub fn run(data: &[u8]) {
         opening: Vec::new(),
         early: BTreeMap::new(),
         polls: BTreeMap::new(),
+        waits: BTreeMap::new(),
         images: Vec::new(),
+        files: BTreeMap::new(),
         fences: 0,
     };
     while !input.is_empty() {
@@ -113,36 +124,30 @@ impl Target {
                 }
             }
             3 => self.image(input, context),
-            4 => {
-                let (id, size) = match self.images.len() {
-                    0 => (input.number(), u64::from(input.number())),
-                    count => self.images[input.below(256) % count],
-                };
-                let (memory, resource) = (blob_mem::HOST3D, resource(input));
-                self.blob(
-                    input,
-                    context,
-                    CreateBlob { memory, resource, blob_id: id.into(), size, ..blob() },
-                    &[],
-                );
-            }
+            4 => self.allocate(input, context),
             5 => {
                 let offset =
                     if input.one_in(8) { input.long() } else { 4096 * input.below(64) as u64 };
-                let header = Header { kind: message::RESOURCE_MAP_BLOB, ..Default::default() };
-                let map = MapBlob { header, resource: resource(input), padding: 0, offset };
-                self.vm.command(input, bytes_of(&map));
+                let resource = resource(input);
+                self.map(input, resource, offset);
             }
-            6 => self.of_resource(input, message::RESOURCE_UNMAP_BLOB),
-            7 => self.of_resource(input, message::RESOURCE_UNREF),
-            8 => {
+            6 => {
+                let header = Header { kind: message::RESOURCE_UNMAP_BLOB, ..Default::default() };
+                let resource = resource(input);
+                self.vm.command(input, bytes_of(&OfResource { header, resource, padding: 0 }));
+            }
+            7 => {
+                let resource = resource(input);
+                self.unref(input, resource);
+            }
+            8 if !self.vm.right => {
                 let pieces: Vec<_> = (0..=input.below(3)).map(|_| piece(input)).collect();
                 let (memory, resource) = (blob_mem::GUEST, resource(input));
                 // Rings may be anywhere from now on.
                 self.vm.wild = true;
                 self.blob(input, context, CreateBlob { memory, resource, ..blob() }, &pieces);
             }
-            9 => self.garbage(input),
+            9 if !self.vm.right => self.garbage(input),
             10 if !self.opening.is_empty() => {
                 let (context, answer) = self.opening.remove(0);
                 self.connect(input, context, answer);
@@ -150,11 +155,13 @@ impl Target {
             11 | 12 => {
                 if let Some(far) = self.far.get_mut(&context) {
                     far.say(input);
+                    self.vm.device.turn();
                 }
             }
             13 => {
                 if let Some(far) = self.far.get_mut(&context) {
                     far.hang_up();
+                    self.vm.device.turn();
                 }
             }
             14 | 15 => self.poll(input, context),
@@ -226,11 +233,14 @@ impl Target {
 
     fn connect(&mut self, input: &mut Input<'_>, context: u32, answer: Answer) {
         if let Some(mut far) = Far::answer(input, self.is_client, answer) {
-            self.close(context);
             for (bytes, files) in self.early.remove(&context).unwrap_or_default() {
-                far.send(&bytes, std::iter::repeat_n(None, files));
+                far.send(&bytes, files);
             }
-            self.far.insert(context, far);
+            // A POLL may wait already.
+            if let Some(mut before) = self.far.insert(context, far) {
+                before.read();
+                before.check(self.vm.wild);
+            }
         }
         self.vm.device.turn();
     }
@@ -260,17 +270,17 @@ impl Target {
         self.vm.command(input, &[bytes_of(&submit), bytes].concat())
     }
 
-    fn blob(&mut self, input: &mut Input<'_>, context: u32, blob: CreateBlob, pieces: &[MemEntry]) {
+    fn blob(
+        &mut self,
+        input: &mut Input<'_>,
+        context: u32,
+        blob: CreateBlob,
+        pieces: &[MemEntry],
+    ) -> Told {
         let header = Header { kind: message::RESOURCE_CREATE_BLOB, context, ..Default::default() };
         let size = pieces.iter().map(|piece| u64::from(piece.length)).sum::<u64>().max(blob.size);
         let blob = CreateBlob { header, entries: pieces.len() as u32, size, ..blob };
-        self.vm.command(input, &[bytes_of(&blob), cast_slice(pieces)].concat());
-    }
-
-    fn of_resource(&mut self, input: &mut Input<'_>, kind: u32) {
-        let header = Header { kind, ..Default::default() };
-        let resource = resource(input);
-        self.vm.command(input, bytes_of(&OfResource { header, resource, padding: 0 }));
+        self.vm.command(input, &[bytes_of(&blob), cast_slice(pieces)].concat())
     }
 
     fn image(&mut self, input: &mut Input<'_>, context: u32) {
@@ -318,33 +328,37 @@ impl Target {
             None => (input.bytes(100).to_vec(), 0),
         };
         let count = if input.one_in(16) { input.below(MAX_FDS + 1) } else { fds.min(MAX_FDS) };
-        let id = |input: &mut Input<'_>| match input.below(4) {
-            0 => Identifier { id: pipe(input), kind: identifier::READ_PIPE, size: 0 },
-            1 => Identifier { id: pipe(input), kind: identifier::WRITE_PIPE, size: 0 },
-            2 => Identifier { id: resource(input), kind: identifier::BLOB, size: 0 },
-            _ => Identifier { id: input.number(), kind: input.number(), size: input.number() },
-        };
-        let ids = (0..count).map(|_| id(input)).collect();
+        let ids: Vec<_> = (0..count).map(|_| self.identifier(input)).collect();
+        let files: Vec<_> = ids.iter().map(|id| self.file(id)).collect();
         let ring = input.one_in(2).then(|| input.below(4) as u8);
+        let ring = ring.filter(|&ring| ids.is_empty() || self.is_free(context, ring));
         let told = self.execute(
             input,
             context,
             &Transfer { ids, bytes: &bytes }.encode(command::SEND),
             ring,
         );
+        if let (&Told::Waits(slot), Some(ring)) = (&told, ring) {
+            self.waits.insert((context, ring), slot);
+        }
         if !matches!((&told, told.code()), (Told::Waits(_), _) | (_, message::RESP_OK_NODATA)) {
             return;
         }
         if let Some(far) = self.far.get_mut(&context) {
-            far.send(&bytes, std::iter::repeat_n(None, count));
+            far.send(&bytes, files);
         } else if self.opening.iter().any(|(of, _)| *of == context) {
-            self.early.entry(context).or_default().push((bytes, count));
+            self.early.entry(context).or_default().push((bytes, files));
         }
     }
 
-    /// Takes what came into the contexts' rings.
+    /// Whether nothing waits on a ring: then a refusal doesn't, either, and is told from what was taken.
+    fn is_free(&mut self, context: u32, ring: u8) -> bool {
+        let last = self.waits.get(&(context, ring)).copied();
+        ring != RING_CHANNEL && last.is_none_or(|slot| !self.vm.is_held(slot))
+    }
+
+    /// Takes what came into the contexts' rings by the last turn.
     fn listen(&mut self) {
-        self.vm.device.turn();
         let polls = std::mem::take(&mut self.polls);
         for (context, slot) in polls {
             if self.vm.is_held(slot) {
@@ -363,9 +377,10 @@ impl Target {
         match bytes[0] {
             command::RECEIVE => {
                 let transfer = Transfer::parse(&bytes).expect("a whole event");
+                let files: Vec<_> = transfer.ids.iter().map(|id| self.came(context, id)).collect();
                 if let Some(far) = self.far.get_mut(&context) {
                     far.heard.extend(transfer.bytes);
-                    far.heard_files.extend(transfer.ids.iter().map(|_| None));
+                    far.heard_files.extend(files);
                 }
             }
             command::READ => assert!(PipeTransfer::parse(&bytes).is_some(), "half an event"),

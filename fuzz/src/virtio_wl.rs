@@ -48,7 +48,7 @@ pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let is_client = !input.one_in(4);
     let side = if is_client { Side::Client } else { Side::Compositor };
-    let vm = Vm::new(Dialect::VirtioWl, side, QUEUE_OUT, true);
+    let vm = Vm::new(&mut input, Dialect::VirtioWl, side, QUEUE_OUT, true);
     let counters = vm.counters();
     let mut target = Target {
         vm,
@@ -100,7 +100,7 @@ impl Target {
                     self.close(id);
                 }
             }
-            6 => {
+            6 if !self.vm.right => {
                 let kind = 0xfe + input.below(16) as u32;
                 let bytes = [bytes_of(&Header::new(kind)), input.bytes(80)].concat();
                 self.vm.wild = true;
@@ -115,11 +115,13 @@ impl Target {
             8..11 => {
                 if let Some(far) = pick(&mut self.far, input) {
                     far.say(input);
+                    self.vm.device.turn();
                 }
             }
             11 => {
                 if let Some(far) = pick(&mut self.far, input) {
                     far.hang_up();
+                    self.vm.device.turn();
                 }
             }
             16 => self.asleep = input.below(MOST_ASLEEP),
