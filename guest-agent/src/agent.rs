@@ -104,7 +104,7 @@ impl Agent {
     }
 
     /// Says that the local peer is one for all connections: then of each account only one connection at a time has bytes that
-    /// it hasn't read, and no more than a turn's; than [`SHARE`] while there are others.
+    /// it hasn't read, and no more than a turn's; than 1 KiB while there are others.
     pub fn has_one_peer(&mut self) {
         self.unread = Some(Unread::default());
     }
