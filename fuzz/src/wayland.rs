@@ -85,6 +85,20 @@ struct Said {
     bound: Option<Bindable>,
 }
 
+impl Said {
+    /// The message of that number of `descs`, which are the object's requests or its events.
+    fn of(object: &Object, descs: &'static [MessageDesc], opcode: usize) -> Self {
+        Self {
+            object: object.id,
+            opcode: opcode as u16,
+            desc: &descs[opcode],
+            interface: object.interface,
+            version: object.version,
+            bound: None,
+        }
+    }
+}
+
 impl Known {
     /// A client that just came, and may bind what is in `offer`. If it isn't `right`, some messages are wrong, and what is
     /// known may be so from then on.
@@ -195,14 +209,7 @@ impl Known {
         }
         let descs = if is_request { object.interface.requests } else { object.interface.events };
         let opcode = descs.iter().position(|desc| desc.name == name)?;
-        let said = Said {
-            object: object.id,
-            opcode: opcode as u16,
-            desc: &descs[opcode],
-            interface: object.interface,
-            version: object.version,
-            bound: None,
-        };
+        let said = Said::of(&object, descs, opcode);
         if said.desc.since > said.version {
             return None;
         }
@@ -276,14 +283,7 @@ impl Known {
                 }
             }
             self.last[usize::from(is_request)] = Some((object.id, opcode as u16));
-            return Some(Said {
-                object: object.id,
-                opcode: opcode as u16,
-                desc: &descs[opcode],
-                interface: object.interface,
-                version: object.version,
-                bound: None,
-            });
+            return Some(Said::of(&object, descs, opcode));
         }
         None
     }
